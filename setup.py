@@ -1,0 +1,32 @@
+"""Build step: Python code for the wire, generated from our own .proto files.
+
+One source for the wire (``src/pekan/wire/proto/``); the generated modules are never committed. protoc comes as a Python module
+(grpcio-tools), so that a machine needs no protoc binary. Generating before `setup` lets package discovery see the result.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent / "src"
+PROTO = ROOT / "pekan" / "wire" / "proto"
+GENERATED = ROOT / "pekan" / "wire" / "_generated"
+
+
+def generate() -> None:
+    """Write ``_generated/*_pb2.py`` and their type stubs from every file in ``wire/proto``."""
+    from grpc_tools import protoc
+
+    GENERATED.mkdir(exist_ok=True)
+    (GENERATED / "__init__.py").write_text('"""Generated at build from wire/proto; do not edit."""\n', encoding="utf-8")
+    for source in sorted(PROTO.glob("*.proto")):
+        status = protoc.main(["protoc", f"-I{PROTO}", f"--python_out={GENERATED}", f"--pyi_out={GENERATED}", str(source)])
+        if status != 0:
+            sys.exit(f"generating Python code from {source} failed with status {status}")
+
+
+generate()
+setup()

@@ -1,0 +1,237 @@
+"""The finding codes: which guarantee, where it is promised, what a finding means, what to do next.
+
+A code is stable: scripts and recipes name it. A test fails when a code has no section in docs/findings.md or no planted failing sample.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+API_GUARANTEES = "https://etcd.io/docs/latest/learning/api_guarantees/"
+API_REFERENCE = "https://etcd.io/docs/latest/learning/api/"
+AUTH_DESIGN = "https://etcd.io/docs/latest/learning/design-auth-v3/"
+
+
+class Entry(NamedTuple):
+    """One code. `guarantee` is the promise in a sentence, `source` where etcd makes it, `next_step` what a person should look at."""
+
+    guarantee: str
+    source: str
+    means: str
+    next_step: str
+
+
+CODES: dict[str, Entry] = {
+    # ---- key-value operations ----
+    "KV-REAL-TIME": Entry(
+        "Strict serializability: an operation that began after another one was answered takes effect after it.",
+        API_GUARANTEES,
+        "Two answers put operations in an order of revisions that contradicts the clock: a stale linearizable read, or writes reordered.",
+        "Look at the member that gave the older answer around that time: leader changes, pauses, lost quorum.",
+    ),
+    "KV-REVISION-REUSED": Entry(
+        "Every modifying operation owns its revision.",
+        API_GUARANTEES,
+        "Two acknowledged writes carry the same revision: one of them was lost, or the members' histories forked.",
+        "Compare the members' data at that revision (HashKV) and the restarts before it.",
+    ),
+    "KV-CONTENT": Entry(
+        "An answer shows exactly the state of its revision.",
+        API_GUARANTEES,
+        "A reply's content (values, versions, counts, branch taken) differs from what the writes before its revision leave.",
+        "Read the key's history between the two records; compare members.",
+    ),
+    "KV-LOST-WRITE": Entry(
+        "Durability: a completed operation survives.",
+        API_GUARANTEES,
+        "A write was acknowledged at a revision at which the cluster's history holds something else or nothing.",
+        "Look for a crash or restart between acknowledgement and the contradicting record.",
+    ),
+    "KV-UNEXPLAINED": Entry(
+        "Nothing changes that nobody asked for.",
+        API_GUARANTEES,
+        "A revision holds a change that no recorded request, expiring lease or indefinite request can have made.",
+        "Are there other writers? Say `--writers shared`. If not: an entry was applied twice or invented.",
+    ),
+    "KV-APPLIED-TWICE": Entry(
+        "A request takes effect at most once.",
+        API_GUARANTEES,
+        "The effect of one request shows at more than one revision.",
+        "Look for a restart between the two revisions (entries replayed), or a retrying proxy.",
+    ),
+    "KV-COMPACTED": Entry(
+        "Revisions at or above the compaction are readable, those below are refused, and only compaction takes them away.",
+        API_GUARANTEES,
+        "A read or compaction was answered as if the compaction stood elsewhere than the recorded compactions put it.",
+        "List the compactions invoked before that time.",
+    ),
+    "KV-FUTURE-REVISION": Entry(
+        "A linearizable request knows every acknowledged revision.",
+        API_GUARANTEES,
+        "A linearizable request was told that a revision is in the future after that revision had been acknowledged.",
+        "Look at the member that answered: it was behind without knowing.",
+    ),
+    "KV-WRONG-REFUSAL": Entry(
+        "A refusal states a fact about the state.",
+        API_REFERENCE,
+        "A request was refused (lease not found, key not found, lease exists) though the state of that time says otherwise.",
+        "Read the lease's or the key's history around that time.",
+    ),
+    "REFUSED-BUT-APPLIED": Entry(
+        "A definite error means that nothing happened.",
+        API_REFERENCE,
+        "A request was refused with a definite error, and its effect shows all the same. Known: a transaction with a range at a compacted "
+        "or future revision is refused by the receiving member and applied by the others (#18667, mended in 3.7.0).",
+        "Compare the members' revisions: they have diverged. Upgrade to 3.7 or keep ranged revisions out of writing transactions.",
+    ),
+    "COMPARES-ONLY-STALE": Entry(
+        "Linearizable by default: an answer without the serializable option is not older than what was acknowledged before.",
+        API_GUARANTEES,
+        "A transaction with no operation in either branch was answered from a member's own, older state. Known of every release to 3.7.3: "
+        "such a transaction counts as serializable in the server though nobody asked for it.",
+        "Put a linearizable Range in either branch of such transactions.",
+    ),
+    "LOCAL-CONTENT": Entry(
+        "A serializable answer may be old, but it is the state of its revision.",
+        API_GUARANTEES,
+        "A serializable reply shows a state that the history never had at its revision, or a revision that did not exist yet.",
+        "Compare that member's data at that revision with the others'.",
+    ),
+    # ---- leases ----
+    "LEASE-EARLY": Entry(
+        "A lease lives at least as long as the TTL of the last reply that granted or renewed it.",
+        API_REFERENCE,
+        "A key or lease was gone before its time, and nobody revoked or deleted it.",
+        "Look at leader changes and clock jumps; the TTL is kept by the leader.",
+    ),
+    # ---- watch ----
+    "WATCH-FILTER": Entry(
+        "A watch delivers only what it asked for.",
+        API_GUARANTEES,
+        "An event for a key outside the range, or of a filtered type.",
+        "Read the create request of that watch.",
+    ),
+    "WATCH-ORDERED": Entry(
+        "Events are ordered by revision.",
+        API_GUARANTEES,
+        "An event came after one of a higher revision on the same watch: it went back in time (as in #15271).",
+        "Did the member receive a snapshot between the two messages?",
+    ),
+    "WATCH-UNIQUE": Entry(
+        "An event never comes twice on a watch.",
+        API_GUARANTEES,
+        "The same key at the same revision was delivered twice.",
+        "Did the member receive a snapshot or restart between the two messages?",
+    ),
+    "WATCH-ATOMIC": Entry(
+        "All events of one revision come in one message (in fragments only where asked for).",
+        API_GUARANTEES,
+        "One revision's events were split over messages.",
+        "Read the two messages.",
+    ),
+    "WATCH-RELIABLE": Entry(
+        "A watch never drops an event between the first and the last that it covers.",
+        API_GUARANTEES,
+        "An event of the history is missing from a watch that delivered later ones or reported progress past it "
+        "(as in #17529, #18089, #19179).",
+        "Was there a compaction at or near the missing revision? Was the stream read slowly?",
+    ),
+    "WATCH-RESUMABLE": Entry(
+        "A watch from a revision inside the window starts with the first event at or after it.",
+        API_GUARANTEES,
+        "The first event after a start or resume is not the first one due (as in #18089, #19179).",
+        "Compare the start revision with the compactions before it.",
+    ),
+    "WATCH-BOOKMARKABLE": Entry(
+        "A progress notification at a revision promises that every event up to it was delivered.",
+        API_GUARANTEES,
+        "An event at or below an earlier progress revision came after it (as in #15220, #17507, #20221).",
+        "Who relies on bookmarks (the apiserver's consistent reads from cache) has lost events here. See the fix versions of #15220.",
+    ),
+    "WATCH-START": Entry(
+        "A watch delivers nothing below the revision at which it was asked to start.",
+        API_GUARANTEES,
+        "Events from before the requested start were delivered, or progress was announced for a watch that had not begun (#20221).",
+        "Did the member receive a snapshot while the watch waited?",
+    ),
+    "WATCH-PREV-KV": Entry(
+        "Where asked for, an event carries the key-value it replaced, unless compaction took it.",
+        API_REFERENCE,
+        "A prev_kv is wrong, or missing though no compaction can have removed it.",
+        "Read the key's history below the event's revision.",
+    ),
+    "WATCH-CONTENT": Entry(
+        "An event says what happened at its revision.",
+        API_GUARANTEES,
+        "An event's type, value, version, create revision or lease differs from the history, or the history has no such event.",
+        "Compare with another member's stream at the same revision.",
+    ),
+    "WATCH-PROGRESS": Entry(
+        "Progress speaks of revisions that exist.",
+        API_GUARANTEES,
+        "A watch message's header names a revision that no write had reached by then, or goes backwards on one stream.",
+        "Look at the member's restarts before the message.",
+    ),
+    "WATCH-CANCEL": Entry(
+        "A watch is cancelled only when asked, refused, or overtaken by a compaction above what is still due to it.",
+        API_GUARANTEES,
+        "A watch was cancelled for a compaction that nobody had invoked, or that did not reach it.",
+        "List the compactions invoked before that message.",
+    ),
+    "WATCH-FRAGMENT": Entry(
+        "Fragments of a message reassemble to it, all but the last marked.",
+        API_REFERENCE,
+        "Fragments came without being asked for, out of order, or were never completed.",
+        "Read the messages in order.",
+    ),
+    # ---- members ----
+    "MEMBER-DIVERGED": Entry(
+        "Every member applies the same history.",
+        API_GUARANTEES,
+        "Two members' streams tell different stories of the same revision.",
+        "Stop trusting the cluster: compare data directories before the next compaction.",
+    ),
+    "MEMBER-REVISION": Entry(
+        "Members that have applied the same raft entries stand at the same revision.",
+        API_GUARANTEES,
+        "Two members at the same applied index report different revisions.",
+        "As for MEMBER-DIVERGED; the first revision that differs is where to look.",
+    ),
+    "MEMBER-HASH": Entry(
+        "Members hold the same data at the same revision.",
+        API_GUARANTEES,
+        "HashKV at one revision, with the same compact revision, differs between members.",
+        "Compare the two members' data key by key.",
+    ),
+    "MEMBER-AUTH-REVISION": Entry(
+        "Members that have applied the same raft entries hold the same auth store.",
+        AUTH_DESIGN,
+        "Two members at the same applied index report different auth revisions.",
+        "Compare users and roles member by member; see #11651 and #14571.",
+    ),
+    "MEMBER-EXIT": Entry(
+        "A member runs until it is asked to stop.",
+        API_REFERENCE,
+        "A member ended by itself.",
+        "Its wait status and last log lines are in the certificate.",
+    ),
+    "MEMBER-CORRUPT-ALARM": Entry(
+        "Data stays consistent over members.",
+        API_REFERENCE,
+        "etcd itself raised a CORRUPT alarm.",
+        "The log of the member that raised it names the revisions compared.",
+    ),
+    # ---- auth ----
+    "AUTH-ALLOWED": Entry(
+        "What a user has no permission for is refused.",
+        AUTH_DESIGN,
+        "A request was answered though no auth state of its time permits it.",
+        "Compare auth revisions of the members.",
+    ),
+    "AUTH-DENIED": Entry(
+        "What a user has permission for is served.",
+        AUTH_DESIGN,
+        "A request was denied though every auth state of its time permits it (as in #14571).",
+        "Compare auth revisions of the members; did the member restore a snapshot?",
+    ),
+}

@@ -1,0 +1,79 @@
+"""What a checker is given, and what it gives back.
+
+::
+
+    History ──> Case(history, options) ──> evidence  (what watches and members' answers show; evidence.py)
+                                      ──> order     (the replayed revision order; kv.py fills it, watch.py judges streams against it)
+                    checker(case) ──> CheckerReport
+
+Every checker looks at every history and answers *not applicable* where it has nothing to judge. Checkers run in the order of
+`judge.CHECKERS`; a later one may read what an earlier one established (`Case.order`, `Case.fork`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from pekan.history.types import History
+from pekan.verdict import CheckerReport, Exhibit
+from pekan.wire.messages import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to judge. `budget_s` bounds the searches (None: the default of each); `clock_skew_ns` joins clock domains."""
+
+    allow: tuple[str, ...] = ()
+    clock_skew_ns: int | None = None
+    writers: Literal["exclusive", "shared"] = "exclusive"
+    budget_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The first proven divergence: members' histories differ from here on.
+
+    `revision` is the first revision at which two members differ; `code` the code of the root finding that names it.
+    `groups` lists the members of each side where known (names).
+    """
+
+    revision: int
+    code: str
+    summary: str
+    certificate: tuple[Exhibit, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
+    time: int | None = None
+
+
+@dataclass(slots=True)
+class Order:
+    """The one history that the replies and watches prove, revision by revision.
+
+    first, last  revisions covered (first is 2 for a store proved empty)
+    events       revision -> its events in key order, each with its full `prev_kv` (None exactly where the key did not exist before)
+    unknown      revisions inside [first, last] whose events are not proven; nothing may be concluded about them
+    written_by   revision -> operation id that wrote it (absent for lease expiry and unknown)
+    """
+
+    first: int
+    last: int
+    events: dict[int, tuple[Event, ...]] = field(default_factory=dict)
+    unknown: set[int] = field(default_factory=set)
+    written_by: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Case:
+    """One history under judgement, with what has been established about it so far."""
+
+    history: History
+    options: Options = field(default_factory=Options)
+    order: Order | None = None
+    fork: Fork | None = None
+    shared: dict[str, object] = field(default_factory=dict)
+    """Derived evidence that several checkers need, computed once (see `evidence.watched`)."""
+
+
+Checker: TypeAlias = Callable[[Case], CheckerReport]

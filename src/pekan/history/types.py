@@ -1,0 +1,125 @@
+"""What happened, as values: operations, streams, faults and marks of one run or one foreign history.
+
+::
+
+    Record (bytes as seen)  ── operations(records) ──>  Operation (process, call, return, outcome, input, output)
+                            ── streams(records) ─────>  Stream    (messages both ways, with times)
+                            ── faults, marks ────────>  FaultSpan, Mark
+
+Two layers and no third: checkers read these, and go back to a record only to show it.
+All times are integer nanoseconds of one clock domain (see `History.order`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pekan.plan import Plan
+
+Outcome = Literal["ok", "failed", "indefinite"]
+OK: Outcome = "ok"
+FAILED: Outcome = "failed"
+INDEFINITE: Outcome = "indefinite"
+
+
+class Operation(NamedTuple):
+    """One request and what became of it.
+
+    `ret` is None where no answer came that proves anything: the operation may take effect at any time after `call`, once, or never.
+    A *read* that got any error is FAILED: it has no effect. `input` is a value of `pekan.wire.Request` (for foreign histories, whatever
+    their model steps over); `output` is the response, or a `WireError` where outcome is FAILED or INDEFINITE, or None where the history
+    ends before any answer. `gave_up` is when the client stopped waiting (ns), None where it never did.
+    """
+
+    id: int
+    process: int
+    call: int
+    ret: int | None
+    outcome: Outcome
+    input: Any
+    output: Any
+    method: str = ""
+    client: str = ""
+    member: str = ""
+    user: str = ""
+    gave_up: int | None = None
+
+
+class StreamMessage(NamedTuple):
+    """One message of a stream. `sent` tells the direction: True from client to member."""
+
+    time: int
+    sent: bool
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """All messages of one gRPC stream in the order in which this client sent and received them.
+
+    `ended` is None while it was open at the end of the record; `code` and `reason` are the gRPC status, `by_client` whether the client
+    closed it.
+    """
+
+    id: int
+    method: str
+    client: str
+    member: str
+    user: str
+    messages: tuple[StreamMessage, ...]
+    ended: int | None
+    code: int
+    reason: str
+    by_client: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpan:
+    """One fault from armed to healed. `fired` and `healed` are None where that did not happen; times in ns."""
+
+    id: int
+    kind: str
+    target: str
+    parameters: dict[str, Any]
+    promise: str
+    required: bool
+    fault_class: str
+    armed: int
+    fired: int | None
+    healed: int | None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class Mark(NamedTuple):
+    """Something worth knowing that is no request: start, phase, member state, epoch, end. `detail` is a JSON object."""
+
+    time: int
+    kind: str
+    member: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Everything that a checker may look at.
+
+    operations   in order of call
+    start        "empty" where traffic began on a store proved empty, else "unknown"
+    order        "real-time" where all times are of one clock domain, else "per-process"
+    complete     False where the record ends before its end mark (Pekan was killed, or the disk was full)
+    cut          bytes dropped at the end of a history file that was cut in mid-record (0: none)
+    path         the run directory or file it came from, None for a history made in memory
+    """
+
+    operations: tuple[Operation, ...]
+    streams: tuple[Stream, ...] = ()
+    faults: tuple[FaultSpan, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    plan: Plan | None = None
+    start: Literal["empty", "unknown"] = "unknown"
+    order: Literal["real-time", "per-process"] = "real-time"
+    complete: bool = True
+    cut: int = 0
+    path: Path | None = None

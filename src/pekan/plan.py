@@ -1,0 +1,154 @@
+"""What a run is asked to do: frozen data, JSON both ways, no I/O.
+
+A plan is enough to do a run again: which etcd, how many members with which flags, which traffic for how long at which rate, which faults
+when, which seed. What depends on replies and on time is excepted; each client's n-th choice is a function of (seed, client, n).
+
+::
+
+    Plan ── schedule ──> Fault(kind, target, parameters, trigger, required | fault_class)
+                                                         │
+                                                         └─ Trigger(at_ms since traffic began)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from pekan.errors import UsageError
+
+T = TypeVar("T")
+FORMAT = 1
+"""Version of the JSON form; a reader refuses what it does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """When a fault is armed: `at_ms` after traffic began."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault to inject.
+
+    kind         name of an injector, e.g. "kill"
+    target       "leader" | "follower" | "any" | a member's name; roles are resolved when it is armed
+    parameters   what the injector takes, e.g. {"hold_ms": 800}
+    required     asked for by name: a run in which it does not fire is undecided
+    fault_class  the class it was drawn from, empty where asked for by name
+    """
+
+    kind: str
+    target: str
+    trigger: Trigger
+    parameters: dict[str, Any] = field(default_factory=dict)
+    required: bool = False
+    fault_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The faults of a run and its phases, in ms since traffic began: quiet until `quiet_ms`, faults until `heal_ms`, then recovery."""
+
+    quiet_ms: int
+    heal_ms: int
+    end_ms: int
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run. `etcd` is what the user asked for; what was really run is recorded in the start mark with its checksums.
+
+    rate         operations a second over all clients; 0: as fast as they go
+    concurrency  clients of the main traffic (watchers and administrators come on top)
+    timeout_ms   deadline of each request
+    allow        finding codes that are notes in this run
+    """
+
+    etcd: str
+    seed: int
+    members: int = 3
+    workloads: tuple[str, ...] = ("kv",)
+    time_ms: int = 60_000
+    rate: int = 0
+    concurrency: int = 8
+    timeout_ms: int = 2_000
+    tls: bool = False
+    flags: tuple[tuple[str, str], ...] = ()
+    fault_classes: tuple[str, ...] = ()
+    schedule: Schedule = Schedule(quiet_ms=0, heal_ms=0, end_ms=0)
+    allow: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that `from_json` takes back to an equal plan."""
+        return {"format": FORMAT, **asdict(self)}
+
+    def to_text(self) -> str:
+        """`to_json` as indented text with a final newline, the content of plan.json."""
+        return json.dumps(self.to_json(), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, data: object) -> Plan:
+        """The plan that `data` (parsed JSON) describes. Raises UsageError naming the field that is wrong."""
+        obj = dict(_object(data, "plan"))
+        found = obj.pop("format", None)
+        if found != FORMAT:
+            raise UsageError(f"plan: format is {found!r}, expected {FORMAT}; was it written by another release of Pekan?")
+        schedule = dict(_object(obj.pop("schedule", {}), "plan.schedule"))
+        faults = []
+        for index, item in enumerate(_array(schedule.pop("faults", []), "plan.schedule.faults")):
+            where = f"plan.schedule.faults[{index}]"
+            fault = dict(_object(item, where))
+            trigger = _build(Trigger, _object(fault.pop("trigger", None), f"{where}.trigger"), f"{where}.trigger")
+            faults.append(_build(Fault, {**fault, "trigger": trigger}, where))
+        obj["schedule"] = _build(Schedule, {**schedule, "faults": tuple(faults)}, "plan.schedule")
+        for name in ("workloads", "fault_classes", "allow"):
+            if name in obj:
+                obj[name] = tuple(_array(obj[name], f"plan.{name}"))
+        if "flags" in obj:
+            obj["flags"] = tuple(
+                (str(pair[0]), str(pair[1])) for pair in (_array(item, "plan.flags") for item in _array(obj["flags"], "plan.flags"))
+            )
+        return _build(cls, obj, "plan")
+
+    @classmethod
+    def from_text(cls, text: str) -> Plan:
+        """Parse plan.json. Raises UsageError naming line or field."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"plan: not JSON: {error}") from None
+        return cls.from_json(data)
+
+
+def _object(data: object, where: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def _array(data: object, where: str) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(data, list | tuple):
+        raise UsageError(f"{where}: expected a JSON array, found {type(data).__name__}")
+    return data
+
+
+_SIMPLE = {"str": str, "int": int, "bool": bool}
+
+
+def _build(cls: type[T], obj: dict[str, Any], where: str) -> T:
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for name, value in obj.items():
+        if name not in known:
+            raise UsageError(f"{where}: unknown field {name!r}; known are {', '.join(known)}")
+        expected = _SIMPLE.get(str(known[name].type))
+        if expected is not None and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
+            raise UsageError(f"{where}.{name}: expected {expected.__name__}, found {value!r}")
+    try:
+        return cls(**obj)
+    except TypeError as error:
+        raise UsageError(f"{where}: {error}") from None
