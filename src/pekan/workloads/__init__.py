@@ -1,0 +1,38 @@
+"""Traffic against a cluster: one file a workload, weights as data at its top.
+
+::
+
+    kv           every request of the key-value and lease API          ┐
+    kubernetes   the eleven shapes that an API server sends            ├ WORKLOADS: a plan names them
+    auth         users, roles, permissions; allowed and denied         ┘
+    watching     watchers on every member                              ┐ COMPANIONS: run beside every workload
+    maintenance  compaction and defragmentation                        ┘
+
+A workload never chooses its judge, and knows nothing of faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pekan.errors import UsageError
+from pekan.workloads.auth import Auth
+from pekan.workloads.kubernetes import Kubernetes
+from pekan.workloads.kv import Kv
+from pekan.workloads.maintenance import Maintenance
+from pekan.workloads.traffic import Traffic, Workload
+from pekan.workloads.watching import Watching
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {"kv": Kv, "kubernetes": Kubernetes, "auth": Auth}
+COMPANIONS: tuple[Callable[[], Workload], ...] = (Watching, Maintenance)
+
+
+def workload(name: str) -> Workload:
+    """The workload called `name`, made anew. Raises `UsageError` naming those that exist."""
+    make = WORKLOADS.get(name)
+    if make is None:
+        raise UsageError(f"no workload is called {name!r}; there are {', '.join(WORKLOADS)}")
+    return make()
+
+
+__all__ = ["COMPANIONS", "WORKLOADS", "Traffic", "Workload", "workload"]

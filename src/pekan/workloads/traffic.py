@@ -1,0 +1,315 @@
+"""What every workload is given, and what it gives back: the contract between a hunt and its traffic.
+
+::
+
+    hunt ── Traffic(plan, members, connect) ──> workload.prepare()   store made ready, before the clock of the traffic starts
+            traffic.begin()                     workload.run()       clients draw choices until `finished` is set
+            traffic.finished.set()              workload.finish()    left so that the members can be compared
+
+    while await traffic.turn():                      # rate limit; False once the traffic has ended
+        choice = choose(plan.seed, client.name, n)   # pure: kind, key, value, options
+        reply = await caller.call(request)           # one request, counted; a short rest when nobody was there
+
+**Replay.** The n-th choice of a client is drawn from `draws(seed, client, n)` and nothing else: no shared generator, no clock, no reply.
+What comes from replies (revisions compared or read at, page keys, which watch is resumed) is derived *after* the choice. Traffic that may
+only be sent late in a run belongs to clients of its own that start late, so that time never changes what a client's n-th choice is.
+
+**Names.** A client's name tells its role: `kv-0` main traffic, `late-m1` known deviations, `watch-m1-...` watchers, `admin-m1` maintenance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from pekan.plan import Plan
+from pekan.wire import errors, messages
+from pekan.wire.errors import WireError
+from pekan.wire.messages import Request, pb
+
+if TYPE_CHECKING:
+    from pekan.etcd.client import Client, Reply
+
+T = TypeVar("T")
+
+LATE_FROM = 0.8
+"""Known deviations are drawn in the last fifth of the traffic only: a refused transaction that others applied forks the revision order,
+and nothing after a fork can be judged as sharply as before it."""
+REST_S = (0.02, 0.1)
+"""How long a client rests after a connection error: a dead member is not hammered (at most 50 attempts a second and client), and a member
+that comes back is met within a tenth of a second. The length is drawn, so that clients do not come back in step."""
+BURST_S = 0.05
+"""What a limited client may have saved up; more would turn a pause of all members into a spike that no steady load has."""
+
+
+class Choice(NamedTuple):
+    """What a client does next: a function of seed, client name and n.
+
+    `options` are (name, value) pairs, sorted by name; they say *how* reply-dependent parts are derived ("revision": "old"), never what
+    they turn out to be.
+    """
+
+    kind: str
+    key: bytes
+    value: bytes
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """The option called `name`, `default` where it was not drawn."""
+        for known, value in self.options:
+            if known == name:
+                return value
+        return default
+
+
+def draws(seed: int, client: str, n: int) -> random.Random:
+    """The random numbers of a client's n-th choice; the same for the same three arguments on every machine and Python release."""
+    return random.Random(f"pekan/{seed}/{client}/{n}")
+
+
+def unique_value(seed: int, client: str, n: int, part: int = 0, size: int = 0) -> bytes:
+    """A value that is written once in a run: seed, client, n and the part of a request that writes several; padded to `size` bytes."""
+    value = f"{seed}/{client}/{n}/{part}".encode()
+    return value.ljust(size, b".")
+
+
+def weighted(rng: random.Random, weights: dict[T, int]) -> T:
+    """One key of `weights`, drawn by weight; one random number is used."""
+    point = rng.random() * sum(weights.values())
+    for kind, weight in weights.items():
+        point -= weight
+        if point < 0:
+            return kind
+    return next(reversed(weights))
+
+
+class Connect(Protocol):
+    """How a workload gets a client: given by the hunt, which also closes it."""
+
+    def __call__(self, name: str, member: str, *, token: str | None = None) -> Client:
+        """A client called `name`, pinned to the member with label `member`. Names are unique within a run."""
+
+
+class Workload(Protocol):
+    """One kind of traffic.
+
+    `prepare` runs before the traffic's clock starts and without faults; it raises `PekanError` where the store cannot be made ready.
+    `run` has all its tasks in one task group and returns within the request timeout (plus a second) after `finished` is set; the only
+    exceptions that leave it are those of the recorder and bugs. `finish` runs after the faults have been healed.
+    """
+
+    name: str
+
+    async def prepare(self, traffic: Traffic) -> None:
+        """Make the store ready."""
+
+    async def run(self, traffic: Traffic) -> None:
+        """Send traffic until `traffic.finished`."""
+
+    async def finish(self, traffic: Traffic) -> None:
+        """Leave the store so that its members can be compared by a client without a token."""
+
+
+class Credentials(NamedTuple):
+    """A user of etcd's auth store."""
+
+    name: str
+    password: str
+
+
+class Limiter:
+    """Token bucket over all clients of a run: `rate` operations a second, 0 = unlimited."""
+
+    def __init__(self, rate: int) -> None:
+        self._interval = 1.0 / rate if rate > 0 else 0.0
+        self._next = 0.0
+
+    def delay(self, now: float) -> float:
+        """Take one token; how many seconds to wait before using it. `now` is seconds of any monotonic clock."""
+        if not self._interval:
+            return 0.0
+        self._next = max(self._next, now - BURST_S) + self._interval
+        return max(0.0, self._next - self._interval - now)
+
+
+@dataclass
+class Traffic:
+    """The state that the clients of one run share. Made by the hunt, one a run; used in one event loop.
+
+    revision, compacted   the newest header revision and the highest acknowledged compaction that any client has seen
+    counts                operations by outcome ("ok", "refused", "failed", "indefinite"), and whatever else is worth a live line
+    administrator         the user that may do everything, once auth is on; None while it is off
+    """
+
+    plan: Plan
+    members: tuple[str, ...]
+    connect: Connect
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    counts: Counter[str] = field(default_factory=Counter)
+    administrator: Credentials | None = None
+    revision: int = 1
+    compacted: int = 0
+    _limiter: Limiter = field(init=False)
+    _began: float | None = None
+
+    def __post_init__(self) -> None:
+        self._limiter = Limiter(self.plan.rate)
+
+    def begin(self) -> None:
+        """Start the traffic's clock: `elapsed_ms` and the triggers of faults count from here."""
+        self._began = time.monotonic()
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds since `begin`; 0 before it."""
+        return 0 if self._began is None else int((time.monotonic() - self._began) * 1000)
+
+    @property
+    def late(self) -> bool:
+        """Whether the traffic is in its last fifth, the time of known deviations."""
+        return self.elapsed_ms() >= LATE_FROM * self.plan.time_ms
+
+    def clients(self) -> int:
+        """How many clients of the main traffic each workload of the plan starts: its share, and at least one a member."""
+        return max(len(self.members), self.plan.concurrency // max(1, len(self.plan.workloads)))
+
+    def caller(self, name: str, member: str, credentials: Credentials | None = None, *, administrator: bool = False) -> Caller:
+        """A client that speaks as `credentials`, or as the administrator of the moment, or (by default) as nobody."""
+        return Caller(self, self.connect(name, member), credentials, administrator=administrator)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the traffic."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            await asyncio.wait_for(self.finished.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    async def turn(self) -> bool:
+        """Wait for this client's share of the rate. False once the traffic has ended: draw nothing more."""
+        if self.finished.is_set():
+            return False
+        delay = self._limiter.delay(time.monotonic())
+        if delay > 0:
+            await self.rest(delay)
+        return not self.finished.is_set()
+
+    async def until_late(self) -> bool:
+        """Wait for the last fifth of the traffic; False where the traffic ends first."""
+        while not self.finished.is_set() and not self.late:
+            await self.rest(max(0.001, LATE_FROM * self.plan.time_ms / 1000 - self.elapsed_ms() / 1000))
+        return not self.finished.is_set()
+
+    def saw(self, revision: int) -> None:
+        """Take note of a header revision."""
+        if revision > self.revision:
+            self.revision = revision
+
+
+@dataclass
+class Caller:
+    """A client with the user it speaks as, and the manners of a workload: counts, short rests, tokens renewed.
+
+    No request is ever sent twice: a refused token is renewed and the *next* choice uses the new one.
+    """
+
+    traffic: Traffic
+    client: Client
+    credentials: Credentials | None = None
+    administrator: bool = False
+    rested: int = 0
+    _token_of: Credentials | None = None
+
+    @property
+    def name(self) -> str:
+        """The client's name."""
+        return self.client.name
+
+    @property
+    def member(self) -> str:
+        """The label of the member it is pinned to."""
+        return self.client.member
+
+    async def call(self, request: Request, timeout_s: float | None = None) -> Reply:
+        """Send one request. The reply's outcome is counted; after a connection error the client rests a little."""
+        await self.authorize()
+        reply = await self.client.call(request, timeout_s)
+        traffic = self.traffic
+        if reply.outcome == "ok":
+            traffic.counts["ok"] += 1
+            header = getattr(reply.output, "header", None)
+            if header is not None:
+                traffic.saw(header.revision)
+            return reply
+        error = reply.output
+        if isinstance(error, WireError) and errors.is_decided(error):
+            traffic.counts["refused"] += 1
+            if _token_refused(error):
+                self._token_of = None
+        else:
+            traffic.counts[reply.outcome] += 1
+            self.rested += 1
+            low, high = REST_S
+            # Only a length of time: what is sent next stays a function of seed, client and n.
+            await traffic.rest(draws(traffic.plan.seed, self.name + "/rest", self.rested).uniform(low, high))
+        return reply
+
+    def speaks_as(self) -> Credentials | None:
+        """The user of this moment, None for requests without a token."""
+        return self.traffic.administrator if self.administrator else self.credentials
+
+    async def authorize(self) -> bool:
+        """Get a token for the user of this moment, if there is none yet. False where the member gave none (the call goes on without)."""
+        wanted = self.speaks_as()
+        if wanted == self._token_of:
+            return True
+        if wanted is None:
+            self.client.set_token(None)
+            self._token_of = None
+            return True
+        self.client.set_token(None)
+        reply = await self.client.call(pb.AuthenticateRequest(name=wanted.name, password=wanted.password))
+        if reply.outcome != "ok":
+            self._token_of = None
+            return False
+        self.client.set_token(reply.output.token)
+        self._token_of = wanted
+        return True
+
+    def forget_token(self) -> None:
+        """Renew the token before the next call."""
+        self._token_of = None
+
+
+def _token_refused(error: WireError) -> bool:
+    """A member that was restarted has forgotten its simple tokens; a password or auth change invalidates them."""
+    return error.code == errors.UNAUTHENTICATED or error.message in (errors.INVALID_AUTH_TOKEN, "etcdserver: user name is empty")
+
+
+def masked(request: Any) -> Any | None:
+    """`request` without what depends on replies, so that two runs of one plan can be compared; None for a follow-up of a choice.
+
+    Masked: revisions read at, watched from or compacted, integer operands of compares and compared values. Dropped: second and later
+    pages (their number depends on how many keys there are).
+    """
+    if isinstance(request, messages.RangeRequest):
+        if request.limit and request.key.endswith(b"\0"):
+            return None
+        return request._replace(revision=0, min_mod_revision=0, max_mod_revision=0, min_create_revision=0, max_create_revision=0)
+    if isinstance(request, messages.TxnRequest):
+        return messages.TxnRequest(
+            tuple(compare._replace(operand=0) for compare in request.compare), _masked_ops(request.success), _masked_ops(request.failure)
+        )
+    if isinstance(request, messages.CompactionRequest):
+        return request._replace(revision=0)
+    return request
+
+
+def _masked_ops(ops: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(masked(op) or op for op in ops)
