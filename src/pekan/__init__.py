@@ -1,1 +1,16 @@
-"""Pekan hunts data inconsistencies in etcd and in anything that speaks etcd's API."""
+"""Pekan hunts data inconsistencies in etcd and in anything that speaks etcd's API.
+
+>>> import pekan
+>>> pekan.check("path/to/run").verdict  # doctest: +SKIP
+'holds'
+"""
+
+from __future__ import annotations
+
+from pekan.checking import check
+from pekan.errors import EnvironmentFailure, EvidenceError, PekanError, UsageError
+from pekan.verdict import Finding, Verdict
+
+__version__ = "0.1.0"
+
+__all__ = ["EnvironmentFailure", "EvidenceError", "Finding", "PekanError", "UsageError", "Verdict", "__version__", "check"]

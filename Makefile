@@ -1,0 +1,78 @@
+# Two commands for a newcomer, each works first, alone, and again:
+#   make hunt    an isolated environment, Pekan, etcd 3.5.1 from PyPI, a hunt of about a minute, and the line to type next
+#   make test    everything set up and all tests passed
+# Longer work has targets of its own: hunt-seeds, no-false-alarms, fuzz, bench.
+
+.DEFAULT_GOAL := help
+.PHONY: help hunt hunt-seeds no-false-alarms test lint fuzz bench clean
+
+VENV := .venv
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+SOURCES := pyproject.toml setup.py $(wildcard src/pekan/wire/proto/*.proto)
+
+ETCD ?= 3.5.1
+TIME ?= 60s
+SEED ?= 1
+FAULTS ?= kill,pause
+MEMBERS ?= 3
+ARGS ?=
+
+help:
+	@echo 'make hunt [ETCD=3.5.1] [TIME=60s] [SEED=1] [FAULTS=kill,pause] [MEMBERS=3] [ARGS=...]   hunt a real etcd and judge it'
+	@echo 'make test                  set up and run all tests'
+	@echo 'make hunt-seeds            the default hunt for seeds 1 to 5'
+	@echo 'make no-false-alarms       ten one-minute hunts on the newest 3.5, 3.6 and 3.7'
+	@echo 'make fuzz                  the long differential fuzz of the checkers'
+	@echo 'make bench                 what recording and checking cost'
+
+$(VENV)/bin/python:
+	@[ "$$(uname -sm)" = 'Linux x86_64' ] || echo 'note: hunting needs Linux on x86-64; checking works here' >&2
+	@[ -n "$(PYTHON)" ] || { echo 'Pekan needs Python 3.11 or newer. On Debian or Ubuntu: apt-get install python3 python3-venv' >&2; exit 4; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo 'Python has no venv module here. On Debian or Ubuntu: apt-get install python3-venv' >&2; exit 4; }
+	@echo 'creating $(VENV)' >&2
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 4; }
+
+$(VENV)/.hunt: $(VENV)/bin/python $(SOURCES)
+	@echo 'installing Pekan with what driving a cluster needs' >&2
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[hunt]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python $(SOURCES)
+	@echo 'installing Pekan with its test tools' >&2
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[hunt,dev]'
+	@touch $@ $(VENV)/.hunt
+
+# A verdict is a success of the hunt, whatever it says: broken (1) and holds (0) both end with 0, anything else with the hunter's own code.
+hunt: $(VENV)/.hunt
+	@$(VENV)/bin/pekan hunt --etcd '$(ETCD)' --time '$(TIME)' --seed '$(SEED)' --faults '$(FAULTS)' --members '$(MEMBERS)' $(ARGS); \
+		status=$$?; [ $$status -eq 1 ] && status=0; exit $$status
+
+hunt-seeds: $(VENV)/.hunt
+	@$(VENV)/bin/pekan hunt --etcd '$(ETCD)' --time '$(TIME)' --seed 1 --runs 5 --faults '$(FAULTS)' --members '$(MEMBERS)' $(ARGS); \
+		status=$$?; [ $$status -eq 1 ] && status=0; exit $$status
+
+KNOWN := REFUSED-BUT-APPLIED,COMPARES-ONLY-STALE
+no-false-alarms: $(VENV)/.hunt
+	@for version in 3.5 3.6 3.7; do \
+		$(VENV)/bin/pekan hunt --etcd $$version --time 60s --seed 1 --runs 10 --faults kill,pause --allow $(KNOWN) $(ARGS) || exit $$?; done
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: lint
+	$(VENV)/bin/pytest
+
+fuzz: $(VENV)/.test
+	cd tests && ../$(VENV)/bin/python -m oracle.fuzz $(ARGS)
+
+bench: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/checking.py $(ARGS)
+	$(VENV)/bin/python benchmarks/recording.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info src/pekan/wire/_generated

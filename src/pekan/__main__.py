@@ -1,0 +1,5 @@
+"""`python -m pekan`."""
+
+from pekan.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""All checkers over one history, one verdict.
+
+::
+
+    kv ──> members ──> watch ──> leases ──> auth ──> run
+     │        │                                        each gives findings and reasons to be undecided
+     └ order ─┴ fork                                   causes: excused (an `outside` fault), allowed (the user said so)
+
+The order matters: the key-value checker replays the history that the others judge against, and the first proven divergence (`Case.fork`)
+tells the later ones what it explains.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from pekan.catalogue import CODES
+from pekan.checkers.auth import check_auth
+from pekan.checkers.case import Case, Checker, Options
+from pekan.checkers.causes import excuse
+from pekan.checkers.kv import check_kv
+from pekan.checkers.leases import check_leases
+from pekan.checkers.members import check_members
+from pekan.checkers.run import check_run
+from pekan.checkers.watch import check_watch
+from pekan.errors import UsageError
+from pekan.history.types import History
+from pekan.verdict import CheckerReport, Finding, Status, Verdict, group
+
+CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_run)
+
+_RANK: dict[Status, int] = {"counts": 0, "follows": 1, "excused": 2, "allowed": 3}
+
+
+def judge(history: History, options: Options) -> Verdict:
+    """The verdict over `history`. Raises UsageError where `options.allow` names no known code."""
+    for code in options.allow:
+        if code not in CODES:
+            raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
+    began = time.perf_counter()
+    case = Case(history, options)
+    reports = tuple(_timed(checker, case) for checker in CHECKERS)
+    findings = [finding for report in reports for finding in report.findings]
+    findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
+    notes: list[str] = []
+    if history.cut:
+        notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")
+    return Verdict(
+        findings=tuple(sorted(group(findings), key=lambda f: _RANK[f.status])),
+        undecided=tuple(reason for report in reports for reason in report.undecided),
+        order=history.order,
+        operations=len(history.operations),
+        seconds=time.perf_counter() - began,
+        checkers=reports,
+        notes=tuple(notes),
+    )
+
+
+def _timed(checker: Checker, case: Case) -> CheckerReport:
+    began = time.perf_counter()
+    report = checker(case)
+    return replace(report, seconds=round(time.perf_counter() - began, 6))
+
+
+def _allow(finding: Finding, allow: tuple[str, ...]) -> Finding:
+    if finding.code in allow and finding.status == "counts":
+        return replace(finding, status="allowed", because=f"--allow {finding.code}")
+    return finding

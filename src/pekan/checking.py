@@ -1,0 +1,64 @@
+"""`pekan.check`: the one entry to judging, for Python and for the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pekan.durations import parse_ms
+from pekan.errors import UsageError
+from pekan.history.types import History
+from pekan.verdict import Verdict
+
+MODELS = ("etcd",)
+FORMATS = ("pekan",)
+ENGINES = ("auto", "reference")
+
+
+def check(
+    history: History | str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    format: str | None = None,  # noqa: A002 - the option's name on the command line
+    engine: str = "auto",
+    budget: str | float | None = None,
+    allow: Sequence[str] = (),
+    clock_skew: str | None = None,
+    writers: Literal["exclusive", "shared"] = "exclusive",
+) -> Verdict:
+    """Judge a recorded run or a history.
+
+    history     a run directory, its history file, or a `History`
+    model       what was promised; only "etcd" for now, the default
+    format      how the file is written; guessed where it tells
+    budget      bound on every search, seconds or a text like "30s"; what it leaves open is undecided
+    allow       finding codes that are notes here, besides those that the run's plan allows
+    clock_skew  largest difference between clock domains, e.g. "5ms"; without it real-time edges hold only within a domain
+    writers     "shared" where others write to the same store: changes that nobody here asked for are theirs
+
+    Raises EvidenceError where the file cannot be read as evidence, UsageError for an option that makes no sense.
+    """
+    from pekan.checkers.case import Options
+    from pekan.checkers.judge import judge
+    from pekan.history.reading import load
+
+    _one_of("model", model, MODELS)
+    _one_of("format", format, FORMATS)
+    _one_of("engine", engine, ENGINES)
+    _one_of("writers", writers, ("exclusive", "shared"))
+    loaded = history if isinstance(history, History) else load(Path(history))
+    planned = loaded.plan.allow if loaded.plan else ()
+    options = Options(
+        allow=tuple(dict.fromkeys((*planned, *allow))),
+        clock_skew_ns=None if clock_skew is None else parse_ms(clock_skew, "--clock-skew") * 1_000_000,
+        writers=writers,
+        budget_s=parse_ms(budget, "--budget") / 1_000 if isinstance(budget, str) else budget,
+    )
+    return judge(loaded, options)
+
+
+def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        raise UsageError(f"--{name} {value}: not known; choose from {', '.join(known)}")

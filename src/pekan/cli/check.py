@@ -1,0 +1,62 @@
+"""`pekan check`: judge a recorded run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pekan.cli.output import json_option, reports_errors, stdout
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", help="What was promised; guessed where the file tells (etcd).")
+@click.option("--format", "form", help="How the file is written; guessed where it tells (pekan).")
+@click.option("--engine", default="auto", show_default=True, help="auto or reference.")
+@click.option("--budget", help="Bound on every search, e.g. 30s; what it leaves open is undecided.")
+@click.option("--allow", default="", metavar="CODE[,CODE]", help="Finding codes that are notes here.")
+@click.option("--clock-skew", metavar="D", help="Largest difference between clock domains, e.g. 5ms.")
+@click.option("--writers", type=click.Choice(["exclusive", "shared"]), default="exclusive", show_default=True)
+@json_option
+@reports_errors
+def check(
+    file: Path,
+    model: str | None,
+    form: str | None,
+    engine: str,
+    budget: str | None,
+    allow: str,
+    clock_skew: str | None,
+    writers: str,
+    as_json: bool,
+) -> int:
+    """Judge FILE, a run directory or its history file, and write verdict.json beside it.
+
+    \b
+    Example:
+      pekan hunt --time 20s --out run; pekan check run
+    """
+    from pekan.checking import check as judge
+    from pekan.history.reading import load
+    from pekan.report import keep_verdict, print_verdict, verdict_json
+
+    history = load(file)
+    verdict = judge(
+        history,
+        model=model,
+        format=form,
+        engine=engine,
+        budget=budget,
+        allow=tuple(code for code in allow.split(",") if code),
+        clock_skew=clock_skew,
+        writers="shared" if writers == "shared" else "exclusive",
+    )
+    note = keep_verdict(file, verdict)
+    if as_json:
+        click.echo(verdict_json(verdict, run=file), nl=False)
+    else:
+        print_verdict(stdout(), verdict, history)
+    if note:
+        click.echo(f"note: {note}", err=True)
+    return verdict.exit_code

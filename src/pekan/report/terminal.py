@@ -1,0 +1,131 @@
+"""A verdict for a person at a terminal.
+
+::
+
+    broken: 2 kinds of finding, 41,233 operations judged in 1.9 s
+
+    1  WATCH-BOOKMARKABLE  (x14)
+       progress at revision 812 came before the event at 812
+       promised  A progress notification at a revision promises ...
+       seen      +12.345 s  m2  stream 17 answered progress ...
+                 +12.347 s  m2  stream 17 delivered ...
+       hence     ...
+       next      ...
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pekan.catalogue import CODES
+from pekan.history.types import History
+from pekan.verdict import Exhibit, Finding, Verdict, Word
+
+STYLES: dict[Word, str] = {"holds": "bold green", "broken": "bold red", "undecided": "bold yellow"}
+SHOWN_FINDINGS_MAX = 20
+"""Kinds of finding told in full; a run that breaks more promises than these is not understood faster by reading further."""
+
+
+def print_verdict(console: Console, verdict: Verdict, history: History) -> None:
+    """Write `verdict` over `history` to `console`. Times are shown relative to the start mark."""
+    start = next((mark for mark in history.marks if mark.kind == "start"), None)
+    origin_ns = start.time if start else None
+    console.print(headline(verdict, _version(history)))
+    counts = [f for f in verdict.findings if f.status == "counts"]
+    for number, finding in enumerate(counts[:SHOWN_FINDINGS_MAX], 1):
+        console.print()
+        console.print(_finding(number, finding, origin_ns))
+    if len(counts) > SHOWN_FINDINGS_MAX:
+        console.print(f"\n... and {len(counts) - SHOWN_FINDINGS_MAX} further kinds; all are in the JSON form")
+    others = [f for f in verdict.findings if f.status != "counts"]
+    if others:
+        console.print()
+        console.print("not counted:")
+        for finding in others:
+            console.print(f"  {finding.code}{_times(finding)}: {finding.summary} ({finding.status}: {finding.because})", markup=False)
+    for reason in verdict.undecided:
+        console.print()
+        console.print(Text.assemble(("undecided  ", "yellow"), reason.reason))
+        console.print(Text.assemble(("to decide  ", "dim"), reason.would_decide))
+    for note in verdict.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def _version(history: History) -> str:
+    """The etcd releases that the start mark names, e.g. "3.5.1"; empty for a history that names none."""
+    start = next((mark for mark in history.marks if mark.kind == "start"), None)
+    members = start.detail.get("members", {}) if start else {}
+    return ", ".join(dict.fromkeys(str(member.get("version", "?")) for member in members.values()))
+
+
+def headline(verdict: Verdict, version: str = "") -> Text:
+    """One line that says the verdict and what it stands on."""
+    counts = [f for f in verdict.findings if f.status == "counts"]
+    word = "holds (sequential)" if verdict.verdict == "holds" and verdict.order == "per-process" else verdict.verdict
+    about = f" (etcd {version})" if version else ""
+    found = f"{len(counts)} kind{'s' if len(counts) != 1 else ''} of finding, " if counts else ""
+    return Text.assemble(
+        (f"{word}{about}", STYLES[verdict.verdict]),
+        f": {found}{verdict.operations:,} operations judged in {verdict.seconds:.1f} s by the {verdict.engine} engine",
+    )
+
+
+def _times(finding: Finding) -> str:
+    return f" (x{finding.count:,})" if finding.count > 1 else ""
+
+
+def _finding(number: int, finding: Finding, origin_ns: int | None) -> Table:
+    entry = CODES[finding.code]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(Text(str(number), "bold"), Text.assemble((finding.code, "bold red"), _times(finding)))
+    table.add_row("", Text(finding.summary, "bold"))
+    table.add_row(Text("promised", "dim"), Text(entry.guarantee))
+    for index, exhibit in enumerate(finding.certificate):
+        table.add_row(Text("seen" if index == 0 else "", "dim"), Text(_exhibit(exhibit, origin_ns)))
+    table.add_row(Text("hence", "dim"), Text(finding.explanation))
+    table.add_row(Text("next", "dim"), Text(entry.next_step))
+    return table
+
+
+def _exhibit(exhibit: Exhibit, origin_ns: int | None) -> str:
+    when = ""
+    if exhibit.start is not None and origin_ns is not None:
+        when = f"+{(exhibit.start - origin_ns) / 1e9:.3f} s"
+        if exhibit.end is None:
+            when += " .."
+        elif exhibit.end != exhibit.start:
+            when += f" .. +{(exhibit.end - origin_ns) / 1e9:.3f} s"
+        when += "  "
+    where = f"{exhibit.member}  " if exhibit.member else ""
+    return f"{when}{where}{exhibit.what}"
+
+
+def verdict_json(verdict: Verdict, **extra: object) -> str:
+    """`verdict` as the JSON document that `--json` prints and verdict.json holds."""
+    return json.dumps({**verdict.to_json(), **extra}, indent=2, default=_plain) + "\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot be told in JSON: {type(value).__name__}")
+
+
+def print_summary(console: Console, rows: Sequence[tuple[str, str, int, int]]) -> None:
+    """Findings of many runs: (signature, summary of the first, times, runs that show it), most frequent first."""
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("finding", "left"), ("runs", "right"), ("times", "right"), ("first seen as", "left")):
+        table.add_column(title, justify="right" if justify == "right" else "left", overflow="fold")
+    for signature, summary, times, runs in rows:
+        table.add_row(signature, str(runs), f"{times:,}", summary)
+    console.print(table)
