@@ -101,9 +101,7 @@ class PortLease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exception_type: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, exception_type: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
 

@@ -1,0 +1,211 @@
+"""The small process between Pekan and one etcd: it starts the member, watches over it and reports how it ended.
+
+This file is a program. It is run as `python -I -S launcher.py SPEC PARENT` and imports the standard library only, so
+that it starts in a few hundredths of a second and stays single-threaded: the kernel's parent-death signal belongs to
+the *thread* that forked, and in a process with one thread that is the process.
+
+::
+
+    Pekan ──fork, exec──> launcher ──fork, attachments, exec──> etcd
+      │   lifeline (fd 0)  ▲  │                                  │
+      └────────────────────┘  └── report (fd 1): JSON lines      └── output, error (fd 2): the member's log
+
+    dies                     who notices                              what follows
+    Pekan, in any way        launcher: end of file on the lifeline,   etcd is killed by the launcher, or with it by its
+                             or the kernel, by parent-death signal    own parent-death signal
+    launcher, in any way     etcd: parent-death signal                etcd is killed; Pekan reads the end of the report
+    etcd                     launcher: SIGCHLD                        its wait status is reported
+
+The reports, in order::
+
+    {"event": "started", "pid": 123}                              exec(2) has succeeded
+    {"event": "failed", "stage": "...", "errno": 2, ...}          it has not; stage is fork, attachment, death-signal or exec
+    {"event": "stopped"} / {"event": "continued"}                 every thread of etcd stands still / runs again
+    {"event": "exited", "status": 9}                              as wait(2) encodes it
+
+The dead etcd is not reaped before Pekan has closed the lifeline. Until then its process id stays its own, so that a
+signal from Pekan can never hit a stranger.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+CORE_DUMPED = 0x80  # the flag beside the signal's number in a wait status (wait(2), WCOREDUMP)
+
+LIFELINE_FD = 0
+REPORT_FD = 1
+LOG_FD = 2
+
+# The largest failure text that the child sends before exec; pipes take 4096 bytes in one piece (PIPE_BUF, pipe(7)).
+FAILURE_BYTES_MAX = 4096
+
+ATTACHMENTS: dict[str, Callable[[Mapping[str, Any]], None]] = {}
+"""What can be done in the member's process between fork and exec, by kind: resource limits, namespaces, seccomp, hooks.
+
+Each is called with the attachment's parameters, in the order of the spec, and raises OSError or ValueError to refuse.
+None exists yet. What cannot survive exec(2) does not belong here.
+"""
+
+
+class StageFailure(Exception):
+    """The member could not be started; `stage` says how far it came."""
+
+    def __init__(self, stage: str, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.errno = errno
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel SIGKILL this process when the thread that forked it ends; at once if `parent` is gone already.
+
+    The request is forgotten on fork, and by exec of a set-user-id or capability binary (prctl(2)); it is made last
+    before exec.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise StageFailure("death-signal", f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}", code)
+    if os.getppid() != parent:
+        # The parent died between fork and prctl: no signal will come any more.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def report(event: str, **details: object) -> None:
+    """One line to Pekan. A Pekan that is gone reads nothing; the lifeline tells of that."""
+    line = json.dumps({"event": event, **details}).encode() + b"\n"
+    try:
+        os.write(REPORT_FD, line)
+    except BrokenPipeError:
+        return
+
+
+def attach(attachments: list[dict[str, Any]]) -> None:
+    """Run the attachments of the spec in order."""
+    for attachment in attachments:
+        kind = attachment["kind"]
+        apply = ATTACHMENTS.get(kind)
+        if apply is None:
+            known = ", ".join(sorted(ATTACHMENTS)) or "none"
+            raise StageFailure("attachment", f"unknown attachment {kind!r} (known: {known})")
+        try:
+            apply(attachment["parameters"])
+        except (OSError, ValueError) as error:
+            raise StageFailure("attachment", f"{kind}: {error}", getattr(error, "errno", None)) from error
+
+
+def become(spec: dict[str, Any], launcher: int, failure_fd: int) -> NoReturn:
+    """In the child: turn into the member, or tell on `failure_fd` why not. Never returns."""
+    try:
+        # Python ignores SIGPIPE and SIGXFSZ, and ignored signals stay ignored over exec.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, LIFELINE_FD)
+        os.dup2(LOG_FD, REPORT_FD)
+        attach(spec["attachments"])
+        die_with_parent(launcher)
+        try:
+            os.execve(spec["arguments"][0], spec["arguments"], spec["environment"])
+        except OSError as error:
+            raise StageFailure("exec", error.strerror or str(error), error.errno) from error
+    except StageFailure as failure:
+        tell(failure_fd, failure)
+    except BaseException as error:  # the child of a fork must not return into the launcher's own code
+        tell(failure_fd, StageFailure("fork", f"{type(error).__name__}: {error}"))
+    os._exit(127)
+
+
+def tell(failure_fd: int, failure: StageFailure) -> None:
+    """Hand the failure from the child to the launcher."""
+    text = json.dumps({"stage": failure.stage, "message": str(failure)[:1024], "errno": failure.errno})
+    os.write(failure_fd, text.encode()[:FAILURE_BYTES_MAX])
+
+
+def start(spec: dict[str, Any]) -> int | None:
+    """Fork and exec the member; its process id, or None after a failure has been reported."""
+    launcher = os.getpid()
+    failure_read, failure_write = os.pipe()  # both close on exec: an end of file says that exec succeeded
+    pid = os.fork()
+    if pid == 0:
+        become(spec, launcher, failure_write)
+    os.close(failure_write)
+    failure = b""
+    while chunk := os.read(failure_read, FAILURE_BYTES_MAX):
+        failure += chunk
+    os.close(failure_read)
+    if not failure:
+        report("started", pid=pid)
+        return pid
+    os.waitpid(pid, 0)
+    report("failed", **json.loads(failure))
+    return None
+
+
+def report_changes(pid: int) -> bool:
+    """Report what the kernel tells of the member; True once it has ended (it stays unreaped)."""
+    every = os.WEXITED | os.WSTOPPED | os.WCONTINUED
+    while change := os.waitid(os.P_PID, pid, every | os.WNOHANG | os.WNOWAIT):
+        if change.si_code == os.CLD_EXITED:
+            report("exited", status=change.si_status << 8)
+            return True
+        if change.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+            report("exited", status=change.si_status | (CORE_DUMPED if change.si_code == os.CLD_DUMPED else 0))
+            return True
+        try:
+            # Take it off the list; it may be a later one than was looked at, or gone with the process.
+            change = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+        except ChildProcessError:
+            continue
+        if change is not None:
+            report("continued" if change.si_code == os.CLD_CONTINUED else "stopped")
+    return False
+
+
+def watch(pid: int, child_changed: int) -> None:
+    """Report until the lifeline ends; then the member is killed if it lives still, and reaped."""
+    poll = select.poll()
+    poll.register(LIFELINE_FD, select.POLLIN)
+    poll.register(child_changed, select.POLLIN)
+    ended = report_changes(pid)
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if LIFELINE_FD in ready and not os.read(LIFELINE_FD, 4096):
+            break
+        if child_changed in ready:
+            os.read(child_changed, 4096)
+            ended = ended or report_changes(pid)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    if not ended:
+        report("exited", status=status)
+
+
+def main(arguments: list[str]) -> int:
+    """`arguments` are the spec as JSON {"arguments", "environment", "attachments"} and the process id of Pekan."""
+    spec = json.loads(arguments[0])
+    child_changed, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    die_with_parent(int(arguments[1]))
+    pid = start(spec)
+    if pid is None:
+        return 1
+    watch(pid, child_changed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
