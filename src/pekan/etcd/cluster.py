@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import os
 import re
 import signal
@@ -55,7 +57,7 @@ EXIT_SUCCESS = 0  # the wait status
 
 # Lines of the log in a message to a person. The whole bounded tail is in `MemberExit.log_tail`.
 MESSAGE_LOG_LINES = 12
-MESSAGE_LOG_LINE_CHARACTERS = 400
+MESSAGE_LOG_LINE_CHARACTERS = 240
 
 
 class Member:
@@ -233,11 +235,13 @@ class Member:
                         last = error
                     await asyncio.sleep(PROBE_PAUSE_SECONDS)
         except TimeoutError:
+            cause = diagnose(self.spec, self.log_tail()) or "its log may tell why"
             raise ClusterFailure(
                 f"member {self.name} (etcd {self.spec.binary.version}, {self.spec.advertise_client}, {self.state}) answered no "
-                f"linearizable read within {timeout_s:g} s; the last try: {str(last) or type(last).__name__}" + self._shown_log()
+                f"linearizable read within {timeout_s:g} s (last try: {str(last) or type(last).__name__}); {cause}{self._shown_log()}"
             ) from last
-        raise ClusterFailure(f"{self._exits[-1]} before it was ready: {diagnose(self.spec, self.log_tail())}" + self._shown_log())
+        cause = diagnose(self.spec, self.log_tail()) or "its log may tell why"
+        raise ClusterFailure(f"{self._exits[-1]} before it was ready: {cause}{self._shown_log()}")
 
     async def status(self, timeout_s: float = PROBE_SECONDS_MAX) -> MemberStatus:
         """What the member says of itself. Raises as the probe does, `TimeoutError` after `timeout_s` included."""
@@ -294,8 +298,9 @@ class Member:
             self._on_exit(end)
 
     def _shown_log(self) -> str:
-        lines = self.log_tail()[-MESSAGE_LOG_LINES:]
-        shown = "\n".join(f"  {line[:MESSAGE_LOG_LINE_CHARACTERS]}" for line in lines) or "  (empty)"
+        """The log's last lines for a message. The page of help after a refused flag says nothing about this member."""
+        lines = list(itertools.takewhile(lambda line: not line.startswith("Usage:"), self.log_tail()))
+        shown = "\n".join(f"  {_shown(line)}" for line in lines[-MESSAGE_LOG_LINES:]) or "  (empty)"
         return f"\nlast lines of {self.spec.log}:\n{shown}"
 
 
@@ -500,25 +505,55 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"flag provided but not defined: -?-?(?P<found>[\w-]+)"),
         "etcd {version} has no flag --{found}",
     ),
-    (re.compile(r"invalid value \\?\"(?P<found>.*?)\\?\" for flag -?-?[\w-]+"), "etcd {version} refuses the value {found} of a flag"),
+    (
+        re.compile(r"(?P<found>invalid value .* for flag -?-?[\w-]+)"),
+        "etcd {version} refuses a flag ({found})",
+    ),
     (
         re.compile(r"(?P<found>[^\"]*?(?:permission denied|read-only file system|not a directory|no space left on device))"),
         "its data directory {data_dir} cannot be used ({found}). Free or repair it, or choose another place for the run",
     ),
     (
-        re.compile(r"(?P<found>another etcd process is using[^\"]*|file already locked|database is locked[^\"]*|timeout[^\"]*flock)"),
+        re.compile(r"(?P<found>(?:flocked|locked) by another process|another etcd process is using|file already locked)"),
         "another etcd uses its data directory {data_dir} ({found})",
     ),
 )
 
+# Worst first. What etcd wrote on the worst level, last, is what ended it.
+_LEVELS = ("panic", "fatal", "error", "warn")
 
-def diagnose(spec: MemberSpec, lines: Sequence[str]) -> str:
-    """Why etcd did not start, in a sentence, from the lines of its log."""
+
+def diagnose(spec: MemberSpec, lines: Sequence[str]) -> str | None:
+    """Why etcd did not start, in a sentence, from the lines of its log; None where they do not tell."""
     text = "\n".join(lines)
     for pattern, meaning in _CAUSES:
         if match := pattern.search(text):
             return meaning.format(found=match["found"].strip(), version=spec.binary.version, data_dir=spec.data_dir)
-    return "its log tells why"
+    entries = [entry for line in lines if (entry := _entry(line))]
+    for level in _LEVELS:
+        for entry in reversed(entries):
+            if entry.get("level") == level:
+                return f"etcd says: {': '.join(str(entry[key]) for key in ('msg', 'error') if key in entry)}"
+    return None
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """A line of etcd's log (zap's JSON), or None for free text."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _shown(line: str) -> str:
+    """A line of etcd's log as a person reads it: level, place, message, then the rest, cut."""
+    entry = _entry(line)
+    if entry is not None:
+        head = [str(entry.pop(key, "")) for key in ("level", "caller", "msg")]
+        entry.pop("ts", None)
+        line = "  ".join([*head, *(f"{key}={value}" for key, value in entry.items())])
+    return line if len(line) <= MESSAGE_LOG_LINE_CHARACTERS else line[:MESSAGE_LOG_LINE_CHARACTERS] + "..."
 
 
 def _prepare(spec: MemberSpec) -> None:
