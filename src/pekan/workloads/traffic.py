@@ -20,6 +20,7 @@ only be sent late in a run belongs to clients of its own that start late, so tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
@@ -186,10 +187,8 @@ class Traffic:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.finished.wait(), seconds)
-        except TimeoutError:
-            pass
 
     async def turn(self) -> bool:
         """Wait for this client's share of the rate. False once the traffic has ended: draw nothing more."""

@@ -1,0 +1,278 @@
+"""When which fault is injected: drawn from a seed, or asked for in words.
+
+::
+
+    0 ──── quiet ────┬──────────── faults ────────────┬──── healed, traffic goes on ────> end of the traffic
+                  quiet_ms                         heal_ms                              end_ms
+
+    kill     ·   x··   x·          x··x·                      each class is staggered on its own: gaps uniform in [0, 2 mean],
+    pause    ·  ────      ─    ────────      ──               so that faults of different classes meet
+    restart  ·        o                o
+
+`draw` is a pure function of its arguments: a plan is replayed by drawing it again, or by reading it from plan.json.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import NamedTuple
+
+from pekan.durations import parse_ms, show_ms
+from pekan.errors import UsageError
+from pekan.faults.injector import ROLES, Injector
+from pekan.faults.kill import Kill
+from pekan.faults.pause import Pause
+from pekan.faults.restart import Restart
+from pekan.plan import Fault, Schedule, Trigger
+
+INJECTORS: dict[str, Injector] = {injector.kind: injector for injector in (Kill(), Pause(), Restart())}
+CLASSES: dict[str, tuple[str, ...]] = {
+    "kill": ("kill",),
+    "pause": ("pause",),
+    "restart": ("restart",),
+    "all": ("kill", "pause", "restart"),
+    "none": (),
+}
+"""What `--faults` takes: a class stands for one or more kinds."""
+
+EDGE_MS = 3_000
+"""The least quiet start, and the least healed end, of a run that is long enough: what is compared with the time under faults, and enough
+for a member to elect, replay and answer."""
+EDGE_SHARE = 0.1
+EDGE_SHARE_MAX = 0.25
+"""No edge takes more than a quarter of a short run."""
+MEAN_GAP_MS = {"kill": 5_000, "pause": 4_000, "restart": 9_000}
+"""Between two faults of a kind on average. A restarted member needs about a second to serve again; below 3 s a cluster of three would spend
+most of its time without a third member, and traffic would mostly wait."""
+GAPS_MIN = 3
+"""In a short faults' phase gaps shrink, so that each class is expected at least this often."""
+TARGETS = {
+    "kill": {"leader": 40, "follower": 25, "any": 35},
+    "pause": {"leader": 45, "follower": 35, "any": 20},
+    "restart": {"leader": 40, "follower": 20, "any": 40},
+}
+"""Weights. Leaders are where elections, read indexes and leases are decided."""
+DOWN_MS = (100, 1_800)
+PAUSE_SHORT_MS = (300, 900)
+PAUSE_LONG_MS = (1_300, 3_800)
+"""Below and above etcd's default election timeout of 1,000 ms (which raft randomizes up to twice that)."""
+PAUSE_LONG_SHARE = 0.4
+RESTART_DOWN_MS = (0, 400)
+RECOVERY_MS = {"kill": 1_200, "pause": 600, "restart": 1_000}
+"""For how long after a heal a member counts as down when the failure budget is drawn on: replay and catching up."""
+ALL_KILLED_SHARE = 0.12
+"""Of kills: all members at once. Nobody is left who remembers anything that is not on disk; a majority returns, so it is `within`."""
+QUORUM_LOSS_SHARE = 0.25
+"""Of faults that meet others beyond the failure budget (in a cluster of three: any second one): let through, short. The others are moved
+to later, so that a majority stays up and traffic goes on."""
+QUORUM_LOSS_MS_MAX = 800
+"""Long enough for requests in flight to be cut, short enough that most of them do not time out."""
+LAST_FIFTH = 0.8
+LAST_PAUSE_MS = (1_200, 2_500)
+"""With pauses asked for, one follower is paused in the last fifth of the traffic: a member that continues and answers before it has caught
+up is what transactions of compares only are about, and they are sent only there."""
+FAULTS_MAX = 500
+"""A bound on what is drawn: an hour of all classes."""
+AT_MS = 5_000
+"""When a fault asked for without a time is armed: after the shortest quiet start, with time left to heal in a ten-second run."""
+
+
+class _Span(NamedTuple):
+    start: int
+    end: int
+    down: int
+
+
+def kinds_of(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds of fault in `classes`, each once, in a fixed order. Raises `UsageError` for an unknown class."""
+    wanted: set[str] = set()
+    for name in classes:
+        if name not in CLASSES:
+            raise UsageError(f"no class of faults is called {name!r}; there are {', '.join(CLASSES)}")
+        wanted.update(CLASSES[name])
+    return tuple(kind for kind in INJECTORS if kind in wanted)
+
+
+def phases(time_ms: int) -> tuple[int, int]:
+    """(quiet_ms, heal_ms) of traffic that lasts `time_ms`."""
+    edge = int(min(max(EDGE_MS, EDGE_SHARE * time_ms), EDGE_SHARE_MAX * time_ms))
+    return edge, time_ms - edge
+
+
+def draw(seed: int, classes: tuple[str, ...], members: int, time_ms: int) -> Schedule:
+    """The schedule of `classes` for `members` members and `time_ms` of traffic. Raises `UsageError` for an unknown class."""
+    quiet, heal = phases(time_ms)
+    kinds = kinds_of(classes)
+    wanted: list[Fault] = []
+    for kind in kinds:
+        wanted.extend(_stagger(random.Random(f"pekan/schedule/{seed}/{kind}"), kind, members, quiet, heal))
+    if "pause" in kinds and members > 1:
+        wanted.extend(_last_pause(random.Random(f"pekan/schedule/{seed}/last"), time_ms, heal))
+    faults = _within_budget(random.Random(f"pekan/schedule/{seed}/budget"), sorted(wanted, key=_order), members, heal)
+    return Schedule(quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=faults[:FAULTS_MAX])
+
+
+def _order(fault: Fault) -> tuple[int, str, str]:
+    return fault.trigger.at_ms, fault.kind, fault.target
+
+
+def _stagger(rng: random.Random, kind: str, members: int, quiet: int, heal: int) -> list[Fault]:
+    """Faults of one kind, gaps uniform in [0, 2 mean]."""
+    mean = min(MEAN_GAP_MS[kind], max(1, (heal - quiet) // GAPS_MIN))
+    faults: list[Fault] = []
+    at = quiet + int(rng.uniform(0, mean))
+    while at < heal and len(faults) < FAULTS_MAX:
+        weights = TARGETS[kind]
+        target = rng.choices(list(weights), list(weights.values()))[0] if members > 1 else "any"
+        if kind == "pause":
+            low, high = PAUSE_LONG_MS if rng.random() < PAUSE_LONG_SHARE else PAUSE_SHORT_MS
+            faults.append(_drawn(kind, target, at, "hold_ms", rng.randint(low, high)))
+        elif kind == "restart":
+            faults.append(_drawn(kind, target, at, "down_ms", rng.randint(*RESTART_DOWN_MS)))
+        elif rng.random() < ALL_KILLED_SHARE and members > 1:
+            faults.extend(_drawn(kind, "any", at, "down_ms", rng.randint(DOWN_MS[0], QUORUM_LOSS_MS_MAX)) for _ in range(members))
+        else:
+            faults.append(_drawn(kind, target, at, "down_ms", rng.randint(*DOWN_MS)))
+        at += max(1, int(rng.uniform(0, 2 * mean)))
+    return faults
+
+
+def _last_pause(rng: random.Random, time_ms: int, heal: int) -> list[Fault]:
+    at = int(time_ms * (LAST_FIFTH + rng.uniform(0.005, 0.03)))
+    # In a run too short to be healed after the last fifth has begun there is no room for it.
+    return [_drawn("pause", "follower", at, "hold_ms", rng.randint(*LAST_PAUSE_MS))] if at < heal else []
+
+
+def _drawn(kind: str, target: str, at_ms: int, parameter: str, ms: int) -> Fault:
+    return Fault(kind=kind, target=target, trigger=Trigger(at_ms), parameters={parameter: ms}, fault_class=kind)
+
+
+def _within_budget(rng: random.Random, wanted: list[Fault], members: int, heal: int) -> tuple[Fault, ...]:
+    """Move faults so that a majority stays up, but for those that lose it on purpose; drop what no longer fits before `heal`."""
+    budget = (members - 1) // 2
+    spans: list[_Span] = []
+    kept: list[Fault] = []
+    groups: dict[tuple[int, str], int] = {}
+    for fault in wanted:
+        groups[fault.trigger.at_ms, fault.kind] = groups.get((fault.trigger.at_ms, fault.kind), 0) + 1
+    index = 0
+    while index < len(wanted):
+        count = groups[wanted[index].trigger.at_ms, wanted[index].kind]
+        group, index = wanted[index : index + count], index + count
+        at = group[0].trigger.at_ms
+        on_purpose = count > 1 or members == 1 or rng.random() < QUORUM_LOSS_SHARE
+        if on_purpose:
+            # Never while that member is down already: on one member, and with all killed, everybody has to be up first.
+            at = _free_at(spans, at, members, count)
+        else:
+            at = _free_at(spans, at, budget, count)
+        if at >= heal:
+            continue
+        over = sum(span.down for span in spans if span.start <= at < span.end) + count > budget
+        longest = 0
+        for fault in group:
+            (name, ms), *_ = fault.parameters.items()
+            ms = min(ms, heal - at)
+            if over and count == 1 and members > 1:
+                ms = min(ms, QUORUM_LOSS_MS_MAX)
+            longest = max(longest, ms)
+            kept.append(Fault(fault.kind, fault.target, Trigger(at), {name: ms}, fault_class=fault.fault_class))
+        spans.append(_Span(at, at + longest + RECOVERY_MS[group[0].kind], count))
+    return tuple(sorted(kept, key=_order))
+
+
+def _free_at(spans: list[_Span], at: int, budget: int, count: int) -> int:
+    """The first time from `at` at which at most `budget` members are down, `count` more included."""
+    while True:
+        down = [span for span in spans if span.start <= at < span.end]
+        if not down or sum(span.down for span in down) + count <= budget:
+            return at
+        at = min(span.end for span in down)
+
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_DURATION = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
+_LATER = {"revision", "log", "failpoint"}
+FORM = 'KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T], for example "pause leader 2s at 10s"'
+
+
+def parse(text: str, members: tuple[str, ...] = ()) -> Fault:
+    """The fault that `text` asks for, required to fire. `members`, where given, are the names that may be a target.
+
+    The order is free after KIND. Raises `UsageError` naming the word that is wrong and what would be right.
+    """
+    words = text.split()
+    if not words:
+        raise UsageError(f"--fault: empty; write {FORM}")
+    kind, rest = words[0], words[1:]
+    injector = INJECTORS.get(kind)
+    if injector is None:
+        raise UsageError(f"--fault {text!r}: no fault is called {kind!r}; there are {', '.join(INJECTORS)}")
+    target, at_ms = "", -1
+    parameters: dict[str, int] = {}
+
+    def setting(name: str, value: int) -> None:
+        if name in parameters:
+            raise UsageError(f"--fault {text!r}: {name} is given twice")
+        parameters[name] = value
+
+    position = 0
+    while position < len(rest):
+        word = rest[position]
+        position += 1
+        if word in ("at", "on", "after"):
+            what = rest[position] if position < len(rest) else ""
+            position += 1
+            if word != "at" or what in _LATER:
+                raise UsageError(f"--fault {text!r}: {word!r} {what!r} is no trigger of this release; write at T, as in at 10s")
+            if at_ms >= 0:
+                raise UsageError(f"--fault {text!r}: a time is given twice")
+            at_ms = parse_ms(what, f"--fault {text!r}: at")
+        elif "=" in word:
+            name, _, value = word.partition("=")
+            if name not in injector.defaults:
+                raise UsageError(f"--fault {text!r}: {kind} takes no {name!r}; it takes {', '.join(injector.defaults)}")
+            setting(name, _whole(text, name, value))
+        elif _DURATION.fullmatch(word):
+            setting(injector.duration, parse_ms(word, f"--fault {text!r}"))
+        elif _NAME.fullmatch(word):
+            if target:
+                raise UsageError(f"--fault {text!r}: two targets, {target!r} and {word!r}")
+            if members and word not in ROLES and word not in members:
+                raise UsageError(f"--fault {text!r}: no member is called {word!r}; write {', '.join((*ROLES, *members))}")
+            target = word
+        else:
+            raise UsageError(f"--fault {text!r}: {word!r} is neither a target, a duration, name=value nor at T; write {FORM}")
+    return Fault(
+        kind=kind,
+        target=target or "any",
+        trigger=Trigger(AT_MS if at_ms < 0 else at_ms),
+        parameters={**injector.defaults, **parameters},
+        required=True,
+    )
+
+
+def _whole(text: str, name: str, value: str) -> int:
+    """Milliseconds: a bare number, or a number with a unit."""
+    if value.isdecimal():
+        return int(value)
+    return parse_ms(value, f"--fault {text!r}: {name}")
+
+
+def show(fault: Fault) -> str:
+    """The text that `parse` takes back to the same fault (required or not)."""
+    settings = " ".join(f"{name}={value}" for name, value in fault.parameters.items())
+    return " ".join(part for part in (fault.kind, fault.target, settings, f"at {show_ms(fault.trigger.at_ms)}") if part)
+
+
+def with_faults(schedule: Schedule, faults: tuple[Fault, ...]) -> Schedule:
+    """`schedule` with `faults` asked for by name beside those that were drawn. Raises `UsageError` where one has no time to be healed."""
+    for fault in faults:
+        if fault.trigger.at_ms >= schedule.heal_ms:
+            raise UsageError(
+                f"--fault {show(fault)!r}: faults are healed at {show_ms(schedule.heal_ms)}, of {show_ms(schedule.end_ms)} of traffic; "
+                "trigger it earlier or give --time more"
+            )
+    merged = tuple(sorted((*schedule.faults, *faults), key=_order))
+    return Schedule(schedule.quiet_ms, schedule.heal_ms, schedule.end_ms, merged)
