@@ -14,8 +14,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from pekan.durations import parse_ms, show_ms
@@ -107,9 +109,8 @@ def draw(seed: int, classes: tuple[str, ...], members: int, time_ms: int) -> Sch
     wanted: list[Fault] = []
     for kind in kinds:
         wanted.extend(_stagger(random.Random(f"pekan/schedule/{seed}/{kind}"), kind, members, quiet, heal))
-    if "pause" in kinds and members > 1:
-        wanted.extend(_last_pause(random.Random(f"pekan/schedule/{seed}/last"), time_ms, heal))
-    faults = _within_budget(random.Random(f"pekan/schedule/{seed}/budget"), sorted(wanted, key=_order), members, heal)
+    last = _last_pause(random.Random(f"pekan/schedule/{seed}/last"), time_ms, heal) if "pause" in kinds and members > 1 else ()
+    faults = _within_budget(random.Random(f"pekan/schedule/{seed}/budget"), sorted(wanted, key=_order), last, members, heal)
     return Schedule(quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=faults[:FAULTS_MAX])
 
 
@@ -138,57 +139,55 @@ def _stagger(rng: random.Random, kind: str, members: int, quiet: int, heal: int)
     return faults
 
 
-def _last_pause(rng: random.Random, time_ms: int, heal: int) -> list[Fault]:
+def _last_pause(rng: random.Random, time_ms: int, heal: int) -> tuple[Fault, ...]:
     at = int(time_ms * (LAST_FIFTH + rng.uniform(0.005, 0.03)))
     # In a run too short to be healed after the last fifth has begun there is no room for it.
-    return [_drawn("pause", "follower", at, "hold_ms", rng.randint(*LAST_PAUSE_MS))] if at < heal else []
+    return (_drawn("pause", "follower", at, "hold_ms", min(heal - at, rng.randint(*LAST_PAUSE_MS))),) if at < heal else ()
 
 
 def _drawn(kind: str, target: str, at_ms: int, parameter: str, ms: int) -> Fault:
     return Fault(kind=kind, target=target, trigger=Trigger(at_ms), parameters={parameter: ms}, fault_class=kind)
 
 
-def _within_budget(rng: random.Random, wanted: list[Fault], members: int, heal: int) -> tuple[Fault, ...]:
-    """Move faults so that a majority stays up, but for those that lose it on purpose; drop what no longer fits before `heal`."""
+def _within_budget(rng: random.Random, wanted: list[Fault], fixed: tuple[Fault, ...], members: int, heal: int) -> tuple[Fault, ...]:
+    """Move faults so that a majority stays up, but for those that lose it on purpose; drop what no longer fits before `heal`.
+
+    `fixed` stay where they are.
+    """
     budget = (members - 1) // 2
-    spans: list[_Span] = []
-    kept: list[Fault] = []
-    groups: dict[tuple[int, str], int] = {}
-    for fault in wanted:
-        groups[fault.trigger.at_ms, fault.kind] = groups.get((fault.trigger.at_ms, fault.kind), 0) + 1
-    index = 0
-    while index < len(wanted):
-        count = groups[wanted[index].trigger.at_ms, wanted[index].kind]
-        group, index = wanted[index : index + count], index + count
-        at = group[0].trigger.at_ms
-        on_purpose = count > 1 or members == 1 or rng.random() < QUORUM_LOSS_SHARE
-        if on_purpose:
-            # Never while that member is down already: on one member, and with all killed, everybody has to be up first.
-            at = _free_at(spans, at, members, count)
-        else:
-            at = _free_at(spans, at, budget, count)
-        if at >= heal:
-            continue
-        over = sum(span.down for span in spans if span.start <= at < span.end) + count > budget
-        longest = 0
-        for fault in group:
-            (name, ms), *_ = fault.parameters.items()
-            ms = min(ms, heal - at)
-            if over and count == 1 and members > 1:
-                ms = min(ms, QUORUM_LOSS_MS_MAX)
-            longest = max(longest, ms)
-            kept.append(Fault(fault.kind, fault.target, Trigger(at), {name: ms}, fault_class=fault.fault_class))
-        spans.append(_Span(at, at + longest + RECOVERY_MS[group[0].kind], count))
+    spans = [_span(fault.trigger.at_ms, [fault]) for fault in fixed]
+    kept = list(fixed)
+    for _, together in itertools.groupby(wanted, key=lambda fault: (fault.trigger.at_ms, fault.kind)):
+        group = list(together)
+        # A cluster of one loses its majority with every fault; there, and where all are killed, everybody has to be up first.
+        on_purpose = len(group) > 1 or members == 1 or rng.random() < QUORUM_LOSS_SHARE
+        if on_purpose and len(group) == 1 and members > 1:
+            group = [_shortened(fault, QUORUM_LOSS_MS_MAX) for fault in group]
+        span = _first_free(spans, _span(group[0].trigger.at_ms, group), members if on_purpose else budget)
+        if span.start < heal:
+            spans.append(span)
+            kept.extend(replace(_shortened(fault, heal - span.start), trigger=Trigger(span.start)) for fault in group)
     return tuple(sorted(kept, key=_order))
 
 
-def _free_at(spans: list[_Span], at: int, budget: int, count: int) -> int:
-    """The first time from `at` at which at most `budget` members are down, `count` more included."""
+def _span(at: int, group: list[Fault]) -> _Span:
+    """How long the victims of faults injected together count as down."""
+    return _Span(at, at + max(sum(fault.parameters.values()) for fault in group) + RECOVERY_MS[group[0].kind], len(group))
+
+
+def _shortened(fault: Fault, ms: int) -> Fault:
+    return replace(fault, parameters={name: min(value, ms) for name, value in fault.parameters.items()})
+
+
+def _first_free(spans: list[_Span], wanted: _Span, budget: int) -> _Span:
+    """`wanted`, moved to the first time at which no more than `budget` members are down with it."""
     while True:
-        down = [span for span in spans if span.start <= at < span.end]
-        if not down or sum(span.down for span in down) + count <= budget:
-            return at
-        at = min(span.end for span in down)
+        met = [span for span in spans if span.start < wanted.end and wanted.start < span.end]
+        # All that it meets count together, though they need not meet each other: too careful is fine here.
+        if not met or sum(span.down for span in met) + wanted.down <= budget:
+            return wanted
+        later = min(span.end for span in met)
+        wanted = wanted._replace(start=later, end=later + wanted.end - wanted.start)
 
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
