@@ -48,30 +48,47 @@ def copy_bounded(source: IO[bytes], target: Path) -> None:
 def extract_etcd(archive: Path, target: Path) -> None:
     """Copies the file `etcd` out of a release archive (`.tar.gz`, `.tgz` or `.zip`) to `target`.
 
-    Raises `BinaryUnavailable` when the archive is damaged or holds no file, or several files, of that name.
+    Raises `BinaryUnavailable`, leaving no `target`, when the archive is damaged or holds no file, or several files, of
+    that name.
     """
     try:
-        if archive.name.endswith(".zip"):
-            with zipfile.ZipFile(archive) as zipped:
-                name = _only(archive, [entry.filename for entry in zipped.infolist() if not entry.is_dir()])
-                with zipped.open(name) as source:
-                    copy_bounded(source, target)
-        else:
-            with tarfile.open(archive, "r:gz") as tarred:
-                name = _only(archive, [entry.name for entry in tarred.getmembers() if entry.isreg()])
-                stream = tarred.extractfile(name)
-                if stream is None:
-                    raise BinaryUnavailable(f"{archive}: {name} is not a regular file")
-                with stream:
-                    copy_bounded(stream, target)
+        names = _from_zip(archive, target) if archive.name.endswith(".zip") else _from_tar(archive, target)
     except _DAMAGE as error:
+        target.unlink(missing_ok=True)
         raise BinaryUnavailable(f"{archive} is not a whole archive: {error}") from error
-
-
-def _only(archive: Path, names: list[str]) -> str:
-    """The one member whose file name is `etcd`."""
-    found = [name for name in names if PurePosixPath(name).name == "etcd"]
-    if len(found) != 1:
-        what = "no file" if not found else f"{len(found)} files"
+    if len(names) != 1:
+        target.unlink(missing_ok=True)
+        what = "no file" if not names else f"{len(names)} files"
         raise BinaryUnavailable(f"{archive} holds {what} named etcd: expected one, as in etcd's release archives")
-    return found[0]
+
+
+def _from_zip(archive: Path, target: Path) -> list[str]:
+    """Copies the first member named `etcd`; returns the names of all such. zipfile checks the member's CRC."""
+    with zipfile.ZipFile(archive) as zipped:
+        names = [entry.filename for entry in zipped.infolist() if not entry.is_dir() and _is_server(entry.filename)]
+        if names:
+            with zipped.open(names[0]) as source:
+                copy_bounded(source, target)
+    return names
+
+
+def _from_tar(archive: Path, target: Path) -> list[str]:
+    """Copies the first regular file named `etcd`; returns the names of all such. One pass over the stream."""
+    names: list[str] = []
+    with gzip.open(archive, "rb") as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as tarred:
+            for entry in tarred:
+                if not (entry.isreg() and _is_server(entry.name)):
+                    continue
+                names.append(entry.name)
+                source = tarred.extractfile(entry)
+                if source is not None and len(names) == 1:
+                    copy_bounded(source, target)
+        # gzip's checksum stands at its end, behind what tarfile reads: reading on is what verifies it.
+        while stream.read(CHUNK_BYTES):
+            pass
+    return names
+
+
+def _is_server(name: str) -> bool:
+    return PurePosixPath(name).name == "etcd"

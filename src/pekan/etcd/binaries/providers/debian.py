@@ -2,7 +2,7 @@
 
 ::
 
-    apt-get indextargets ──> the archive's address (this machine's mirror, proxy and credentials)
+    apt-get update --print-uris ──> the archive's address (this machine's mirror, proxy and credentials)
          │
          ▼  for each suite, in a private directory, verified by the system's Debian keyring
     apt-get update ──> apt-cache show etcd-server ──> {upstream version: suite, file, sha256}   kept for a day
@@ -35,6 +35,9 @@ from pekan.etcd.binaries.versions import version_key
 SUITES: Final = ("bookworm", "trixie", "forky", "sid")
 """Suites looked at besides those of the machine itself; older ones carry nothing from 3.4 on."""
 
+ALIASES: Final = ("oldstable", "stable", "testing", "unstable")
+ARCHIVES_MAX: Final = 3  # a machine has one Debian mirror, perhaps a second; more would only cost time
+
 PACKAGE: Final = "etcd-server"
 MEMBER: Final = "usr/bin/etcd"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -48,6 +51,8 @@ TOOL_TIMEOUT_S: Final = 60.0
 # `1:3.5.16+dfsg-4` is epoch, upstream version, Debian revision. A `~` would mark a version before the release.
 _DEBIAN_VERSION: Final = re.compile(r"(?:[0-9]+:)?(?P<upstream>[0-9]+\.[0-9]+\.[0-9]+)(?:\+[^-]*)?-(?P<revision>.+)")
 
+_INDEX_URI: Final = re.compile(r"'(?P<url>\S+?)/dists/(?P<suite>[^/\s']+)/main/binary-amd64/Packages")
+
 
 class Package(NamedTuple):
     """One `etcd-server` package: where it lies in the archive and what its bytes must be."""
@@ -59,8 +64,8 @@ class Package(NamedTuple):
     sha256: str
 
 
-class _Archive(NamedTuple):
-    """The Debian archive that this machine's apt uses, and the suites it has configured."""
+class Archive(NamedTuple):
+    """A package archive that this machine's apt uses, and the Debian suites configured from it."""
 
     url: str
     suites: tuple[str, ...]
@@ -125,7 +130,7 @@ class DebianPackage:
             )
         except ToolFailure as error:
             if "Hash Sum mismatch" in str(error):
-                raise ChecksumMismatch(f"{package.url} is not the package that Debian signed: {error}") from error
+                raise ChecksumMismatch(f"{_shown(package.url)} is not the package that Debian signed: {error}") from error
             # A suite moves on and drops the file: the next attempt looks at the index again.
             self._cache.index_file(INDEX_NAME).unlink(missing_ok=True)
             raise
@@ -134,7 +139,7 @@ class DebianPackage:
         executable = unpacked / MEMBER
         if executable.is_symlink() or not executable.is_file():
             raise BinaryUnavailable(f"{PACKAGE} {package.debian} of Debian {package.suite} has no file {MEMBER}")
-        return Provided(executable, f"Debian {package.suite} {PACKAGE} {package.debian} ({package.url})")
+        return Provided(executable, f"Debian {package.suite} {PACKAGE} {package.debian} ({_shown(package.url)})")
 
     def _load(self) -> None:
         """Reads the kept index, or looks into apt's; once in the life of this object."""
@@ -152,7 +157,7 @@ class DebianPackage:
             self._trouble = str(error)
 
     def _kept(self) -> dict[str, Package] | None:
-        """The index as it was read last, unless that is too long ago or was for another archive."""
+        """The index as it was read last, unless that is too long ago."""
         document = self._cache.read_json(self._cache.index_file(INDEX_NAME))
         if document is None:
             return None
@@ -166,31 +171,46 @@ class DebianPackage:
 
     def _look(self) -> dict[str, Package]:
         """Asks the archive, suite by suite. A suite that cannot be read is left out; `BinaryUnavailable` if none can."""
-        archive = _archive()
-        packages: dict[str, Package] = {}
         failures: list[str] = []
-        suites = list(dict.fromkeys((*archive.suites, *SUITES)))
-        with tempfile.TemporaryDirectory(prefix="pekan-apt-") as directory:
-            for number, suite in enumerate(suites):
-                self._progress(f"asking apt which etcd Debian {suite} carries ({number + 1} of {len(suites)})")
-                try:
-                    found = _read_suite(Path(directory) / suite, archive.url, suite)
-                except BinaryUnavailable as error:
-                    failures.append(f"{suite}: {error}")
-                    continue
-                for package in found:
-                    # The first suite that has a release names it: the machine's own, then from stable to unstable.
-                    packages.setdefault(package.upstream, package)
-        if len(failures) == len(suites):
-            raise BinaryUnavailable(f"apt could not read any Debian suite from {archive.url}: {failures[0]}")
+        with tempfile.TemporaryDirectory(prefix="pekan-apt-") as name:
+            directory = Path(name)
+            for number, archive in enumerate(_archives(directory / "none")):
+                # Another vendor's archive may use Debian's suite names; Debian's keyring does not vouch for it.
+                packages = self._read_archive(directory / str(number), archive, failures)
+                if packages is not None:
+                    break
+            else:
+                raise BinaryUnavailable(f"apt could not read any Debian suite: {failures[0]}")
         document: dict[str, object] = {
             "read_at": time.time(),
-            "archive": archive.url,
             "packages": [list(package) for package in packages.values()],
             "failures": failures,
         }
         self._cache.write_json(self._cache.index_file(INDEX_NAME), document)
         return packages
+
+    def _read_archive(self, directory: Path, archive: Archive, failures: list[str]) -> dict[str, Package] | None:
+        """What an archive carries by upstream version; None if no suite could be read. Adds to `failures`."""
+        packages: dict[str, Package] = {}
+        suites = list(dict.fromkeys((*archive.suites, *SUITES)))
+        read = 0
+        for number, suite in enumerate(suites):
+            self._progress(f"asking apt which etcd Debian {suite} carries ({number + 1} of {len(suites)})")
+            try:
+                found = _read_suite(directory / suite, archive.url, suite)
+            except BinaryUnavailable as error:
+                failures.append(f"{_shown(archive.url)} {suite}: {error}")
+                continue
+            read += 1
+            for package in found:
+                # The first suite that has a release names it: the machine's own, then from stable to unstable.
+                packages.setdefault(package.upstream, package)
+        return packages if read else None
+
+
+def _shown(url: str) -> str:
+    """An address without user and password."""
+    return re.sub(r"//[^/]*@", "//", url)
 
 
 def _environment() -> dict[str, str]:
@@ -198,31 +218,30 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def _archive() -> _Archive:
-    """The Debian archive in this machine's apt configuration; `BinaryUnavailable` when there is none."""
+def _archives(directory: Path) -> list[Archive]:
+    """The archives in this machine's apt configuration that have Debian suites; `BinaryUnavailable` without any."""
+    # With no lists at all apt names every index it would fetch. Its real lists would tell more (labels), but container
+    # images come without them.
+    (directory / "partial").mkdir(parents=True)
     listing = run_tool(
-        ["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)", "Created-By: Packages"],
+        ["apt-get", "-o", f"Dir::State::lists={directory}", "update", "--print-uris"],
         timeout_s=TOOL_TIMEOUT_S,
         env=_environment(),
     )
-    archive = choose_archive(listing)
-    if archive is None:
-        raise BinaryUnavailable("apt here has no Debian source (a line `deb URL SUITE main` with a Debian mirror)")
-    return archive
+    archives = parse_archives(listing)
+    if not archives:
+        raise BinaryUnavailable("apt here has no Debian source: one line such as `deb [signed-by=KEYRING] URL trixie main` would do")
+    return archives[:ARCHIVES_MAX]
 
 
-def choose_archive(listing: str) -> _Archive | None:
-    """The Debian archive among `label|url|suite|component` lines of `apt-get indextargets`, None if there is none.
-
-    Container images often come without indexes; apt then knows no label and leaves the placeholder in its place. Such a
-    source counts when it names a Debian suite that carries etcd.
-    """
-    rows = [row for line in listing.splitlines() if len(row := line.split("|")) == 4]
-    rows = [row for row in rows if row[3] == "main" and (row[0] == "Debian" or (row[0].startswith("$") and row[2] in SUITES))]
-    if not rows:
-        return None
-    url = rows[0][1]
-    return _Archive(url, tuple(dict.fromkeys(row[2] for row in rows if row[1] == url)))
+def parse_archives(listing: str) -> list[Archive]:
+    """The archives with Debian suites in what `apt-get update --print-uris` prints, in the order of the sources."""
+    found: dict[str, list[str]] = {}
+    for match in _INDEX_URI.finditer(listing):
+        suite = match["suite"]
+        if suite.removesuffix("-backports") in (*SUITES, *ALIASES):
+            found.setdefault(match["url"], []).append(suite)
+    return [Archive(url, tuple(dict.fromkeys(suites))) for url, suites in found.items()]
 
 
 def _private_apt(directory: Path, *, url: str, suite: str) -> Path:
