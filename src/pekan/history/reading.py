@@ -1,0 +1,435 @@
+"""From records to a history: pairs requests with their outcomes, gathers streams, faults and marks, and refuses what cannot be.
+
+::
+
+    Invoked ─┐
+    Completed ┴─> Operation ── code 0 ─────────────────────────────> ok          ret, response
+                            ├─ error, a read ──────────────────────> failed      ret, WireError     (a read has no effect)
+                            ├─ error that etcd promises to be final > failed      ret, WireError
+                            ├─ any other error ────────────────────> indefinite  no ret, WireError, gave_up
+                            └─ no Completed ───────────────────────> indefinite  no ret, None
+
+Several files of one run are merged by time. Numbers of the first file stay as they are; in the n-th further file every operation, process,
+stream and fault number has n << 48 added (no recorder counts that far), so that they stay apart.
+
+Malformed evidence (an answer without its request, two answers, two open requests of one process, time running backwards, bytes that are
+no message of their method) is EvidenceError with file, record and byte: it is never skipped.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pekan.errors import EvidenceError
+from pekan.history.records import RecordFile
+from pekan.history.run import RunDirectory, read_plan
+from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Mark, Operation, Outcome, Stream, StreamMessage
+from pekan.plan import Plan
+from pekan.wire._generated.pekan_record_pb2 import Record
+from pekan.wire.errors import WireError, is_definite
+from pekan.wire.messages import AUTHENTICATE, Decoder, RangeRequest, TxnRequest
+
+UNKNOWN_USER = "?"
+"""`Operation.user` where a token was sent that no recorded Authenticate had returned."""
+TOKEN = "token"
+"""The gRPC metadata key of etcd's auth token (etcd api/v3rpc/rpctypes/metadatafields.go)."""
+_FILE_SHIFT = 48
+
+
+def is_read(request: object) -> bool:
+    """True for a request that cannot change anything: a Range, or a Txn of which every operation in both branches is one."""
+    if type(request) is RangeRequest:
+        return True
+    if type(request) is TxnRequest:
+        return all(map(is_read, request.success)) and all(map(is_read, request.failure))
+    return False
+
+
+def outcome_of(request: object, error: WireError) -> Outcome:
+    """What `error` proves about `request`: FAILED (it had no effect and never will) or INDEFINITE. See `pekan.wire.errors`."""
+    return FAILED if is_definite(error) or is_read(request) else INDEFINITE
+
+
+def operations(records: Iterable[Record]) -> tuple[Operation, ...]:
+    """The operations of one file's `records`, in order of call. Raises EvidenceError naming the record (counted from 1)."""
+    return history_of(records).operations
+
+
+def history_of(records: Iterable[Record], plan: Plan | None = None) -> History:
+    """The history that one file's `records` tell. Raises EvidenceError naming the record (counted from 1)."""
+    part = _Part(Decoder(), 0)
+    number = 0
+    with _bulk():
+        try:
+            for number, record in enumerate(records, 1):  # noqa: B007  # named in the handler below
+                part.add(record)
+        except _Malformed as error:
+            raise EvidenceError(f"record {number}: {error}") from None
+        return _merge([part], plan, 0, None)
+
+
+def load(path: str | os.PathLike[str]) -> History:
+    """The history at `path`: a run directory, or a single history file (its plan too, where it lies in a run directory).
+
+    Raises EvidenceError naming file, record and byte offset, and what was expected.
+    """
+    path = Path(path)
+    if path.is_dir():
+        run = RunDirectory.open(path)
+        plan: Plan | None = run.plan()
+        files = run.history_paths()
+    else:
+        beside = path.with_name("plan.json")
+        plan = read_plan(beside) if beside.is_file() else None
+        files = (path,)
+    parts: list[_Part] = []
+    cut = 0
+    decoder = Decoder()  # one for all: a key-value in the answers of all members is one object
+    with _bulk():
+        for index, name in enumerate(files):
+            file = RecordFile(name)
+            part = _Part(decoder, index << _FILE_SHIFT)
+            offset = 0
+            try:
+                for offset, record in file:  # noqa: B007  # named in the handler below
+                    part.add(record)
+            except _Malformed as error:
+                raise EvidenceError(f"{name}: record {part.records} at byte {offset}: {error}") from None
+            cut += file.cut
+            parts.append(part)
+        return _merge(parts, plan, cut, path)
+
+
+class _Malformed(Exception):
+    """Evidence that contradicts itself; becomes an EvidenceError where file and record are known."""
+
+
+class _Open(NamedTuple):
+    """A request without its answer so far; `place` is its index in the list of operations."""
+
+    place: int
+    process: int
+    call: int
+    request: Any
+    method: str
+    client: str
+    member: str
+    user: str
+
+
+class _OpenStream:
+    """A stream while its messages are gathered."""
+
+    __slots__ = ("by_client", "client", "code", "ended", "id", "member", "messages", "method", "reason", "user")
+
+    def __init__(self, stream: int, method: str, client: str, member: str, user: str) -> None:
+        self.id = stream
+        self.method = method
+        self.client = client
+        self.member = member
+        self.user = user
+        self.messages: list[StreamMessage] = []
+        self.ended: int | None = None
+        self.code = 0
+        self.reason = ""
+        self.by_client = False
+
+
+class _Part:
+    """What one history file tells."""
+
+    def __init__(self, decoder: Decoder, base: int) -> None:
+        self.base = base
+        self.records = 0
+        self.operations: list[Operation | None] = []
+        self.streams: list[_OpenStream] = []
+        self.faults: list[FaultSpan] = []
+        self.marks: list[Mark] = []
+        self.tokens: dict[str, str] = {}
+        self.nameless: list[tuple[int, str]] = []
+        """(index of an operation, token) for tokens that this file has not seen issued."""
+        self.nameless_streams: list[tuple[_OpenStream, str]] = []
+        self._decode_request = decoder.request
+        self._decode_response = decoder.response
+        self._time = 0
+        self._last_operation = 0
+        self._open: dict[int, _Open] = {}
+        self._busy: dict[int, int] = {}
+        """process -> its open operation."""
+        self._stream_by_id: dict[int, _OpenStream] = {}
+        self._fault_by_id: dict[int, int] = {}
+        self._strings: dict[str, str] = {}
+        """Each name once: a million operations share a dozen clients, members and methods."""
+        self._add: dict[str | None, Callable[[int, Any], None]] = {
+            "invoked": self._invoked,
+            "completed": self._completed,
+            "stream_sent": self._stream_sent,
+            "stream_received": self._stream_received,
+            "stream_ended": self._stream_ended,
+            "fault_armed": self._fault_armed,
+            "fault_fired": self._fault_fired,
+            "fault_healed": self._fault_healed,
+            "mark": self._mark,
+        }
+
+    def add(self, record: Record) -> None:
+        """Take the next record. Raises _Malformed."""
+        self.records += 1
+        time = record.time_ns
+        if time < self._time:
+            raise _Malformed(f"time runs backwards: {time} ns after {self._time} ns")
+        self._time = time
+        body = record.WhichOneof("body")
+        add = self._add.get(body)
+        if add is None:
+            raise _Malformed("a kind of record that this release of Pekan does not know")
+        add(time, getattr(record, body or ""))
+
+    def _invoked(self, time: int, body: Any) -> None:
+        operation = body.operation
+        process = body.process
+        method = body.method
+        if operation <= self._last_operation:
+            raise _Malformed(f"operation {operation} is invoked after operation {self._last_operation}; numbers must ascend")
+        self._last_operation = operation
+        busy = self._busy.setdefault(process, operation)
+        if busy != operation:
+            raise _Malformed(f"process {process} invokes operation {operation} while its operation {busy} is open")
+        try:
+            request = self._decode_request(method, body.request)
+        except ValueError as error:
+            raise _Malformed(f"request of operation {operation}: {error}") from None
+        strings = self._strings
+        index = len(self.operations)
+        user = ""
+        if body.metadata:
+            user, token = self._user(body.metadata)
+            if token:
+                self.nameless.append((index, token))
+        client = body.client
+        member = body.member
+        self._open[operation] = _Open(
+            index,
+            process,
+            time,
+            request,
+            strings.setdefault(method, method),
+            strings.setdefault(client, client),
+            strings.setdefault(member, member),
+            user,
+        )
+        self.operations.append(None)
+
+    def _completed(self, time: int, body: Any) -> None:
+        operation = body.operation
+        opened = self._open.pop(operation, None)
+        if opened is None:
+            known = operation <= self._last_operation
+            raise _Malformed(f"operation {operation} completes {'a second time' if known else 'without having been invoked'}")
+        index, process, call, request, method, client, member, user = opened
+        del self._busy[process]
+        code = body.code
+        if code == 0:
+            try:
+                output = self._decode_response(method, body.response)
+            except ValueError as error:
+                raise _Malformed(f"response of operation {operation}: {error}") from None
+            self.operations[index] = Operation(
+                operation + self.base, process + self.base, call, time, OK, request, output, method, client, member, user
+            )
+            if method == AUTHENTICATE:
+                self.tokens[output.token] = request.name
+            return
+        refusal = WireError(code, body.message)
+        outcome = outcome_of(request, refusal)
+        ret, gave_up = (time, None) if outcome == FAILED else (None, time)
+        self.operations[index] = Operation(
+            operation + self.base, process + self.base, call, ret, outcome, request, refusal, method, client, member, user, gave_up
+        )
+
+    def _stream_sent(self, time: int, body: Any) -> None:
+        stream = self._stream_by_id.get(body.stream)
+        if stream is None:
+            if not body.method:
+                raise _Malformed(f"stream {body.stream} begins without naming its method")
+            user, token = self._user(body.metadata)
+            stream = _OpenStream(body.stream + self.base, body.method, body.client, body.member, user)
+            if token:
+                self.nameless_streams.append((stream, token))
+            self._stream_by_id[body.stream] = stream
+            self.streams.append(stream)
+        elif stream.ended is not None:
+            raise _Malformed(f"stream {body.stream} sends after its end")
+        try:
+            message = self._decode_request(stream.method, body.request)
+        except ValueError as error:
+            raise _Malformed(f"message sent on stream {body.stream}: {error}") from None
+        stream.messages.append(StreamMessage(time, True, message))
+
+    def _stream_received(self, time: int, body: Any) -> None:
+        stream = self._stream_by_id.get(body.stream)
+        if stream is None:
+            raise _Malformed(f"stream {body.stream} receives before anything was sent on it")
+        if stream.ended is not None:
+            raise _Malformed(f"stream {body.stream} receives after its end")
+        try:
+            message = self._decode_response(stream.method, body.response)
+        except ValueError as error:
+            raise _Malformed(f"message received on stream {body.stream}: {error}") from None
+        stream.messages.append(StreamMessage(time, False, message))
+
+    def _stream_ended(self, time: int, body: Any) -> None:
+        stream = self._stream_by_id.get(body.stream)
+        if stream is None:
+            raise _Malformed(f"stream {body.stream} ends before anything was sent on it")
+        if stream.ended is not None:
+            raise _Malformed(f"stream {body.stream} ends a second time")
+        stream.ended = time
+        stream.code = body.code
+        stream.reason = body.message
+        stream.by_client = body.by_client
+
+    def _fault_armed(self, time: int, body: Any) -> None:
+        if body.fault in self._fault_by_id:
+            raise _Malformed(f"fault {body.fault} is armed a second time")
+        self._fault_by_id[body.fault] = len(self.faults)
+        self.faults.append(
+            FaultSpan(
+                id=body.fault + self.base,
+                kind=body.kind,
+                target=body.target,
+                parameters=_object(body.parameters, f"parameters of fault {body.fault}"),
+                promise=body.promise,
+                required=body.required,
+                fault_class=body.fault_class,
+                armed=time,
+                fired=None,
+                healed=None,
+            )
+        )
+
+    def _fault_fired(self, time: int, body: Any) -> None:
+        index, span = self._fault(body.fault)
+        if span.fired is not None or span.healed is not None:
+            raise _Malformed(f"fault {body.fault} fires {'a second time' if span.fired is not None else 'after it was healed'}")
+        evidence = _object(body.evidence, f"evidence of fault {body.fault}")
+        self.faults[index] = replace(span, fired=time, evidence=evidence)
+
+    def _fault_healed(self, time: int, body: Any) -> None:
+        index, span = self._fault(body.fault)
+        if span.healed is not None:
+            raise _Malformed(f"fault {body.fault} is healed a second time")
+        healed = _object(body.evidence, f"evidence of fault {body.fault}")
+        evidence = {**span.evidence, "healed": healed} if healed else span.evidence
+        self.faults[index] = replace(span, healed=time, evidence=evidence)
+
+    def _fault(self, fault: int) -> tuple[int, FaultSpan]:
+        index = self._fault_by_id.get(fault)
+        if index is None:
+            raise _Malformed(f"fault {fault} fires or is healed without having been armed")
+        return index, self.faults[index]
+
+    def _mark(self, time: int, body: Any) -> None:
+        self.marks.append(Mark(time, body.kind, body.member, _object(body.detail, f"mark {body.kind!r}")))
+
+    def _user(self, metadata: Any) -> tuple[str, str]:
+        """(user, token still to be resolved): '' and '' without a token."""
+        for pair in metadata:
+            if pair.key == TOKEN:
+                user = self.tokens.get(pair.value)
+                return (user, "") if user is not None else (UNKNOWN_USER, pair.value)
+        return "", ""
+
+    def finish(self) -> None:
+        """What is still open has no outcome: it may take effect at any later time."""
+        for operation, (index, process, call, request, method, client, member, user) in self._open.items():
+            self.operations[index] = Operation(
+                operation + self.base, process + self.base, call, None, INDEFINITE, request, None, method, client, member, user
+            )
+        self._open.clear()
+
+
+def _merge(parts: list[_Part], plan: Plan | None, cut: int, path: Path | None) -> History:
+    tokens: dict[str, str] = {}
+    for part in parts:
+        part.finish()
+        tokens.update(part.tokens)
+    for part in parts:
+        for index, token in part.nameless:
+            operation = part.operations[index]
+            if operation is not None and token in tokens:
+                part.operations[index] = operation._replace(user=tokens[token])
+        for stream, token in part.nameless_streams:
+            stream.user = tokens.get(token, UNKNOWN_USER)
+    operations = [operation for part in parts for operation in part.operations if operation is not None]
+    streams = [_stream(stream) for part in parts for stream in part.streams]
+    faults = [fault for part in parts for fault in part.faults]
+    marks = [mark for part in parts for mark in part.marks]
+    if len(parts) > 1:  # each part is in order already; sorting is stable
+        operations.sort(key=lambda operation: operation.call)
+        streams.sort(key=lambda stream: stream.messages[0].time)
+        faults.sort(key=lambda fault: fault.armed)
+        marks.sort(key=lambda mark: mark.time)
+    starts = [next((mark.detail for mark in part.marks if mark.kind == "start"), {}) for part in parts]
+    order: Literal["real-time", "per-process"] = "real-time"
+    if len(parts) > 1:
+        boots = {detail.get("boot_id") for detail in starts}
+        if len(boots) > 1 or None in boots:
+            order = "per-process"
+    finished = all(any(mark.kind == "end" and mark.detail.get("reason") == "finished" for mark in part.marks) for part in parts)
+    return History(
+        operations=tuple(operations),
+        streams=tuple(streams),
+        faults=tuple(faults),
+        marks=tuple(marks),
+        plan=plan,
+        start="empty" if starts and starts[0].get("start") == "empty" else "unknown",
+        order=order,
+        complete=finished and not cut,
+        cut=cut,
+        path=path,
+    )
+
+
+def _stream(stream: _OpenStream) -> Stream:
+    return Stream(
+        id=stream.id,
+        method=stream.method,
+        client=stream.client,
+        member=stream.member,
+        user=stream.user,
+        messages=tuple(stream.messages),
+        ended=stream.ended,
+        code=stream.code,
+        reason=stream.reason,
+        by_client=stream.by_client,
+    )
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise _Malformed(f"{what}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise _Malformed(f"{what}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+@contextmanager
+def _bulk() -> Iterator[None]:
+    """No cyclic garbage collection while millions of values without cycles are made: it would walk them again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
