@@ -13,7 +13,7 @@ when, which seed. What depends on replies and on time is excepted; each client's
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from pekan.errors import UsageError
@@ -108,11 +108,9 @@ class Plan:
         obj["schedule"] = _build(Schedule, {**schedule, "faults": tuple(faults)}, "plan.schedule")
         for name in ("workloads", "fault_classes", "allow"):
             if name in obj:
-                obj[name] = tuple(_array(obj[name], f"plan.{name}"))
+                obj[name] = tuple(_text(item, f"plan.{name}") for item in _array(obj[name], f"plan.{name}"))
         if "flags" in obj:
-            obj["flags"] = tuple(
-                (str(pair[0]), str(pair[1])) for pair in (_array(item, "plan.flags") for item in _array(obj["flags"], "plan.flags"))
-            )
+            obj["flags"] = tuple(_pair(item) for item in _array(obj["flags"], "plan.flags"))
         return _build(cls, obj, "plan")
 
     @classmethod
@@ -137,6 +135,19 @@ def _array(data: object, where: str) -> list[Any] | tuple[Any, ...]:
     return data
 
 
+def _pair(data: object) -> tuple[str, str]:
+    pair = _array(data, "plan.flags")
+    if len(pair) != 2:
+        raise UsageError(f"plan.flags: expected pairs of name and value, found {data!r}")
+    return _text(pair[0], "plan.flags"), _text(pair[1], "plan.flags")
+
+
+def _text(data: object, where: str) -> str:
+    if not isinstance(data, str):
+        raise UsageError(f"{where}: expected text, found {data!r}")
+    return data
+
+
 _SIMPLE = {"str": str, "int": int, "bool": bool}
 
 
@@ -148,7 +159,7 @@ def _build(cls: type[T], obj: dict[str, Any], where: str) -> T:
         expected = _SIMPLE.get(str(known[name].type))
         if expected is not None and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
             raise UsageError(f"{where}.{name}: expected {expected.__name__}, found {value!r}")
-    try:
-        return cls(**obj)
-    except TypeError as error:
-        raise UsageError(f"{where}: {error}") from None
+    missing = [name for name, f in known.items() if name not in obj and f.default is MISSING and f.default_factory is MISSING]
+    if missing:
+        raise UsageError(f"{where}: missing {', '.join(missing)}")
+    return cls(**obj)

@@ -22,9 +22,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
-from pekan.wire._generated import pekan_wire_pb2 as pb
+from pekan.wire._generated import pekan_wire_pb2
 
-NO_LIMIT = 0
+pb = pekan_wire_pb2
+"""The generated module, for messages that are asked for a few times a run."""
+
 PUT, DELETE = 0, 1
 """Event.type."""
 EQUAL, GREATER, LESS, NOT_EQUAL = 0, 1, 2, 3

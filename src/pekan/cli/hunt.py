@@ -1,0 +1,294 @@
+"""`pekan hunt`: run traffic and faults against a real etcd, record it, judge it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.live import Live as LiveLine
+from rich.text import Text
+
+from pekan.cli.output import json_option, program, reports_errors, stderr, stdout
+from pekan.durations import parse_ms, show_ms
+from pekan.errors import EnvironmentFailure, PekanError, UsageError
+from pekan.plan import Plan
+
+if TYPE_CHECKING:
+    from pekan.hunt.live import Live
+    from pekan.hunt.series import Judged
+
+SEED_MAX = 2**63
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+@click.command()
+@click.option("--etcd", "etcd_spec", default=None, metavar="VERSION|PATH", help="3.5.1, 3.6 (newest patch), a binary, an archive. [3.5.1]")
+@click.option("--members", type=int, default=3, show_default=True, help="1, 3 or 5.")
+@click.option("--time", "time_text", default="60s", show_default=True, help="How long traffic runs.")
+@click.option("--workload", default="kv", show_default=True, metavar="NAME[,NAME]", callback=_names, help="kv, kubernetes, auth.")
+@click.option("--faults", default="kill,pause", show_default=True, metavar="CLASS[,...]", callback=_names, help="Drawn from the seed.")
+@click.option("--fault", "fault_specs", multiple=True, metavar="SPEC", help="Exactly this one, e.g. 'pause leader 2s at 10s'.")
+@click.option("--seed", type=click.IntRange(0, SEED_MAX), default=None, help="Of schedule and traffic. [drawn]")
+@click.option("--runs", type=click.IntRange(1), default=None, help="This many runs, seeds counting up. [1]")
+@click.option("--until-broken", is_flag=True, help="Go through seeds until a promise is broken.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan.json: do that run again.")
+@click.option("--out", type=click.Path(path_type=Path), help="Directory of the run (of the runs, with several).")
+@click.option("--allow", default="", metavar="CODE[,CODE]", callback=_names, help="Finding codes that are notes here.")
+@click.option("--rate", type=int, default=0, help="Operations a second over all clients. [no limit]")
+@click.option("--concurrency", type=int, default=8, show_default=True, help="Clients of the main traffic.")
+@click.option("--timeout", "timeout_text", default="2s", show_default=True, help="Deadline of each request.")
+@click.option("--tls", is_flag=True, help="TLS everywhere, with a CA made for the run.")
+@click.option("--etcd-flag", "flags", multiple=True, metavar="NAME=VALUE", help="A flag for every member, by its newest name.")
+@click.option("--keep", is_flag=True, help="Keep the members' data directories.")
+@json_option
+@reports_errors
+def hunt(
+    etcd_spec: str | None,
+    members: int,
+    time_text: str,
+    workload: tuple[str, ...],
+    faults: tuple[str, ...],
+    fault_specs: tuple[str, ...],
+    seed: int | None,
+    runs: int | None,
+    until_broken: bool,
+    plan_file: Path | None,
+    out: Path | None,
+    allow: tuple[str, ...],
+    rate: int,
+    concurrency: int,
+    timeout_text: str,
+    tls: bool,
+    flags: tuple[str, ...],
+    keep: bool,
+    as_json: bool,
+) -> int:
+    """Hunt a real etcd: start it, drive it under faults, record everything, judge the record.
+
+    \b
+    Example:
+      pekan hunt --etcd 3.5.1 --time 30s --seed 1
+    """
+    _needs()
+    from pekan.etcd import binaries
+    from pekan.hunt.planning import make_plan
+    from pekan.hunt.series import series, worst
+
+    if plan_file is not None:
+        plan = _read_plan(plan_file)
+        if etcd_spec is not None:
+            plan = replace(plan, etcd=etcd_spec)
+    else:
+        asked = Plan(
+            etcd=etcd_spec or "3.5.1",
+            seed=seed if seed is not None else time.time_ns() % 1_000_000,
+            members=members,
+            workloads=workload,
+            time_ms=parse_ms(time_text, "--time"),
+            rate=rate,
+            concurrency=concurrency,
+            timeout_ms=parse_ms(timeout_text, "--timeout"),
+            tls=tls,
+            flags=tuple(_flag(text) for text in flags),
+            allow=allow,
+        )
+        plan = make_plan(asked, faults, fault_specs)
+    _known_codes(plan.allow)
+    count = runs or (0 if until_broken else 1)
+    binary = binaries.find(plan.etcd, progress=_say)
+    plan = replace(plan, etcd=binary.version if binary.provider != "path" else str(binary.path))
+    place = _placer(out, several=count != 1)
+    results: list[Judged] = []
+    with _live_line() as show:
+        for judged in series(plan, binary, place, show, runs=count, until_broken=until_broken, keep=keep):
+            results.append(judged)
+            _deliver(judged)
+            if not as_json:
+                _show(judged, brief=count != 1)
+    if as_json:
+        click.echo(_json(results), nl=False)
+    elif count != 1:
+        _summary(results)
+    _next(results)
+    return worst([result.exit_code for result in results])
+
+
+def _needs() -> None:
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise EnvironmentFailure(
+            f"hunting drives Linux x86-64 binaries of etcd, and this is {sys.platform} on {platform.machine()}; "
+            "`pekan check` judges recorded runs here"
+        )
+    try:
+        import grpc  # noqa: F401 - only whether it is there
+    except ImportError:
+        raise EnvironmentFailure("hunting needs gRPC: pip install 'pekan[hunt]'") from None
+
+
+def _read_plan(path: Path) -> Plan:
+    try:
+        return Plan.from_text(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--plan {path}: {error}") from None
+
+
+def _flag(text: str) -> tuple[str, str]:
+    name, equals, value = text.lstrip("-").partition("=")
+    if not equals or not name:
+        raise UsageError(f"--etcd-flag {text!r}: write name=value, as in snapshot-count=100")
+    return name, value
+
+
+def _known_codes(codes: tuple[str, ...]) -> None:
+    from pekan.catalogue import CODES
+
+    for code in codes:
+        if code not in CODES:
+            raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
+
+
+def data_directory() -> Path:
+    """Where runs go without --out: $PEKAN_DATA, else the user's data directory."""
+    if named := os.environ.get("PEKAN_DATA"):
+        return Path(named)
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "pekan"
+
+
+def _placer(out: Path | None, *, several: bool) -> Callable[[Plan], Path]:
+    def place(plan: Plan) -> Path:
+        if out is not None:
+            return out / f"seed-{plan.seed}" if several else out
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        version = Path(plan.etcd).name
+        return data_directory() / "runs" / f"{stamp}-etcd-{version}-seed-{plan.seed}-{os.getpid()}"
+
+    return place
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@contextmanager
+def _live_line() -> Iterator[Callable[[Live], None]]:
+    """One line on a terminal that is rewritten; silence elsewhere."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda _live: None
+        return
+    with LiveLine(console=console, transient=True, auto_refresh=False) as line:
+        yield lambda live: line.update(_line(live), refresh=True)
+
+
+def _line(live: Live) -> Text:
+    rate = live.operations / max(live.elapsed_ms / 1000, 0.001)
+    now = f" (now: {', '.join(live.disturbed)})" if live.disturbed else ""
+    return Text.assemble(
+        (f"etcd {live.etcd} seed {live.seed} ", "bold"),
+        f"{live.phase} {live.elapsed_ms / 1000:.0f}/{live.time_ms / 1000:.0f} s  ",
+        f"{live.operations:,} operations, {rate:,.0f}/s  faults fired: {live.fired}{now}  ",
+        (f"findings so far: {live.findings}", "bold red" if live.findings else ""),
+    )
+
+
+def _deliver(judged: Judged) -> None:
+    from pekan.report import keep_verdict
+
+    if judged.verdict is not None:
+        note = keep_verdict(judged.path, judged.verdict)
+        if note:
+            click.echo(f"note: {note}", err=True)
+
+
+def _show(judged: Judged, *, brief: bool) -> None:
+    from pekan.report import headline, print_verdict
+
+    console = stdout()
+    if judged.conducted.failure is not None:
+        stderr().print(f"pekan: {judged.conducted.failure}", markup=False)
+    if judged.verdict is None or judged.history is None:
+        return
+    if brief:
+        console.print(Text.assemble(f"seed {judged.plan.seed}: ", headline(judged.verdict)), end="")
+        console.print(f"  {', '.join(judged.verdict.codes)}  {judged.path}", markup=False)
+        return
+    console.print(_about(judged), markup=False)
+    print_verdict(console, judged.verdict, judged.history)
+
+
+def _about(judged: Judged) -> str:
+    plan = judged.plan
+    faults = ", ".join(plan.fault_classes) or "none"
+    return (
+        f"etcd {plan.etcd}, {plan.members} members, {', '.join(plan.workloads)} for {show_ms(plan.time_ms)}, "
+        f"faults {faults}, seed {plan.seed}"
+    )
+
+
+def _summary(results: list[Judged]) -> None:
+    from pekan.hunt.series import grouped
+    from pekan.report import print_summary
+
+    rows = grouped(results)
+    words = [result.verdict.verdict if result.verdict else "not judged" for result in results]
+    stdout().print(f"{len(results)} runs: " + ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)))
+    if rows:
+        print_summary(stdout(), [(first.signature, first.summary, times, runs) for first, times, runs in rows])
+
+
+def _json(results: list[Judged]) -> str:
+    from pekan.hunt.series import grouped, worst
+    from pekan.report import verdict_json
+
+    one = results[0]
+    if len(results) == 1 and one.verdict is not None:
+        failure = {"error": str(one.conducted.failure)} if one.conducted.failure else {}
+        return verdict_json(one.verdict, run=one.path, seed=one.plan.seed, etcd=one.plan.etcd, ended=one.conducted.reason, **failure)
+    words = [result.verdict.verdict for result in results if result.verdict]
+    document = {
+        "verdict": next((word for word in ("broken", "undecided", "holds") if word in words), "undecided"),
+        "order": "real-time",
+        "findings": [{**first.to_json(), "count": times, "runs": runs} for first, times, runs in grouped(results)],
+        "undecided": [reason.reason for result in results if result.verdict for reason in result.verdict.undecided],
+        "operations": sum(result.verdict.operations for result in results if result.verdict),
+        "seconds": round(sum(result.seconds for result in results), 3),
+        "exit_code": worst([result.exit_code for result in results]),
+        "runs": [
+            {
+                "seed": result.plan.seed,
+                "run": str(result.path),
+                "verdict": result.verdict.verdict if result.verdict else None,
+                "ended": result.conducted.reason,
+                "error": str(result.conducted.failure) if result.conducted.failure else None,
+            }
+            for result in results
+        ],
+    }
+    return json.dumps(document, indent=2, default=lambda value: value.decode("utf-8", "backslashreplace")) + "\n"
+
+
+def _next(results: list[Judged]) -> None:
+    """The last lines on stderr: where the record is, and what to type next."""
+    if not results:
+        return
+    last = next((result for result in results if result.verdict and result.verdict.verdict == "broken"), results[-1])
+    if last.verdict is not None and last.verdict.verdict == "holds":
+        click.echo(f"etcd {last.plan.etcd} kept its promises here.", err=True)
+    click.echo(f"next: {program()} check {last.path}", err=True)
+    click.echo(f"run: {last.path}", err=True)
+
+
+__all__ = ["PekanError", "hunt"]

@@ -1,0 +1,1 @@
+"""One run: plan -> cluster, traffic, faults -> history -> verdict; and series of runs over seeds."""

@@ -1,0 +1,32 @@
+"""What a hunt is doing right now, for whoever wants to show it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Live:
+    """State of one run, changed in place by the run and read by the caller's `observe`.
+
+    phase       starting | quiet | faults | recovery | final | judging
+    counts      operations by outcome, as `Traffic.counts`
+    disturbed   members that a fault holds now
+    fired       faults that fired so far
+    findings    kinds of finding so far (known only once judged)
+    """
+
+    seed: int
+    etcd: str
+    phase: str = "starting"
+    elapsed_ms: int = 0
+    time_ms: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    disturbed: tuple[str, ...] = ()
+    fired: int = 0
+    findings: int = 0
+
+    @property
+    def operations(self) -> int:
+        return sum(self.counts[outcome] for outcome in ("ok", "refused", "failed", "indefinite"))

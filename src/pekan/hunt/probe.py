@@ -1,0 +1,64 @@
+"""How a cluster's own questions (ready? who leads?) are asked: through recorded gRPC clients, so that they are evidence too.
+
+One client a member, named ``probe-<member>``; a call at a time each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pekan.errors import ClusterFailure
+from pekan.etcd.client import Client, Reply
+from pekan.etcd.spec import MemberSpec, MemberStatus
+from pekan.wire.errors import WireError, is_decided
+from pekan.wire.messages import RangeRequest, Request, pb
+
+KEY = b"pekan/probe"
+"""Read and never written."""
+
+
+class Probe:
+    """Asks members by gRPC. `open_client(name, spec)` makes a client that its owner closes."""
+
+    def __init__(self, open_client: Callable[[str, MemberSpec], Client], timeout_s: float) -> None:
+        self._open = open_client
+        self._timeout_s = timeout_s
+        self._clients: dict[str, tuple[Client, asyncio.Lock]] = {}
+
+    async def linearizable_read(self, member: MemberSpec) -> None:
+        """Return once `member` has decided a linearizable read; TimeoutError or ClusterFailure otherwise.
+
+        A refusal for want of permission counts: etcd waits for its read index before it looks at permissions.
+        """
+        reply = await self._call(member, RangeRequest(KEY))
+        if reply.outcome != "ok" and not is_decided(reply.output):
+            raise ClusterFailure(f"member {member.name} does not answer a linearizable read: {_said(reply.output)}")
+
+    async def status(self, member: MemberSpec) -> MemberStatus:
+        """What `member` says of itself."""
+        reply = await self._call(member, pb.StatusRequest())
+        if reply.outcome != "ok":
+            raise ClusterFailure(f"member {member.name} does not answer Status: {_said(reply.output)}")
+        s = reply.output
+        return MemberStatus(
+            member_id=s.header.member_id,
+            cluster_id=s.header.cluster_id,
+            leader=s.leader,
+            raft_term=s.raftTerm,
+            raft_index=s.raftIndex,
+            raft_applied_index=s.raftAppliedIndex,
+            revision=s.header.revision,
+            version=s.version,
+        )
+
+    async def _call(self, member: MemberSpec, request: Request) -> Reply:
+        if member.name not in self._clients:
+            self._clients[member.name] = (self._open(f"probe-{member.name}", member), asyncio.Lock())
+        client, lock = self._clients[member.name]
+        async with lock:
+            return await client.call(request, self._timeout_s)
+
+
+def _said(output: object) -> str:
+    return f"{output.message or output.code}" if isinstance(output, WireError) else "no answer"

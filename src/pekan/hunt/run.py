@@ -1,0 +1,348 @@
+"""One run: plan -> cluster, traffic, faults -> history.
+
+::
+
+    start        cluster up, store proved empty                                        mark start
+    quiet        workloads, watchers, maintenance begin                                mark phase
+    faults       the schedule's faults, each armed, fired, healed                      mark phase, healthy
+    recovery     everything healed; traffic goes on over a whole cluster               mark phase, recovery
+    final        traffic ended; members compared at rest                               mark phase
+    end          clients closed, cluster stopped, data directories removed or kept     mark end
+
+Whatever happens inside, the record is closed with the reason it ended for and the cluster is stopped. A member that dies unasked is
+evidence; it is started again, so that the run goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pekan.errors import ClusterFailure, PekanError, RecorderFailure, UsageError
+from pekan.etcd.binaries import Binary
+from pekan.etcd.client import Client
+from pekan.etcd.cluster import Cluster
+from pekan.etcd.recorder import Recorder
+from pekan.etcd.spec import ClusterSpec, MemberExit, MemberSpec
+from pekan.faults import Context, inject
+from pekan.history.records import RecordWriter
+from pekan.history.run import RunDirectory
+from pekan.hunt.comparing import compare
+from pekan.hunt.live import Live
+from pekan.hunt.probe import Probe
+from pekan.plan import Plan
+from pekan.wire.messages import RangeRequest, pb
+from pekan.workloads import COMPANIONS, Traffic, Workload, workload
+from pekan.workloads.traffic import Caller
+
+PEKAN_VERSION = "0.1.0"
+UNASKED_RESTARTS_MAX = 3
+"""How often a member that died unasked is started again; one that dies at every start would otherwise fill the run."""
+UNASKED_RESTART_PAUSE_S = 0.5
+RECOVERY_S = 30.0
+"""How long a healed cluster may take until every member answers a linearizable read: ten election timeouts and a slow replay."""
+HEALTH_POLL_S = 0.2
+LIVE_EVERY_S = 0.25
+COMPARE_ROUNDS_BUSY = 3
+"""Rounds of comparison tried while traffic goes on: members rarely stand still then, and each round costs the members some work."""
+FINISH_S = 10.0
+"""How long workloads may take to leave the store as they found it, and watchers to catch up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conducted:
+    """How a run ended. `reason` is what the end mark says: finished | interrupted | recorder | failed."""
+
+    run: RunDirectory
+    reason: str
+    failure: PekanError | None = None
+
+
+async def conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, *, keep: bool = False) -> Conducted:
+    """Do `plan` with `binary` and record it into `run`.
+
+    A cancellation ends the run cleanly, recorded as interrupted, and is not raised again: whoever cancelled looks at `reason`.
+    PekanErrors (cluster, recorder) come back as `failure`; only bugs are raised.
+    """
+    recorder = Recorder(RecordWriter(run.history_path))
+    reason = "failed"
+    failure: PekanError | None = None
+    try:
+        await _Run(plan, binary, run, live, recorder, keep).go()
+        reason = "finished"
+    except asyncio.CancelledError:
+        reason = "interrupted"
+    except RecorderFailure as error:
+        reason, failure = "recorder", error
+    except PekanError as error:
+        failure = error
+    except BaseExceptionGroup as group:
+        # A task group wraps; what broke first inside is what the user has to know.
+        errors, rest = group.split(PekanError)
+        if rest is not None and rest.subgroup(lambda e: not isinstance(e, asyncio.CancelledError)) is not None:
+            raise
+        failure = _first(errors)
+        reason = "recorder" if isinstance(failure, RecorderFailure) else "failed"
+    finally:
+        with contextlib.suppress(RecorderFailure):
+            recorder.mark("end", reason=reason)
+        recorder.close()
+    return Conducted(run, reason, failure)
+
+
+def _first(group: BaseExceptionGroup[PekanError] | None) -> PekanError | None:
+    if group is None:
+        return None
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+class _Run:
+    """The state of one run while it goes on."""
+
+    def __init__(self, plan: Plan, binary: Binary, run: RunDirectory, live: Live, recorder: Recorder, keep: bool) -> None:
+        self.plan = plan
+        self.binary = binary
+        self.run = run
+        self.live = live
+        self.recorder = recorder
+        self.keep = keep
+        self.clients: list[Client] = []
+        self.unasked: dict[str, int] = {}
+        self.revive: asyncio.Queue[str] = asyncio.Queue()
+        self.faults: Context | None = None
+        self.incarnations: dict[str, int] = {}
+
+    async def go(self) -> None:
+        live, plan = self.live, self.plan
+        live.time_ms = plan.time_ms
+        spec = ClusterSpec(
+            binary=self.binary,
+            directory=self.run.path / "members",
+            members=plan.members,
+            options=dict(plan.flags),
+            tls=plan.tls,
+        )
+        probe = Probe(self.open_client, plan.timeout_ms / 1000)
+        try:
+            async with AsyncExitStack() as stack:
+                self.cluster = await stack.enter_async_context(Cluster(spec, probe, on_exit=self.on_exit))
+                stack.push_async_callback(self.close_clients)
+                self.mark_started()
+                for member in self.cluster.members:
+                    self.recorder.mark("ready", member.name, incarnation=member.incarnation)
+                await self.prove_empty()
+                await self.hunt()
+        finally:
+            if not self.keep:
+                for data in (self.run.path / "members").glob("*/data"):
+                    shutil.rmtree(data, ignore_errors=True)
+
+    # ---- clients ----
+
+    def open_client(self, name: str, spec: MemberSpec) -> Client:
+        client = Client(
+            name=name,
+            member=spec.name,
+            address=str(spec.advertise_client),
+            recorder=self.recorder,
+            timeout_s=self.plan.timeout_ms / 1000,
+            tls=spec.tls,
+        )
+        self.clients.append(client)
+        return client
+
+    def connect(self, name: str, member: str, *, token: str | None = None) -> Client:
+        client = self.open_client(name, self.cluster.member(member).spec)
+        if token is not None:
+            client.set_token(token)
+        return client
+
+    async def close_clients(self) -> None:
+        await asyncio.gather(*(client.close() for client in self.clients), return_exceptions=True)
+
+    # ---- members ----
+
+    def on_exit(self, end: MemberExit) -> None:
+        detail: dict[str, object] = {"state": "exited", "incarnation": end.incarnation, "pid": end.pid, "asked": end.asked}
+        detail["wait_status"] = end.wait_status
+        if not end.asked:
+            detail["log_tail"] = list(end.log_tail)
+            self.revive.put_nowait(end.member)
+        with contextlib.suppress(RecorderFailure):
+            self.recorder.mark("member", end.member, **detail)
+
+    async def reviver(self) -> None:
+        """Start members that died unasked again, a few times."""
+        while True:
+            name = await self.revive.get()
+            self.unasked[name] = self.unasked.get(name, 0) + 1
+            if self.unasked[name] > UNASKED_RESTARTS_MAX:
+                continue
+            await asyncio.sleep(UNASKED_RESTART_PAUSE_S)
+            member = self.cluster.member(name)
+            if member.pid is None:
+                with contextlib.suppress(ClusterFailure, UsageError):
+                    await member.start()
+
+    def mark_started(self) -> None:
+        """Note members that have been started since the last look."""
+        for member in self.cluster.members:
+            if self.incarnations.get(member.name) != member.incarnation and member.pid is not None:
+                self.incarnations[member.name] = member.incarnation
+                self.recorder.mark("member", member.name, state="started", incarnation=member.incarnation, pid=member.pid, asked=True)
+
+    # ---- the proof that the store is empty ----
+
+    async def prove_empty(self) -> None:
+        """Write the start mark. "empty" needs revision 1, no lease, auth off and no alarm; else the start is unknown."""
+        first = self.cluster.members[0]
+        client = self.open_client(f"start-{first.name}", first.spec)
+        everything = await client.call(RangeRequest(b"\0", b"\0", limit=1))
+        leases = await client.call(pb.LeaseLeasesRequest())
+        auth = await client.call(pb.AuthStatusRequest())
+        alarms = await client.call(pb.AlarmRequest())
+        # 3.4 has no AuthStatus. There a fresh data directory, which this cluster has, and no permission error are what shows auth is off.
+        auth_off = not auth.output.enabled if auth.outcome == "ok" else everything.outcome == "ok"
+        empty = (
+            everything.outcome == "ok"
+            and everything.output.header.revision == 1
+            and leases.outcome == "ok"
+            and not leases.output.leases
+            and auth_off
+            and alarms.outcome == "ok"
+            and not alarms.output.alarms
+        )
+        self.recorder.mark(
+            "start",
+            boot_id=_boot_id(),
+            clock="CLOCK_MONOTONIC",
+            pekan=PEKAN_VERSION,
+            python=platform.python_version(),
+            platform=f"{sys.platform}-{platform.machine()}",
+            start="empty" if empty else "unknown",
+            members={member.name: {"version": self.binary.version, "binary": self.binary.to_json()} for member in self.cluster.members},
+        )
+
+    # ---- traffic and faults ----
+
+    async def hunt(self) -> None:
+        names = tuple(member.name for member in self.cluster.members)
+        traffic = Traffic(self.plan, names, self.connect)
+        traffic.counts = self.live.counts
+        works: list[Workload] = [workload(name) for name in self.plan.workloads] + [make() for make in COMPANIONS]
+        checkers = {name: traffic.caller(f"check-{name}", name, administrator=True) for name in names}
+        for work in works:
+            await work.prepare(traffic)
+        self.phase("quiet")
+        traffic.begin()
+        async with self.background(self.reviver()), self.background(self.watch_health(checkers)):
+            async with asyncio.TaskGroup() as group:
+                for work in works:
+                    group.create_task(work.run(traffic), name=work.name)
+                group.create_task(self.timetable(traffic))
+            self.phase("final")
+            await self.finish(works, traffic, checkers)
+        self.phase("done")
+
+    async def timetable(self, traffic: Traffic) -> None:
+        """Faults by the schedule, then recovery, then the end of the traffic."""
+        schedule = self.plan.schedule
+        async with self.background(self.tell(traffic)):
+            await self.until(traffic, schedule.quiet_ms)
+            if schedule.faults:
+                self.phase("faults")
+                self.faults = Context(self.cluster, self.recorder, traffic.elapsed_ms, schedule.heal_ms, seed=self.plan.seed)
+                await inject(schedule, self.faults)
+                await self.until(traffic, schedule.heal_ms)
+                self.phase("recovery")
+                await self.recover()
+            await self.until(traffic, max(schedule.end_ms, self.plan.time_ms))
+        traffic.finished.set()
+
+    @staticmethod
+    async def until(traffic: Traffic, at_ms: int) -> None:
+        while (left := at_ms - traffic.elapsed_ms()) > 0:
+            await asyncio.sleep(left / 1000)
+
+    async def recover(self) -> None:
+        """Every member answers a linearizable read again, or the run says which do not."""
+        try:
+            await self.cluster.wait_ready(RECOVERY_S)
+            ok = True
+        except (PekanError, OSError):
+            ok = False
+        states = {member.name: str(member.state) for member in self.cluster.members}
+        self.recorder.mark("recovery", ok=ok, within_s=RECOVERY_S, states=states)
+
+    async def watch_health(self, checkers: dict[str, Caller]) -> None:
+        """After each heal: the first linearizable read through every member ends the fault window; then compare members once."""
+        seen = 0
+        while True:
+            await asyncio.sleep(HEALTH_POLL_S)
+            self.mark_started()
+            faults = self.faults
+            if faults is None or faults.active or faults.fired == seen:
+                continue
+            fired = faults.fired
+            try:
+                await self.cluster.wait_ready(self.plan.timeout_ms / 1000)
+            except (PekanError, OSError):
+                continue
+            if faults.active or faults.fired != fired:
+                continue
+            self.recorder.mark("healthy")
+            seen = fired
+            if self.live.phase != "final":
+                await compare(checkers, rounds=COMPARE_ROUNDS_BUSY)
+
+    async def finish(self, works: list[Workload], traffic: Traffic, checkers: dict[str, Caller]) -> None:
+        """Watchers catch up, workloads tidy up, members are compared at rest."""
+        if not self.plan.schedule.faults:
+            await self.recover()
+        for work in works:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FINISH_S):
+                    await work.finish(traffic)
+        await compare(checkers)
+
+    # ---- small things ----
+
+    def phase(self, name: str) -> None:
+        self.live.phase = name
+        self.recorder.mark("phase", phase=name)
+
+    async def tell(self, traffic: Traffic) -> None:
+        while True:
+            self.live.elapsed_ms = traffic.elapsed_ms()
+            if self.faults is not None:
+                self.live.disturbed = tuple(sorted(self.faults.busy))
+                self.live.fired = self.faults.fired
+            if self.recorder.failure is not None:
+                raise self.recorder.failure
+            await asyncio.sleep(LIVE_EVERY_S)
+
+    @staticmethod
+    @asynccontextmanager
+    async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run `work` (a coroutine) while inside; an error in it ends the inside, leaving ends it."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            yield
+            task.cancel()
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"unknown-{time.time_ns()}"
