@@ -51,13 +51,14 @@ BURST_S = 0.05
 class Choice(NamedTuple):
     """What a client does next: a function of seed, client name and n.
 
-    `options` are (name, value) pairs, sorted by name; they say *how* reply-dependent parts are derived ("revision": "old"), never what
-    they turn out to be.
+    `template` is the request with holes where replies decide (`pekan.workloads.keys`); `options` are (name, value) pairs that say what
+    is done around it. Neither ever holds anything that a reply told.
     """
 
     kind: str
-    key: bytes
-    value: bytes
+    key: bytes = b""
+    value: bytes = b""
+    template: Any = None
     options: tuple[tuple[str, Any], ...] = ()
 
     def option(self, name: str, default: Any = None) -> Any:
@@ -92,8 +93,9 @@ def weighted(rng: random.Random, weights: dict[T, int]) -> T:
 class Connect(Protocol):
     """How a workload gets a client: given by the hunt, which also closes it."""
 
-    def __call__(self, name: str, member: str, *, token: str | None = None) -> Client:
-        """A client called `name`, pinned to the member with label `member`. Names are unique within a run."""
+    def __call__(self, name: str, member: str, *, metadata: tuple[tuple[str, str], ...] = (), slow: bool = False) -> Client:
+        """A client called `name`, pinned to the member with label `member`; `metadata` goes with every call and stream of it, and
+        `slow` keeps its buffers small (see `pekan.etcd.client.Client`). A name may be asked for again when its client was closed."""
 
 
 class Workload(Protocol):
@@ -178,9 +180,18 @@ class Traffic:
         """How many clients of the main traffic each workload of the plan starts: its share, and at least one a member."""
         return max(len(self.members), self.plan.concurrency // max(1, len(self.plan.workloads)))
 
-    def caller(self, name: str, member: str, credentials: Credentials | None = None, *, administrator: bool = False) -> Caller:
-        """A client that speaks as `credentials`, or as the administrator of the moment, or (by default) as nobody."""
-        return Caller(self, self.connect(name, member), credentials, administrator=administrator)
+    def caller(
+        self,
+        name: str,
+        member: str,
+        credentials: Credentials | None = None,
+        *,
+        administrator: bool = False,
+        metadata: tuple[tuple[str, str], ...] = (),
+        slow: bool = False,
+    ) -> Caller:
+        """A client that speaks as `credentials`, or as the administrator of the moment (nobody while auth is off), or as nobody."""
+        return Caller(self, self.connect(name, member, metadata=metadata, slow=slow), credentials, administrator=administrator)
 
     async def rest(self, seconds: float) -> None:
         """Wait, but not beyond the end of the traffic."""
@@ -269,10 +280,10 @@ class Caller:
         if wanted == self._token_of:
             return True
         if wanted is None:
-            self.client.set_token(None)
+            self.client.set_token("")
             self._token_of = None
             return True
-        self.client.set_token(None)
+        self.client.set_token("")
         reply = await self.client.call(pb.AuthenticateRequest(name=wanted.name, password=wanted.password))
         if reply.outcome != "ok":
             self._token_of = None
