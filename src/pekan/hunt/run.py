@@ -149,7 +149,7 @@ class _Run:
 
     # ---- clients ----
 
-    def open_client(self, name: str, spec: MemberSpec) -> Client:
+    def open_client(self, name: str, spec: MemberSpec, *, metadata: tuple[tuple[str, str], ...] = (), slow: bool = False) -> Client:
         client = Client(
             name=name,
             member=spec.name,
@@ -157,15 +157,14 @@ class _Run:
             recorder=self.recorder,
             timeout_s=self.plan.timeout_ms / 1000,
             tls=spec.tls,
+            metadata=metadata,
+            slow=slow,
         )
         self.clients.append(client)
         return client
 
-    def connect(self, name: str, member: str, *, token: str | None = None) -> Client:
-        client = self.open_client(name, self.cluster.member(member).spec)
-        if token is not None:
-            client.set_token(token)
-        return client
+    def connect(self, name: str, member: str, *, metadata: tuple[tuple[str, str], ...] = (), slow: bool = False) -> Client:
+        return self.open_client(name, self.cluster.member(member).spec, metadata=metadata, slow=slow)
 
     async def close_clients(self) -> None:
         await asyncio.gather(*(client.close() for client in self.clients), return_exceptions=True)
