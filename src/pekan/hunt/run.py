@@ -149,11 +149,11 @@ class _Run:
 
     # ---- clients ----
 
-    def open_client(self, name: str, spec: MemberSpec, *, metadata: tuple[tuple[str, str], ...] = (), slow: bool = False) -> Client:
+    def open_client(self, name: str, spec: MemberSpec, metadata: tuple[tuple[str, str], ...] = (), *, slow: bool = False) -> Client:
         client = Client(
             name=name,
             member=spec.name,
-            address=str(spec.advertise_client),
+            address=spec.advertise_client,
             recorder=self.recorder,
             timeout_s=self.plan.timeout_ms / 1000,
             tls=spec.tls,
@@ -164,7 +164,8 @@ class _Run:
         return client
 
     def connect(self, name: str, member: str, *, metadata: tuple[tuple[str, str], ...] = (), slow: bool = False) -> Client:
-        return self.open_client(name, self.cluster.member(member).spec, metadata=metadata, slow=slow)
+        """What workloads get their clients from (`pekan.workloads.traffic.Connect`)."""
+        return self.open_client(name, self.cluster.member(member).spec, metadata, slow=slow)
 
     async def close_clients(self) -> None:
         await asyncio.gather(*(client.close() for client in self.clients), return_exceptions=True)

@@ -1,0 +1,78 @@
+"""The command line's promises that need no cluster: exit codes, messages, JSON, help that works."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pekan.cli import pekan as cli
+
+
+def pekan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run Pekan to its end."""
+    return subprocess.run([sys.executable, "-m", "pekan", *arguments], capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+@pytest.mark.parametrize("verb", [(), ("hunt",), ("check",), ("etcd",), ("etcd", "list"), ("etcd", "install"), ("etcd", "path")])
+def test_help_shows_an_example_that_parses(verb: tuple[str, ...]) -> None:
+    """Every verb's help has an example whose options exist."""
+    said = CliRunner().invoke(cli, [*verb, "--help"])
+    assert said.exit_code == 0
+    example = re.search(r"Example:\n((?: +.*\n)+)", said.output)
+    assert example, said.output
+    for called in re.findall(r"pekan ((?:hunt|check|etcd)[^;|&\n]*)", example.group(1)):
+        options = re.findall(r"--[a-z-]+", called)
+        words = called.split()
+        depth = 2 if words[0] == "etcd" else 1
+        known = CliRunner().invoke(cli, [*words[:depth], "--help"]).output
+        assert all(option in known for option in options), called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (("check", "no-such-run"), 2, "no-such-run"),
+        (("check", "."), 2, "plan.json"),
+        (("hunt", "--time", "soon"), 2, "--time"),
+        (("hunt", "--time", "1s"), 2, "--time"),
+        (("hunt", "--members", "4"), 2, "--members"),
+        (("hunt", "--workload", "bank"), 2, "bank"),
+        (("hunt", "--faults", "meteor"), 2, "meteor"),
+        (("hunt", "--fault", "kill leader at noon"), 2, "noon"),
+        (("hunt", "--fault", "kill m9 at 5s"), 2, "m9"),
+        (("hunt", "--allow", "NO-SUCH-CODE"), 2, "NO-SUCH-CODE"),
+        (("hunt", "--plan", "no-such-plan"), 2, "no-such-plan"),
+        (("hunt", "--etcd-flag", "snapshot-count"), 2, "snapshot-count"),
+        (("hunt", "--no-such-option"), 2, "--no-such-option"),
+        (("hunt", "--etcd", "./no-such-binary"), 2, "no-such-binary"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_bad_input_is_named(arguments: tuple[str, ...], code: int, named: str, tmp_path: Path) -> None:
+    """What cannot be served is refused with the exit code of its kind, and the message names it; never a traceback."""
+    ended = pekan(*arguments, cwd=tmp_path)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
+    assert named in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_errors_are_json_where_json_was_asked_for(tmp_path: Path) -> None:
+    """With --json an error is a document too."""
+    ended = pekan("check", "no-such-run", "--json", cwd=tmp_path)
+    assert json.loads(ended.stdout)["exit_code"] == ended.returncode == 2
+
+
+def test_unreadable_history_names_file_and_byte(tmp_path: Path) -> None:
+    """A history that is none is refused with its name and the byte."""
+    (tmp_path / "history.pb").write_bytes(b"not a history at all")
+    ended = pekan("check", "history.pb", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "history.pb" in ended.stderr
+    assert "byte 0" in ended.stderr
