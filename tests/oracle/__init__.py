@@ -1,0 +1,8 @@
+"""Slow, obvious judges beside Pekan's checkers, and the differential fuzzing between the two.
+
+::
+
+    brute.py     is there any order of the operations that one etcd store could have answered like this?   (tries them all)
+    watching.py  did each watch tell the one true story?                                                   (quadratic loops)
+    fuzz.py      small random histories, valid and mutated: both must answer alike;  python -m oracle.fuzz --cases N --seed S
+"""
