@@ -67,6 +67,7 @@ def releases(etcd: Binary, tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive.add(etcd.path, f"etcd-v{VERSION}-linux-amd64/etcd")
     digest = hashlib.sha256((directory / NAME).read_bytes()).hexdigest()
     (directory / "SHA256SUMS").write_text(f"{digest}  {NAME}\n")
+    (directory / f"v{VERSION}").symlink_to(".")  # so that it also looks like a site with a page for each release
     return directory
 
 
@@ -135,13 +136,12 @@ def test_release_is_fetched_verified_and_reused(tmp_path: Path, mirror: str, etc
 
 
 def test_directory_per_version_and_plain_directory_serve(tmp_path: Path, mirror: str, releases: Path) -> None:
-    """`{version}` in the base is replaced, and a directory without a server serves the same."""
-    (tmp_path / "pages").mkdir()
-    (tmp_path / "pages" / f"v{VERSION}").symlink_to(releases)
-    for number, base in enumerate((f"{tmp_path}/pages/v{{version}}", str(releases), f"{mirror}/../{{version}}/..")):
+    """`{version}` in a base is replaced, in a URL (as for etcd's own pages) and in a directory; a plain directory serves too."""
+    for number, base in enumerate((f"{mirror}/v{{version}}", f"{releases}/v{{version}}", str(releases))):
         code, stdout, stderr = run(FIND, VERSION, env=environment(tmp_path / str(number), base))
         assert code == 0, stderr
-        assert json.loads(stdout)["provider"] == "archive"
+        document = json.loads(stdout)
+        assert (document["provider"], document["origin"]) == ("archive", f"{base.format(version=VERSION)}/{NAME}")
 
 
 def test_wrong_checksum_is_refused_for_good(tmp_path: Path, releases: Path) -> None:
@@ -285,6 +285,8 @@ def test_unknown_version_is_a_usage_error(tmp_path: Path) -> None:
     code, stdout, stderr = run(CLI, "etcd", "install", "latest", env=environment(tmp_path))
     assert (code, stdout, "Traceback" in stderr) == (2, "", False)
     assert "'latest' is neither an etcd version" in stderr
+    code, stdout, _ = run(CLI, "etcd", "path", "3.9", "--json", env=environment(tmp_path))
+    assert (code, json.loads(stdout)["exit_code"]) == (2, 2)
 
 
 def opened(pid: int, name: str) -> bool:

