@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -131,10 +132,8 @@ def _needs() -> None:
             f"hunting drives Linux x86-64 binaries of etcd, and this is {sys.platform} on {platform.machine()}; "
             "`pekan check` judges recorded runs here"
         )
-    try:
-        import grpc  # noqa: F401 - only whether it is there
-    except ImportError:
-        raise EnvironmentFailure("hunting needs gRPC: pip install 'pekan[hunt]'") from None
+    if importlib.util.find_spec("grpc") is None:
+        raise EnvironmentFailure("hunting needs gRPC: pip install 'pekan[hunt]'")
 
 
 def _read_plan(path: Path) -> Plan:
