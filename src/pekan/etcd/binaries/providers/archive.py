@@ -12,6 +12,7 @@ checksum is refused for good. A file named by the caller is held to a SHA256SUMS
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import os
@@ -195,8 +196,20 @@ def _reading(source: str) -> Iterator[None]:
 @contextmanager
 def _opened(source: str) -> Iterator[IO[bytes]]:
     """A URL or a file, open for reading."""
-    url = source if _is_url(source) else Path(source).absolute().as_uri()
     with _reading(source):
-        stream: IO[bytes] = urllib.request.urlopen(url, timeout=SOCKET_TIMEOUT_S)
+        stream: IO[bytes] = urllib.request.urlopen(_request(source), timeout=SOCKET_TIMEOUT_S)
     with stream:
         yield stream
+
+
+def _request(source: str) -> urllib.request.Request:
+    """The request for a URL or a file; user and password of a URL go into a header that no redirect carries along."""
+    if not _is_url(source):
+        return urllib.request.Request(Path(source).absolute().as_uri())
+    parts = urllib.parse.urlsplit(source)
+    credentials, at, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))
+    if at:
+        token = base64.b64encode(urllib.parse.unquote(credentials).encode()).decode("ascii")
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
