@@ -1,0 +1,251 @@
+"""Did the run test anything? Reasons to be undecided, and what was done, counted.
+
+::
+
+    armed ──── fired ──── healed ──── every member answers a linearizable read ("healthy")
+      └──────────── fault window ───────────────┘
+    quiet │ faults ...                          │ recovery │ final
+          operations outside windows: half of them must have succeeded
+
+=============================================  ====================================================================
+undecided                                      because
+=============================================  ====================================================================
+a fault asked for by name did not fire         the run was to show what etcd does under it
+no fault of a requested class fired            the same, of the class; single drawn ones that expire are only counted
+a watch of everything saw nothing of a member  its silence would hide whatever that member told wrongly
+under half of the operations succeeded         a cluster that does not serve breaks no promise
+the record ends early                          its tail may hold the contradiction
+not recovered in time                          what was not served cannot be judged
+=============================================  ====================================================================
+
+Only our own runs have faults, phases and members; of a foreign history nothing but its completeness is asked.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pekan.checkers.case import Case
+from pekan.checkers.evidence import Watch, watches
+from pekan.history.types import FAILED, OK, FaultSpan, History, Operation
+from pekan.verdict import CheckerReport, Undecided
+from pekan.wire.errors import WireError, is_decided
+from pekan.wire.messages import DeleteRangeResponse, PutResponse, TxnResponse
+
+NAME = "run"
+SUCCEEDED_SHARE_MIN = 0.5
+"""Under this share of operations answered outside fault windows, the traffic counts as failed (judgement of what a test is)."""
+OUTSIDE_SHARE_MIN = 0.05
+"""Where fewer operations than this lie outside fault windows, the quiet start and the recovery phase are looked at instead."""
+DELIVERY_NS = 2_000_000_000
+"""A write counts as due to a watch only where the stream was open this long after it was answered: watchers that catch up are served every
+100 ms, and a member that lost its leader is behind for an election or two of 1 s."""
+NOT_TRAFFIC = ("probe-", "admin-", "check-", "start-", "watch-")
+"""Client name prefixes of the hunt's own questions: they ask members that are known to be down, again and again."""
+STEADY_PHASES = ("quiet", "recovery")
+
+
+def check_run(case: Case) -> CheckerReport:
+    """Count what was done, and name what was not tested."""
+    history = case.history
+    reasons: list[Undecided] = list(_record(history))
+    own = history.plan is not None or bool(history.faults) or any(mark.kind == "phase" for mark in history.marks)
+    if own:
+        reasons += _required(history)
+        reasons += _classes(history)
+        reasons += _silent_watches(case)
+        reasons += _traffic(history)
+        reasons += _recovery(history)
+    return CheckerReport(NAME, applicable=own or bool(reasons), judged=_counts(case), undecided=tuple(reasons))
+
+
+def _counts(case: Case) -> dict[str, int]:
+    history = case.history
+    counts = {"ok": 0, "failed": 0, "indefinite": 0}
+    for op in history.operations:
+        counts[op.outcome] += 1
+    for fault in history.faults:
+        for kind, happened in (("armed", True), ("fired", fault.fired is not None), ("expired", fault.fired is None)):
+            name = f"{fault.kind}_{kind}"
+            counts[name] = counts.get(name, 0) + happened
+    counts["watches"] = len(watches(case))
+    counts["watch_events"] = sum(len(item.message.events) for watch in watches(case) for item in watch.messages)
+    return counts
+
+
+def _reason(reason: str, would_decide: str) -> Undecided:
+    return Undecided(reason, would_decide, NAME)
+
+
+# ---- the record ----
+
+
+def _record(history: History) -> Iterator[Undecided]:
+    ends = [mark.detail.get("reason", "finished") for mark in history.marks if mark.kind == "end"]
+    if not history.complete:
+        yield _reason(
+            "the record ends before its end mark: Pekan was killed, or the disk was full; what its lost tail held cannot be judged",
+            "a run that ends by itself",
+        )
+    elif history.cut:
+        yield _reason(f"the last {history.cut} bytes of the record are a record cut in the middle", "the whole file")
+    elif ends and ends[-1] != "finished":
+        why = {"interrupted": "it was interrupted", "recorder": "the record could no longer be written"}.get(str(ends[-1]), str(ends[-1]))
+        yield _reason(f"the run did not come to its end ({why}): what it was still to do is not judged", "a run that ends by itself")
+
+
+# ---- faults ----
+
+
+def _required(history: History) -> Iterator[Undecided]:
+    asked: dict[str, int] = {}
+    if history.plan is not None:
+        for fault in history.plan.schedule.faults:
+            asked[fault.kind] = asked.get(fault.kind, 0) + fault.required
+    spans: dict[str, list[FaultSpan]] = {}
+    for span in history.faults:
+        if span.required:
+            spans.setdefault(span.kind, []).append(span)
+    for kind in dict.fromkeys((*asked, *spans)):
+        of_kind = spans.get(kind, [])
+        for span in of_kind:
+            if span.fired is None:
+                yield _reason(f"the fault {kind} on {span.target} was asked for by name and did not fire", f"a run in which {kind} fires")
+        missing = asked.get(kind, 0) - len(of_kind)
+        if missing > 0:
+            times = "" if missing == 1 else f" {missing} times"
+            yield _reason(f"the fault {kind} was asked for by name and never armed{times}: the run ended before it was due", "a longer run")
+
+
+def _classes(history: History) -> Iterator[Undecided]:
+    fired = [span for span in history.faults if span.fired is not None]
+    for name in history.plan.fault_classes if history.plan is not None else ():
+        if name != "none" and not any(name in ("all", span.fault_class, span.kind) for span in fired):
+            tried = sum(1 for span in history.faults if name in ("all", span.fault_class, span.kind))
+            yield _reason(
+                f"no fault of the class {name} fired ({tried} armed)", f"a longer run, or `pekan doctor` if {name} cannot be injected here"
+            )
+
+
+# ---- watches ----
+
+
+def _silent_watches(case: Case) -> Iterator[Undecided]:
+    """Members whose watches of everything, all together, received no event though writes were due to them while connected."""
+    due: dict[str, int] = {}
+    received: dict[str, int] = {}
+    open_at_end = max((op.ret or op.call for op in case.history.operations), default=0)
+    writes = sorted(_writes(case.history))
+    times = [time for time, _ in writes]
+    for watch in watches(case):
+        if not watch.whole or watch.request.filters or watch.created is None or watch.refused:
+            continue
+        received[watch.member] = received.get(watch.member, 0) + sum(len(item.message.events) for item in watch.messages)
+        due[watch.member] = due.get(watch.member, 0) + _due(watch, writes, times, open_at_end)
+    for member, count in due.items():
+        if count and not received[member]:
+            yield _reason(
+                f"the watches of the whole keyspace on {member} received none of the {count} writes recorded while they were connected",
+                f"a run in which {member} delivers events to its watches",
+            )
+
+
+def _due(watch: Watch, writes: Sequence[tuple[int, int]], times: Sequence[int], open_at_end: int) -> int:
+    """Writes that were answered while `watch` was connected, long enough before its end, at or above its start."""
+    assert watch.created is not None
+    start = watch.request.start_revision or watch.created.message.header.revision + 1
+    end = watch.ended if watch.ended is not None else open_at_end
+    if watch.canceled is not None:
+        end = min(end, watch.canceled.time)
+    low, high = bisect_right(times, watch.created.time), bisect_right(times, end - DELIVERY_NS)
+    return sum(1 for _, revision in writes[low:high] if revision >= start)
+
+
+def _writes(history: History) -> Iterator[tuple[int, int]]:
+    """(when answered, revision) of every acknowledged change."""
+    for op in history.operations:
+        if op.outcome == OK and op.ret is not None and _changed(op.output):
+            yield op.ret, op.output.header.revision
+
+
+def _changed(output: Any) -> bool:
+    if isinstance(output, PutResponse):
+        return True
+    if isinstance(output, DeleteRangeResponse):
+        return output.deleted > 0
+    return isinstance(output, TxnResponse) and any(_changed(each) for each in output.responses)
+
+
+# ---- traffic ----
+
+
+def _traffic(history: History) -> Iterator[Undecided]:
+    traffic = [op for op in history.operations if not op.client.startswith(NOT_TRAFFIC)]
+    if not traffic:
+        yield _reason("no request was sent", "a run with traffic")
+        return
+    windows = _windows(history)
+    outside = [op for op in traffic if not _inside(op.call, windows)]
+    where = "outside fault windows"
+    if len(outside) < OUTSIDE_SHARE_MIN * len(traffic):
+        steady = _phases(history)
+        outside = [op for op in traffic if any(start <= op.call < end for start, end in steady)]
+        where = "in the quiet start and the recovery phase"
+    if not outside:
+        yield _reason(f"none of {len(traffic)} operations was sent {where}", "a run with a quiet start or a recovery phase")
+        return
+    succeeded = sum(map(_succeeded, outside))
+    if succeeded < SUCCEEDED_SHARE_MIN * len(outside):
+        yield _reason(
+            f"traffic failed: {succeeded} of {len(outside)} operations sent {where} succeeded, under half",
+            "a cluster that serves; look at the first errors and at the members' logs",
+        )
+
+
+def _succeeded(op: Operation) -> bool:
+    """An answer of any kind that etcd decided, deliberate refusals included."""
+    if op.outcome == OK:
+        return True
+    return op.outcome == FAILED and isinstance(op.output, WireError) and is_decided(op.output)
+
+
+def _windows(history: History) -> list[tuple[int, float]]:
+    """[armed, healthy) of every fault that fired, joined where they overlap. One that never fired disturbed nothing."""
+    healthy = sorted(mark.time for mark in history.marks if mark.kind == "healthy" or (mark.kind == "recovery" and mark.detail.get("ok")))
+    windows: list[tuple[int, float]] = []
+    for span in sorted(history.faults, key=lambda each: each.armed):
+        if span.fired is None:
+            continue
+        end = float("inf") if span.healed is None else next((time for time in healthy if time >= span.healed), float("inf"))
+        if windows and span.armed <= windows[-1][1]:
+            windows[-1] = (windows[-1][0], max(windows[-1][1], end))
+        else:
+            windows.append((span.armed, end))
+    return windows
+
+
+def _inside(time: int, windows: Sequence[tuple[int, float]]) -> bool:
+    at = bisect_right(windows, (time, float("inf"))) - 1
+    return at >= 0 and time < windows[at][1]
+
+
+def _phases(history: History) -> list[tuple[int, float]]:
+    marks = [mark for mark in history.marks if mark.kind == "phase"]
+    ends = [float(mark.time) for mark in marks[1:]] + [float("inf")]
+    return [(mark.time, end) for mark, end in zip(marks, ends, strict=False) if mark.detail.get("phase") in STEADY_PHASES]
+
+
+# ---- recovery ----
+
+
+def _recovery(history: History) -> Iterator[Undecided]:
+    for mark in history.marks:
+        if mark.kind == "recovery" and not mark.detail.get("ok", True):
+            states = mark.detail.get("states") or {}
+            told = ", ".join(f"{member}: {state}" for member, state in states.items()) or "states unknown"
+            yield _reason(
+                f"not recovered within {mark.detail.get('within_s', '?')} s after the last fault was healed ({told})",
+                "longer recovery; the members' logs say what they wait for",
+            )
