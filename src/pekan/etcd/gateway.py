@@ -36,13 +36,13 @@ class GatewayProbe:
         Where authentication is enabled the answer is a refusal. It is as good: etcd waits for the read index before it
         looks at the user (etcd server/etcdserver/v3_server.go, Range).
         """
-        status, answer = await _post(member, "/v3/kv/range", {"key": base64.b64encode(PROBE_KEY).decode(), "count_only": True})
+        status, answer = await ask(member, "/v3/kv/range", {"key": base64.b64encode(PROBE_KEY).decode(), "count_only": True})
         if status != 200 and answer.get("code") not in _AUTH_CODES:
             raise ConnectionError(f"{member.name} refused a linearizable read: HTTP {status}, {_message(answer)}")
 
     async def status(self, member: MemberSpec) -> MemberStatus:
-        """Maintenance/Status; it is answered without a user too."""
-        status, answer = await _post(member, "/v3/maintenance/status", {})
+        """Maintenance/Status. Where authentication is enabled, releases from 3.4.42, 3.5.28 and 3.6.0 on refuse it without a user."""
+        status, answer = await ask(member, "/v3/maintenance/status", {})
         header = answer.get("header")
         if status != 200 or not isinstance(header, dict):
             raise ConnectionError(f"{member.name} refused to tell its status: HTTP {status}, {_message(answer)}")
@@ -62,8 +62,8 @@ def _message(answer: dict[str, Any]) -> str:
     return str(answer.get("message") or answer.get("error") or answer)[:200]
 
 
-async def _post(member: MemberSpec, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """HTTP status and JSON answer. The caller sets the deadline."""
+async def ask(member: MemberSpec, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """POST to the member's gateway: HTTP status and JSON answer. The caller sets the deadline. Raises as the probe does."""
     host, port = member.advertise_client
     content = json.dumps(body).encode()
     head = (
