@@ -16,7 +16,7 @@ import pytest
 
 import pekan.etcd.launcher
 from pekan.errors import ClusterFailure
-from pekan.etcd.process import END_SECONDS_MAX, LOG_TAIL_BYTES, LOG_TAIL_LINES, Process, log_tail
+from pekan.etcd.process import END_SECONDS_MAX, LOG_TAIL_BYTES, LOG_TAIL_LINES, Process, crash, log_tail
 from pekan.etcd.spec import Attachment
 
 SLEEP = "/bin/sleep"
@@ -333,3 +333,29 @@ def test_the_log_tail_is_bounded(log: Path) -> None:
     log.write_bytes(b"x" * (3 * LOG_TAIL_BYTES) + b"\nlast \xff\n")
     assert log_tail(log) == ("last \ufffd",)
     assert log_tail(log.with_name("absent")) == ()
+
+
+def test_the_words_of_a_crash(log: Path) -> None:
+    """The runtime's own line is the crash even under a long trace; else the last entry on level panic or fatal; else nothing."""
+    fatal = '{"level":"fatal","ts":"2026-01-01","caller":"etcdmain/etcd.go:204","msg":"discovery failed","error":"crc mismatch"}'
+    log.write_text('{"level":"info","msg":"panic: no"}\n')
+    assert crash(log) is None
+    log.write_text(f"{fatal}\n")
+    assert crash(log) == "discovery failed: crc mismatch"
+    offset = log.stat().st_size
+    log.write_text(f"{fatal}\npanic: tocommit(11) is out of range\n" + "goroutine 1 [running]:\n" * 10_000)
+    assert crash(log, offset) == "panic: tocommit(11) is out of range"
+    assert crash(log, offset + 40) is None
+
+
+def test_a_real_panic_is_read(log: Path) -> None:
+    """What a program writes to its error output when it gives up is found in the log of that incarnation only."""
+
+    async def run(script: str) -> str | None:
+        async with launched(log, SHELL, "-c", script) as process:
+            await process.started()
+            await process.wait_ended(DEADLINE_SECONDS)
+            return crash(log, process.log_offset)
+
+    assert asyncio.run(run("echo 'fatal error: concurrent map writes' >&2; exit 2")) == "fatal error: concurrent map writes"
+    assert asyncio.run(run("exit 0")) is None

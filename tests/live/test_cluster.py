@@ -151,6 +151,8 @@ def test_start_ready_stop(binary: EtcdBinary, tmp_path: Path, members: int, secu
             alive = processes(cluster)
             assert len(alive) == 2 * members
         assert not [pid for pid in alive if lives(pid)]
+        with pytest.raises(UsageError, match="has been left"):
+            await leader.start()
         assert [(end.signal, end.asked) for end in cluster.exits] == [(signal.SIGKILL, True)] * members
 
     run(test)
@@ -548,7 +550,8 @@ def test_a_taken_port(binary: EtcdBinary, tmp_path: Path, which: str) -> None:
     """A port on which somebody else listens is named as that, with the way out, and the log's last lines follow."""
     with PortLease() as lease, socket.create_server(("127.0.0.1", lease.take())) as stranger:
         address = Address(*stranger.getsockname())
-        message = refusal(ClusterSpec(binary, tmp_path, 1), lambda member: replace(member, **{which: address}))
+        change: dict[str, Any] = {which: address}
+        message = refusal(ClusterSpec(binary, tmp_path, 1), lambda member: replace(member, **change))
     assert f"{address} is taken" in message
     assert "exited with status 1" in message
     assert f"last lines of {tmp_path}/m1/etcd.log:\n" in message
@@ -592,7 +595,10 @@ def test_damaged_data(binary: EtcdBinary, tmp_path: Path) -> None:
             await member.start()
             with pytest.raises(ClusterFailure, match=r"etcd says: .*crc mismatch"):
                 await member.wait_ready()
-            assert [end.asked for end in member.exits] == [True, False]
+            killed, damaged = member.exits
+            assert (killed.asked, killed.crash) == (True, None)
+            assert not damaged.asked
+            assert "crc mismatch" in str(damaged.crash)
 
     run(test)
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import re
 import signal
@@ -37,7 +36,7 @@ from pekan.errors import ClusterFailure, PekanError, UsageError
 from pekan.etcd.flags import arguments
 from pekan.etcd.gateway import GatewayProbe
 from pekan.etcd.ports import PortLease
-from pekan.etcd.process import END_SECONDS_MAX, Process, log_tail, now_ns
+from pekan.etcd.process import END_SECONDS_MAX, Process, crash, log_entry, log_tail, now_ns
 from pekan.etcd.spec import MEMBER_COUNTS, Address, ClusterSpec, MemberExit, MemberSpec, MemberState, MemberStatus, Probe
 from pekan.etcd.tls import make_certificates
 
@@ -88,6 +87,7 @@ class Member:
         # The wait statuses that what was asked of it leads to. A signal's number is the wait status of a death by it.
         self._asked: frozenset[int | None] = frozenset()
         self._operation = asyncio.Lock()
+        self._released = False
 
     @property
     def name(self) -> str:
@@ -144,6 +144,8 @@ class Member:
             if self._process is not None:
                 # Its launcher still reaps; two incarnations never share a data directory.
                 await self._process.gone(END_SECONDS_MAX)
+            if self._released:
+                raise UsageError(f"member {self.name} cannot be started: its cluster has been left")
             try:
                 process = await Process.launch(line, spec.environment, spec.attachments, spec.log)
             except OSError as error:
@@ -152,7 +154,14 @@ class Member:
             self.incarnation += 1
             self._asked = frozenset()
             self._process = process
-            self._tasks.create_task(process.follow(lambda: self._ended(process)), name=f"member {self.name}")
+            following = process.follow(lambda: self._ended(process))
+            try:
+                self._tasks.create_task(following, name=f"member {self.name}")
+            except RuntimeError:
+                # The cluster ended while this was launched.
+                following.close()
+                process.destroy()
+                raise
             try:
                 await process.started()
             except ClusterFailure as error:
@@ -254,6 +263,7 @@ class Member:
 
     def release(self) -> None:
         """Let the launcher SIGKILL the process, if there is one. Never waits and never fails; `Cluster` calls it on leaving."""
+        self._released = True
         if self._process is not None:
             if not self._process.ended:
                 self._asked |= {signal.SIGKILL, None}
@@ -292,6 +302,7 @@ class Member:
             asked=process.wait_status in self._asked,
             time_ns=now_ns(),
             log_tail=log_tail(process.log, process.log_offset),
+            crash=crash(process.log, process.log_offset),
         )
         self._exits.append(end)
         if self._on_exit is not None:
@@ -529,7 +540,7 @@ def diagnose(spec: MemberSpec, lines: Sequence[str]) -> str | None:
     for pattern, meaning in _CAUSES:
         if match := pattern.search(text):
             return meaning.format(found=match["found"].strip(), version=spec.binary.version, data_dir=spec.data_dir)
-    entries = [entry for line in lines if (entry := _entry(line))]
+    entries = [entry for line in lines if (entry := log_entry(line))]
     for level in _LEVELS:
         for entry in reversed(entries):
             if entry.get("level") == level:
@@ -537,18 +548,9 @@ def diagnose(spec: MemberSpec, lines: Sequence[str]) -> str | None:
     return None
 
 
-def _entry(line: str) -> dict[str, Any] | None:
-    """A line of etcd's log (zap's JSON), or None for free text."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
-
-
 def _shown(line: str) -> str:
     """A line of etcd's log as a person reads it: level, place, message, then the rest, cut."""
-    entry = _entry(line)
+    entry = log_entry(line)
     if entry is not None:
         head = [str(entry.pop(key, "")) for key in ("level", "caller", "msg")]
         entry.pop("ts", None)

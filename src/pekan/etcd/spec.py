@@ -160,6 +160,8 @@ class MemberExit:
     """CLOCK_MONOTONIC at which Pekan learned of it."""
     log_tail: tuple[str, ...]
     """The last lines of this incarnation's log, bounded by `pekan.etcd.process.LOG_TAIL_BYTES`."""
+    crash: str | None = None
+    """What this incarnation panicked with or called fatal, without time and place: equal for two ends of the same cause."""
 
     @property
     def exit_code(self) -> int | None:
