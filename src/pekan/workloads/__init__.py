@@ -5,8 +5,9 @@
     kv           every request of the key-value and lease API          ┐
     kubernetes   the eleven shapes that an API server sends            ├ WORKLOADS: a plan names them
     auth         users, roles, permissions; allowed and denied         ┘
-    watching     watchers on every member                              ┐ COMPANIONS: run beside every workload
-    maintenance  compaction and defragmentation                        ┘
+    watching     watchers on every member                              ┐
+    maintenance  compaction and defragmentation                        ├ COMPANIONS: run beside every workload
+    deviations   what etcd is known to answer wrongly, late in a run   ┘
 
 A workload never chooses its judge, and knows nothing of faults.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from pekan.errors import UsageError
 from pekan.workloads.auth import Auth
+from pekan.workloads.deviations import Deviations
 from pekan.workloads.kubernetes import Kubernetes
 from pekan.workloads.kv import Kv
 from pekan.workloads.maintenance import Maintenance
@@ -24,7 +26,7 @@ from pekan.workloads.traffic import Traffic, Workload
 from pekan.workloads.watching import Watching
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {"kv": Kv, "kubernetes": Kubernetes, "auth": Auth}
-COMPANIONS: tuple[Callable[[], Workload], ...] = (Watching, Maintenance)
+COMPANIONS: tuple[Callable[[], Workload], ...] = (Watching, Maintenance, Deviations)
 
 
 def workload(name: str) -> Workload:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pekan.wire.messages import (
     CREATE,
@@ -32,6 +32,9 @@ from pekan.wire.messages import (
     TxnRequest,
     TxnResponse,
 )
+
+if TYPE_CHECKING:
+    from pekan.etcd.client import Reply
 
 _OLD_SCALE = 1000
 AT_COMPACTION = -2000
@@ -92,6 +95,11 @@ class Memory:
     def __init__(self) -> None:
         self.seen: dict[bytes, KeyValue] = {}
 
+    def note_reply(self, request: Any, reply: Reply) -> None:
+        """Remember what `reply` to `request` shows; nothing where it was an error."""
+        if reply.outcome == "ok":
+            self.note(request, reply.output)
+
     def note(self, request: Any, response: Any) -> None:
         """Remember what a reply shows of single keys."""
         if isinstance(request, RangeRequest):
@@ -106,6 +114,16 @@ class Memory:
             branch = request.success if response.succeeded else request.failure
             for op, answer in zip(branch, response.responses, strict=False):
                 self.note(op, answer)
+
+    def wrote(self, op: Any, revision: int) -> None:
+        """Remember that `op`, a put or delete of one key, took effect at `revision`. What a put leaves out is kept as it was."""
+        before = self.seen.get(op.key)
+        if not isinstance(op, PutRequest):
+            self.seen.pop(op.key, None)
+        elif before is None:
+            self._keep(KeyValue(op.key, revision, revision, 1, op.value, op.lease))
+        else:
+            self._keep(before._replace(mod_revision=revision, version=before.version + 1, value=op.value, lease=op.lease))
 
     def _keep(self, kv: KeyValue) -> None:
         if kv.key in self.seen or len(self.seen) < KEPT_KEYS_MAX:

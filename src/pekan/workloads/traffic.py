@@ -210,12 +210,6 @@ class Traffic:
             await self.rest(delay)
         return not self.finished.is_set()
 
-    async def until_late(self) -> bool:
-        """Wait for the last fifth of the traffic; False where the traffic ends first."""
-        while not self.finished.is_set() and not self.late:
-            await self.rest(max(0.001, LATE_FROM * self.plan.time_ms / 1000 - self.elapsed_ms() / 1000))
-        return not self.finished.is_set()
-
     def saw(self, revision: int) -> None:
         """Take note of a header revision."""
         if revision > self.revision:
@@ -256,6 +250,8 @@ class Caller:
             header = getattr(reply.output, "header", None)
             if header is not None:
                 traffic.saw(header.revision)
+            if isinstance(request, messages.CompactionRequest):
+                traffic.compacted = max(traffic.compacted, request.revision)
             return reply
         error = reply.output
         if isinstance(error, WireError) and errors.is_decided(error):
@@ -299,7 +295,11 @@ class Caller:
 
 def _token_refused(error: WireError) -> bool:
     """A member that was restarted has forgotten its simple tokens; a password or auth change invalidates them."""
-    return error.code == errors.UNAUTHENTICATED or error.message in (errors.INVALID_AUTH_TOKEN, "etcdserver: user name is empty")
+    return error.code == errors.UNAUTHENTICATED or error.message in (
+        errors.INVALID_AUTH_TOKEN,
+        errors.AUTH_OLD_REVISION,
+        "etcdserver: user name is empty",
+    )
 
 
 def masked(request: Any) -> Any | None:
