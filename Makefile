@@ -14,12 +14,13 @@ SOURCES := pyproject.toml setup.py $(wildcard src/pekan/wire/proto/*.proto)
 ETCD ?= 3.5.1
 TIME ?= 60s
 SEED ?= 1
-FAULTS ?= kill,pause
+FAULTS ?= kill,pause,restart
+WORKLOAD ?= kv
 MEMBERS ?= 3
 ARGS ?=
 
 help:
-	@echo 'make hunt [ETCD=3.5.1] [TIME=60s] [SEED=1] [FAULTS=kill,pause] [MEMBERS=3] [ARGS=...]   hunt a real etcd and judge it'
+	@echo 'make hunt [ETCD=3.5.1] [TIME=60s] [SEED=1] [FAULTS=kill,pause,restart] [WORKLOAD=kv] [MEMBERS=3] [ARGS=...]   hunt a real etcd and judge it'
 	@echo 'make test                  set up and run all tests'
 	@echo 'make hunt-seeds            the default hunt for seeds 1 to 5'
 	@echo 'make no-false-alarms       ten one-minute hunts on the newest 3.5, 3.6 and 3.7'
@@ -46,11 +47,11 @@ $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 
 # A verdict is a success of the hunt, whatever it says: broken (1) and holds (0) both end with 0, anything else with the hunter's own code.
 hunt: $(VENV)/.hunt
-	@$(VENV)/bin/pekan hunt --etcd '$(ETCD)' --time '$(TIME)' --seed '$(SEED)' --faults '$(FAULTS)' --members '$(MEMBERS)' $(ARGS); \
+	@$(VENV)/bin/pekan hunt --etcd '$(ETCD)' --time '$(TIME)' --seed '$(SEED)' --faults '$(FAULTS)' --workload '$(WORKLOAD)' --members '$(MEMBERS)' $(ARGS); \
 		status=$$?; [ $$status -eq 1 ] && status=0; exit $$status
 
 hunt-seeds: $(VENV)/.hunt
-	@$(VENV)/bin/pekan hunt --etcd '$(ETCD)' --time '$(TIME)' --seed 1 --runs 5 --faults '$(FAULTS)' --members '$(MEMBERS)' $(ARGS); \
+	@$(VENV)/bin/pekan hunt --etcd '$(ETCD)' --time '$(TIME)' --seed 1 --runs 5 --faults '$(FAULTS)' --workload '$(WORKLOAD)' --members '$(MEMBERS)' $(ARGS); \
 		status=$$?; [ $$status -eq 1 ] && status=0; exit $$status
 
 KNOWN := REFUSED-BUT-APPLIED,COMPARES-ONLY-STALE

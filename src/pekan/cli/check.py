@@ -6,32 +6,33 @@ from pathlib import Path
 
 import click
 
-from pekan.cli.output import json_option, reports_errors, stdout
+from pekan.cli.output import data_directory, json_option, reports_errors, stdout
+from pekan.errors import UsageError
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--model", help="What was promised; guessed where the file tells (etcd).")
 @click.option("--format", "form", help="How the file is written; guessed where it tells (pekan).")
 @click.option("--engine", default="auto", show_default=True, help="auto or reference.")
-@click.option("--budget", help="Bound on every search, e.g. 30s; what it leaves open is undecided.")
+@click.option("--budget", default="10m", show_default=True, help="Bound on judging by wall time; reaching it is undecided.")
 @click.option("--allow", default="", metavar="CODE[,CODE]", help="Finding codes that are notes here.")
 @click.option("--clock-skew", metavar="D", help="Largest difference between clock domains, e.g. 5ms.")
 @click.option("--writers", type=click.Choice(["exclusive", "shared"]), default="exclusive", show_default=True)
 @json_option
 @reports_errors
 def check(
-    file: Path,
+    file: Path | None,
     model: str | None,
     form: str | None,
     engine: str,
-    budget: str | None,
+    budget: str,
     allow: str,
     clock_skew: str | None,
     writers: str,
     as_json: bool,
 ) -> int:
-    """Judge FILE, a run directory or its history file, and write verdict.json beside it.
+    """Judge FILE, a run directory or its history file (without FILE the newest run), and write verdict.json beside it.
 
     \b
     Example:
@@ -41,6 +42,9 @@ def check(
     from pekan.history.reading import load
     from pekan.report import keep_verdict, print_verdict, verdict_json
 
+    if file is None:
+        file = _newest_run()
+        click.echo(f"run: {file}", err=True)
     history = load(file)
     verdict = judge(
         history,
@@ -60,3 +64,11 @@ def check(
     if note:
         click.echo(f"note: {note}", err=True)
     return verdict.exit_code
+
+
+def _newest_run() -> Path:
+    runs = data_directory() / "runs"
+    histories = sorted(runs.glob("*/history.pb"), key=lambda path: path.stat().st_mtime)
+    if not histories:
+        raise UsageError(f"no run in {runs}; name a run directory, or make one with `pekan hunt`")
+    return histories[-1].parent

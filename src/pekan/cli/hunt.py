@@ -18,7 +18,8 @@ import click
 from rich.live import Live as LiveLine
 from rich.text import Text
 
-from pekan.cli.output import json_option, program, reports_errors, stderr, stdout
+from pekan.cli.etcd import binary_progress
+from pekan.cli.output import data_directory, json_option, program, reports_errors, stderr, stdout
 from pekan.durations import parse_ms, show_ms
 from pekan.errors import EnvironmentFailure, PekanError, UsageError
 from pekan.plan import Plan
@@ -35,11 +36,18 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 
 @click.command()
-@click.option("--etcd", "etcd_spec", default=None, metavar="VERSION|PATH", help="3.5.1, 3.6 (newest patch), a binary, an archive. [3.5.1]")
+@click.option(
+    "--etcd",
+    "etcd_spec",
+    metavar="VERSION|PATH",
+    help="3.5.1, 3.6 (newest patch), a binary, an archive. [etcd on PATH, else newest cached]",
+)
 @click.option("--members", type=int, default=3, show_default=True, help="1, 3 or 5.")
 @click.option("--time", "time_text", default="60s", show_default=True, help="How long traffic runs.")
-@click.option("--workload", default="kv", show_default=True, metavar="NAME[,NAME]", callback=_names, help="kv, kubernetes, auth.")
-@click.option("--faults", default="kill,pause", show_default=True, metavar="CLASS[,...]", callback=_names, help="Drawn from the seed.")
+@click.option("--workload", default="", metavar="NAME[,NAME]", callback=_names, help="kv, kubernetes, auth. [in turn, by seed]")
+@click.option(
+    "--faults", default="kill,pause,restart", show_default=True, metavar="CLASS[,...]", callback=_names, help="Drawn by the seed."
+)
 @click.option("--fault", "fault_specs", multiple=True, metavar="SPEC", help="Exactly this one, e.g. 'pause leader 2s at 10s'.")
 @click.option("--seed", type=click.IntRange(0, SEED_MAX), default=None, help="Of schedule and traffic. [drawn]")
 @click.option("--runs", type=click.IntRange(1), default=None, help="This many runs, seeds counting up. [1]")
@@ -52,7 +60,14 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--timeout", "timeout_text", default="2s", show_default=True, help="Deadline of each request.")
 @click.option("--tls", is_flag=True, help="TLS everywhere, with a CA made for the run.")
 @click.option("--etcd-flag", "flags", multiple=True, metavar="NAME=VALUE", help="A flag for every member, by its newest name.")
-@click.option("--keep", is_flag=True, help="Keep the members' data directories.")
+@click.option("--budget", default="60s", show_default=True, help="Bound on judging by wall time; reaching it is undecided.")
+@click.option(
+    "--keep",
+    is_flag=False,
+    flag_value="data",
+    type=click.Choice(["data", "all"]),
+    help="Keep the members' data directories; with 'all' also the records of runs in a series that hold.",
+)
 @json_option
 @reports_errors
 def hunt(
@@ -73,7 +88,8 @@ def hunt(
     timeout_text: str,
     tls: bool,
     flags: tuple[str, ...],
-    keep: bool,
+    budget: str,
+    keep: str | None,
     as_json: bool,
 ) -> int:
     """Hunt a real etcd: start it, drive it under faults, record everything, judge the record.
@@ -84,7 +100,7 @@ def hunt(
     """
     _needs()
     from pekan.etcd import binaries
-    from pekan.hunt.planning import make_plan
+    from pekan.hunt.planning import make_plan, workloads_of
     from pekan.hunt.series import series, worst
 
     if plan_file is not None:
@@ -92,11 +108,14 @@ def hunt(
         if etcd_spec is not None:
             plan = replace(plan, etcd=etcd_spec)
     else:
+        if seed is None:
+            seed = time.time_ns() % 1_000_000
+            click.echo(f"seed {seed}", err=True)
         asked = Plan(
-            etcd=etcd_spec or "3.5.1",
-            seed=seed if seed is not None else time.time_ns() % 1_000_000,
+            etcd=etcd_spec or "",
+            seed=seed,
             members=members,
-            workloads=workload,
+            workloads=workload or workloads_of(seed),
             time_ms=parse_ms(time_text, "--time"),
             rate=rate,
             concurrency=concurrency,
@@ -107,23 +126,38 @@ def hunt(
         )
         plan = make_plan(asked, faults, fault_specs)
     _known_codes(plan.allow)
+    budget_s = parse_ms(budget, "--budget") / 1000
     count = runs or (0 if until_broken else 1)
-    binary = binaries.find(plan.etcd, progress=_say)
-    plan = replace(plan, etcd=binary.version if binary.provider != "path" else str(binary.path))
+    with binary_progress() as report:
+        binary = binaries.find(plan.etcd, progress=report) if plan.etcd else binaries.find_default(progress=report)
+    plan = replace(plan, etcd=binary.version if binaries.looks_like_version(plan.etcd) else plan.etcd or str(binary.path))
     place = _placer(out, several=count != 1)
     results: list[Judged] = []
-    with _live_line() as show:
-        for judged in series(plan, binary, place, show, runs=count, until_broken=until_broken, keep=keep):
-            results.append(judged)
-            _deliver(judged)
-            if not as_json:
-                _show(judged, brief=count != 1)
+    in_turn = not workload and plan_file is None
+    stopped: list[int] = []
+    try:
+        with _live_line() as show:
+            for judged in series(
+                plan, binary, place, show, runs=count, until_broken=until_broken, in_turn=in_turn, keep=keep is not None, budget_s=budget_s
+            ):
+                results.append(judged)
+                _deliver(judged)
+                if not as_json:
+                    _show(judged, brief=count != 1)
+                if count != 1 and keep != "all" and judged.verdict is not None and judged.verdict.verdict == "holds":
+                    judged.conducted.run.drop_record()
+    except PekanError as error:
+        if not results:
+            raise
+        # What earlier runs found is not lost with the series.
+        click.echo(f"pekan: {error}", err=True)
+        stopped.append(error.exit_code)
     if as_json:
         click.echo(_json(results), nl=False)
     elif count != 1:
         _summary(results)
     _next(results)
-    return worst([result.exit_code for result in results])
+    return worst([*stopped, *(result.exit_code for result in results)])
 
 
 def _needs() -> None:
@@ -158,14 +192,6 @@ def _known_codes(codes: tuple[str, ...]) -> None:
             raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
 
 
-def data_directory() -> Path:
-    """Where runs go without --out: $PEKAN_DATA, else the user's data directory."""
-    if named := os.environ.get("PEKAN_DATA"):
-        return Path(named)
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "pekan"
-
-
 def _placer(out: Path | None, *, several: bool) -> Callable[[Plan], Path]:
     def place(plan: Plan) -> Path:
         if out is not None:
@@ -175,10 +201,6 @@ def _placer(out: Path | None, *, several: bool) -> Callable[[Plan], Path]:
         return data_directory() / "runs" / f"{stamp}-etcd-{version}-seed-{plan.seed}-{os.getpid()}"
 
     return place
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
 
 
 @contextmanager
@@ -288,6 +310,3 @@ def _next(results: list[Judged]) -> None:
         click.echo(f"etcd {last.plan.etcd} kept its promises here.", err=True)
     click.echo(f"next: {program()} check {last.path}", err=True)
     click.echo(f"run: {last.path}", err=True)
-
-
-__all__ = ["PekanError", "hunt"]

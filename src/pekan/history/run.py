@@ -17,6 +17,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,12 @@ class RunDirectory:
     def member_path(self, name: str) -> Path:
         """members/NAME, where that member's log and data are kept."""
         return self.path / "members" / name
+
+    def drop_record(self) -> None:
+        """Remove history and members of a run that nobody needs any more; plan and verdict stay."""
+        for path in self.history_paths():
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "members", ignore_errors=True)
 
     def plan(self) -> Plan:
         """What was asked of this run. Raises EvidenceError where plan.json cannot be read as a plan."""

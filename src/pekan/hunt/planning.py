@@ -42,6 +42,12 @@ def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[s
     return replace(asked, fault_classes=classes, schedule=with_faults(schedule, required))
 
 
+def workloads_of(seed: int) -> tuple[str, ...]:
+    """The workload whose turn it is where none was named: in turn by seed."""
+    names = tuple(WORKLOADS)
+    return (names[seed % len(names)],)
+
+
 def with_seed(plan: Plan, seed: int) -> Plan:
     """The same run for another seed: its drawn faults are drawn anew, the required ones stay."""
     schedule = draw(seed, plan.fault_classes, plan.members, plan.time_ms)

@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pekan.checking import check
-from pekan.errors import EvidenceError, PekanError
+from pekan.errors import EnvironmentFailure, EvidenceError
 from pekan.etcd.binaries import Binary
 from pekan.history.reading import load
 from pekan.history.run import RunDirectory
 from pekan.history.types import History
 from pekan.hunt.early import watch_findings
 from pekan.hunt.live import Live
-from pekan.hunt.planning import with_seed
+from pekan.hunt.planning import with_seed, workloads_of
 from pekan.hunt.run import Conducted, conduct
 from pekan.plan import Plan
 from pekan.verdict import Finding, Verdict
 
 Show = Callable[[Live], None]
 SHOW_EVERY_S = 0.5
+FREE_BYTES_MIN = 2 << 30
+"""Three members preallocate about 400 MB of logs and databases, and evidence of earlier runs must not be the victim."""
 EXIT_SEVERITY = (1, 130, 4, 2, 3, 0)
 """Exit codes from worst to best: a broken promise outranks everything, then what kept a run from being judged."""
 
@@ -60,7 +63,7 @@ class Judged:
         return 3 if self.verdict is None else self.verdict.exit_code
 
 
-def hunt_once(plan: Plan, binary: Binary, directory: Path, show: Show, *, keep: bool = False) -> Judged:
+def hunt_once(plan: Plan, binary: Binary, directory: Path, show: Show, *, keep: bool = False, budget_s: float | None = None) -> Judged:
     """Conduct `plan` into a new run directory at `directory` and judge the record. PekanErrors before the first record are raised."""
     began = time.monotonic()
     run = RunDirectory.create(directory, plan)
@@ -71,7 +74,7 @@ def hunt_once(plan: Plan, binary: Binary, directory: Path, show: Show, *, keep: 
     history = verdict = None
     with contextlib.suppress(EvidenceError):
         history = load(run.path)
-        verdict = check(history)
+        verdict = check(history, budget=budget_s)
         live.findings = sum(f.status == "counts" for f in verdict.findings)
         show(live)
     return Judged(plan, conducted, history, verdict, time.monotonic() - began)
@@ -107,23 +110,40 @@ def series(
     *,
     runs: int,
     until_broken: bool = False,
+    in_turn: bool = False,
     keep: bool = False,
+    budget_s: float | None = None,
 ) -> Iterator[Judged]:
     """Runs for seeds plan.seed, plan.seed + 1, ...; at most `runs` (0: no bound, with `until_broken`).
 
+    `in_turn`: each seed has the workload whose turn it is. Ends, with EnvironmentFailure, before a run for which the disk has no room.
     Ends after an interrupted run, and with `until_broken` after a broken one. A run whose cluster did not come up is yielded like any
     other; the caller decides.
     """
     number = 0
     while runs == 0 or number < runs:
         one = plan if number == 0 else with_seed(plan, plan.seed + number)
-        judged = hunt_once(one, binary, place(one), show, keep=keep)
+        if in_turn:
+            one = replace(one, workloads=workloads_of(one.seed))
+        directory = place(one)
+        if number > 0:
+            _room_for_another(directory)
+        judged = hunt_once(one, binary, directory, show, keep=keep, budget_s=budget_s)
         yield judged
         number += 1
         if judged.conducted.reason == "interrupted":
             return
         if until_broken and judged.verdict is not None and judged.verdict.verdict == "broken":
             return
+
+
+def _room_for_another(directory: Path) -> None:
+    standing = next(parent for parent in directory.absolute().parents if parent.exists())
+    free = shutil.disk_usage(standing).free
+    if free < FREE_BYTES_MIN:
+        raise EnvironmentFailure(
+            f"{standing}: {free / 1e9:.1f} GB free; a series goes on only while there are {FREE_BYTES_MIN / 1e9:.1f} GB, free some space"
+        )
 
 
 def worst(codes: list[int]) -> int:
@@ -140,6 +160,3 @@ def grouped(results: list[Judged]) -> list[tuple[Finding, int, int]]:
                 first, times, runs = seen.get(finding.signature, (finding, 0, 0))
                 seen[finding.signature] = (first, times + finding.count, runs + 1)
     return sorted(seen.values(), key=lambda row: (-row[2], row[0].code))
-
-
-__all__ = ["EXIT_SEVERITY", "Judged", "PekanError", "grouped", "hunt_once", "series", "worst"]
