@@ -67,12 +67,15 @@ class Step:
     run: Callable[[Store], Store | None]
 
 
-def legal(history: History, *, evidence: bool) -> bool:
-    """True where some order explains `history`, which starts on an empty store. With `evidence`, what watches saw counts too."""
+def legal(history: History, *, evidence: bool, hides_lease: bool = False) -> bool:
+    """True where some order explains `history`, which starts on an empty store. With `evidence`, what watches saw counts too.
+
+    `hides_lease`: as for `Store`.
+    """
     if history.start != "empty":
         raise ValueError("the oracle knows only stores that start empty")
     steps = [*operation_steps(history), *expiry_steps(history), *(watch_steps(history) if evidence else ())]
-    return search(Store(), tuple(steps))
+    return search(Store(hides_lease), tuple(steps))
 
 
 def search(store: Store, steps: tuple[Step, ...]) -> bool:

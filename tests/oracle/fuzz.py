@@ -93,6 +93,7 @@ def config_of(seed: int) -> Config:
         unique_values=rng.random() < 0.7,
         ttl=1,
         renew=rng.choice((0.0, 0.5)),
+        hides_lease=rng.random() < 0.5,
         watch=members,
         reconnect=rng.choice((0.0, 0.1)),
         progress=rng.choice((0.0, 0.3)),
@@ -148,9 +149,10 @@ def checked(history: History, mode: Mode) -> tuple[Word, tuple[Finding, ...]]:
 
 def truly_legal(history: History, simulated: Simulated, mode: Mode) -> bool:
     """What the oracle says. Raises TooBigError."""
+    hides_lease = simulated.config.hides_lease
     if mode == "answers":
-        return legal(history, evidence=False)
-    return not any(stories(history, simulated.truth)) and legal(history, evidence=True)
+        return legal(history, evidence=False, hides_lease=hides_lease)
+    return not any(stories(history, simulated.truth)) and legal(history, evidence=True, hides_lease=hides_lease)
 
 
 def compare(sample: Sample, history: History, mode: Mode) -> tuple[Word | None, Disagreement | None]:

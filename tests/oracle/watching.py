@@ -81,7 +81,9 @@ def watch(history: History, truth: Truth, create: WatchCreateRequest, received: 
             yield f"WATCH-FILTER: {event}"
         if revision < start:
             yield f"WATCH-START: {event} below {start}"
+        # One transaction can put and delete a key, by an open range: then the type tells which of the two this is.
         true = [e for e in truth.store.events.get(revision, ()) if e.kv.key == event.kv.key]
+        true.sort(key=lambda e: e.type != event.type)
         if not true or (true[0].type, true[0].kv) != (event.type, event.kv):
             yield f"WATCH-CONTENT: {event} where {true} is true"
         elif event.prev_kv not in (None, true[0].prev_kv):
@@ -91,7 +93,7 @@ def watch(history: History, truth: Truth, create: WatchCreateRequest, received: 
         for j, _, earlier in events[:n]:
             if earlier.kv.mod_revision > revision:
                 yield f"WATCH-ORDERED: {event} after {earlier}"
-            if (earlier.kv.mod_revision, earlier.kv.key) == (revision, event.kv.key):
+            if (earlier.kv.mod_revision, earlier.kv.key, earlier.type) == (revision, event.kv.key, event.type):
                 yield f"WATCH-UNIQUE: {event}"
             if earlier.kv.mod_revision == revision and any(not m.fragment for _, m in received[j:i]):
                 yield f"WATCH-ATOMIC: {event} and {earlier}"
@@ -123,10 +125,10 @@ def missing(
     whole = [e.kv.mod_revision for i, _, e in events if not received[i][1].fragment]
     partly = [e.kv.mod_revision - 1 for i, _, e in events if received[i][1].fragment]
     bound = max([0, *whole, *partly, *(m.header.revision for _, m in received if is_progress(m))])
-    got = {(e.kv.mod_revision, e.kv.key) for _, _, e in events}
+    got = {(e.kv.mod_revision, e.kv.key, e.type) for _, _, e in events}
     for revision, true in truth.store.events.items():
         for event in true:
-            if start <= revision <= bound and wanted(create, event) and (revision, event.kv.key) not in got:
+            if start <= revision <= bound and wanted(create, event) and (revision, event.kv.key, event.type) not in got:
                 yield f"WATCH-RELIABLE: {event} is missing below {bound}"
 
 

@@ -89,6 +89,7 @@ class Config:
     progress: float = 0.0
     hidden: int = 0
     fragment_of: int = 0
+    hides_lease: bool = False
 
     @property
     def start(self) -> Literal["empty", "unknown"]:
@@ -161,7 +162,7 @@ class _Cluster:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.rng = Random(config.seed)
-        self.store = Store()
+        self.store = Store(config.hides_lease)
         self.world = World(
             self.rng,
             [b"k%02d" % n for n in range(config.keys)] if config.keys > 1 else [b"k"],

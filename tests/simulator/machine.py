@@ -94,9 +94,13 @@ def in_range(key: bytes, start: bytes, end: bytes) -> bool:
 
 
 class Store:
-    """The whole history of one store. `apply` is the state machine; `answer` asks without changing anything."""
+    """The whole history of one store. `apply` is the state machine; `answer` asks without changing anything.
 
-    def __init__(self) -> None:
+    `hides_lease`: since 3.7 a keys-only answer leaves out the lease too, unless it was sorted by value.
+    """
+
+    def __init__(self, hides_lease: bool = False) -> None:
+        self.hides_lease = hides_lease
         self.revision = 1
         self.compacted = -1
         self.live: dict[bytes, KeyValue] = {}
@@ -109,7 +113,7 @@ class Store:
 
     def clone(self) -> Store:
         """An independent copy, for searches that branch."""
-        other = Store()
+        other = Store(self.hides_lease)
         other.revision, other.compacted = self.revision, self.compacted
         other.live = dict(self.live)
         other.live_keys = list(self.live_keys)
@@ -231,7 +235,8 @@ class Store:
         if more:
             found = found[: request.limit]
         if request.keys_only:
-            found = [kv._replace(value=b"") for kv in found]
+            hidden = self.hides_lease and request.sort_target != SORT_BY_VALUE
+            found = [kv._replace(value=b"", lease=0 if hidden else kv.lease) for kv in found]
         return RangeResponse(header, tuple(found), more, count)
 
     def compare(self, compare: Compare, revision: int) -> bool:
@@ -317,11 +322,12 @@ class Store:
             before.value if request.ignore_value and before else request.value,
             before.lease if request.ignore_lease and before else request.lease,
         )
+        event = Event(PUT, kv, before and self.at(request.key, self.revision))
         if before is None:
             insort(self.live_keys, request.key)
         self.live[request.key] = kv
         self._chain(request.key).append(kv)
-        self._changes.append(Event(PUT, kv, before))
+        self._changes.append(event)
         return PutResponse(Header(0, 0, revision, 0), before if request.prev_kv else None)
 
     def _delete(self, request: DeleteRangeRequest) -> DeleteRangeResponse:
@@ -333,7 +339,9 @@ class Store:
         return DeleteRangeResponse(Header(0, 0, revision, 0), len(gone), tuple(gone) if request.prev_kv else ())
 
     def _drop(self, key: bytes) -> None:
-        before = self.live.pop(key)
+        # What a watch calls the previous key-value is read at the revision before: a put earlier in the same txn is not seen.
+        before = self.at(key, self.revision)
+        del self.live[key]
         del self.live_keys[bisect_left(self.live_keys, key)]
         # A tombstone: version 0 tells it from a value.
         tombstone = KeyValue(key, 0, self.revision + 1, 0, b"", 0)

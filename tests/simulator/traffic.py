@@ -45,6 +45,7 @@ class Mix:
     read_txn: float = 3
     compares_only: float = 0
     ranged_txn: float = 1
+    open_delete: float = 0.5
     grant: float = 2
     put_lease: float = 4
     revoke: float = 1
@@ -263,6 +264,17 @@ def _ranged_txn(w: World) -> TxnRequest:
     return TxnRequest((), (PutRequest(key, w.value()), _old(w)))
 
 
+def _open_delete(w: World) -> TxnRequest:
+    """etcd refuses a txn that puts and deletes the same key, unless it deletes by an open range: then one revision does both."""
+    key = w.key()
+    ops: list[RequestOp] = [
+        PutRequest(key, w.value(), prev_kv=w.rng.random() < 0.5),
+        DeleteRangeRequest(w.key(), b"\x00", w.rng.random() < 0.5),
+    ]
+    w.rng.shuffle(ops)
+    return TxnRequest((), (*ops, _list(w)))
+
+
 def _grant(w: World) -> LeaseGrantRequest:
     return LeaseGrantRequest(w.ttl, w.new_lease())
 
@@ -297,6 +309,7 @@ _DRAW: dict[str, Callable[[World], Any]] = {
     "read_txn": _read_txn,
     "compares_only": _compares_only,
     "ranged_txn": _ranged_txn,
+    "open_delete": _open_delete,
     "grant": _grant,
     "put_lease": _put_lease,
     "revoke": _revoke,
