@@ -92,6 +92,8 @@ WIDER: tuple[tuple[bytes, bytes], ...] = (
 """Ranges that the shared role gets and loses: a prefix, a single key, a part, from a key on, a part of somebody's own."""
 TYPES = (pb.Permission.READ, pb.Permission.WRITE, pb.Permission.READWRITE)
 GUESTS = 3
+NOBODY_REST_S = 0.1
+"""A client without a token is told so at once: unhurried, it would make a good part of the traffic."""
 PREPARE_TRIES = 5
 DISABLE_TRIES_PAUSE_S = 0.2
 
@@ -271,6 +273,8 @@ async def _user(traffic: Traffic, name: str, member: str, user: Credentials | No
         request = resolve(choice.template, Horizon(traffic.revision, traffic.compacted), memory.seen)
         reply = await caller.call(request)
         memory.note_reply(request, reply)
+        if user is None:
+            await traffic.rest(NOBODY_REST_S)
 
 
 async def _root(traffic: Traffic) -> None:
