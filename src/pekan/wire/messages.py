@@ -432,11 +432,12 @@ class Decoder:
         return known
 
     def _range_response_from(self, data: bytes) -> RangeResponse:
-        m = pb.RangeResponse.FromString(data)
         end = _header_end(data)
-        # A message may name its header twice, which merges the two: only the generated code knows how.
-        header = self._header_from(data[2:end]) if end and data[end : end + 1] != b"\x0a" else self._header(m.header)
-        return _new(RangeResponse, (header, tuple(map(self.key_value, m.kvs)), m.more, m.count))
+        if end:
+            m = pb.RangeResponse.FromString(data[end:])
+            if not m.HasField("header"):  # a second header would have to be merged with the first
+                return _new(RangeResponse, (self._header_from(data[2:end]), tuple(map(self.key_value, m.kvs)), m.more, m.count))
+        return self._range_response(pb.RangeResponse.FromString(data))
 
     def _put_response_from(self, data: bytes) -> PutResponse:
         end = _header_end(data)
