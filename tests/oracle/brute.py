@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from simulator.machine import Store, is_local, is_read
-
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation
 from pekan.wire import errors
 from pekan.wire.errors import WireError
@@ -44,6 +42,7 @@ from pekan.wire.messages import (
     WatchCreateRequest,
     WatchResponse,
 )
+from simulator.machine import Store, is_local, is_read
 
 SECOND = 1_000_000_000
 FACTS = frozenset({errors.COMPACTED, errors.FUTURE_REVISION, errors.LEASE_NOT_FOUND, errors.LEASE_EXISTS, errors.KEY_NOT_FOUND})

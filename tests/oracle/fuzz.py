@@ -28,10 +28,6 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from simulator.cluster import Config, Simulated, WatchPlan, simulate
-from simulator.mutations import MUTATIONS, Mutation
-from simulator.traffic import Mix
-
 from oracle.brute import TooBigError, legal
 from oracle.watching import stories
 from pekan.checkers.case import Case
@@ -41,6 +37,9 @@ from pekan.checkers.watch import check_watch
 from pekan.history.types import History
 from pekan.verdict import Finding, Word
 from pekan.wire.messages import WATCH, WatchCreateRequest
+from simulator.cluster import Config, Simulated, WatchPlan, simulate
+from simulator.mutations import MUTATIONS, Mutation
+from simulator.traffic import Mix
 
 Mode = Literal["answers", "evidence"]
 

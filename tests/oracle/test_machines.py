@@ -6,13 +6,13 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator.machine import Store, is_local
-from simulator.traffic import Mix, World
 
 from oracle.brute import same
 from pekan.models.etcd import Refused, State, apply
 from pekan.wire.errors import WireError
 from pekan.wire.messages import LeaseRevokeRequest
+from simulator.machine import Store, is_local
+from simulator.traffic import Mix, World
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)

@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from math import inf
 
-from simulator.cluster import Truth
-from simulator.machine import in_range
-
 from pekan.history.types import FAILED, History, Stream
 from pekan.wire.messages import (
     DELETE,
@@ -24,6 +21,8 @@ from pekan.wire.messages import (
     WatchCreateRequest,
     WatchResponse,
 )
+from simulator.cluster import Truth
+from simulator.machine import in_range
 
 Received = list[tuple[int, WatchResponse]]
 

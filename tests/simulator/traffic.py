@@ -83,6 +83,11 @@ class World:
         kind = self.rng.choices(self._kinds, cum_weights=self._cumulated)[0]
         return self._draw[kind](self)
 
+    def skip(self, count: int) -> None:
+        """Leave out `count` values and lease ids, for another world over the same store."""
+        self._values += count
+        self._leases += count
+
     def key(self) -> bytes:
         return self.rng.choice(self.keys)
 
