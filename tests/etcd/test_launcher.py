@@ -179,9 +179,11 @@ def test_pause_and_resume_are_reported(log: Path) -> None:
             assert process.pid is not None
             for _ in range(20):
                 assert await process.pause()
-                assert (process.paused, shown(process.pid)) == (True, "T")
+                assert process.paused
+                assert shown(process.pid) == "T"
                 assert await process.resume()
-                assert (process.paused, shown(process.pid)) == (False, "S")
+                assert not process.paused
+                assert shown(process.pid) in "RSD"
 
     asyncio.run(run())
 

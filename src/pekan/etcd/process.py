@@ -57,10 +57,18 @@ POLL_SECONDS = 0.005
 class Process:
     """A launched process and what its launcher has reported of it. Made by `launch`; used in one event loop."""
 
-    def __init__(self, launcher: subprocess.Popen[bytes], lifeline: int, reports: asyncio.StreamReader, log: Path) -> None:
+    def __init__(
+        self,
+        launcher: subprocess.Popen[bytes],
+        lifeline: int,
+        reports: asyncio.StreamReader,
+        transport: asyncio.ReadTransport,
+        log: Path,
+        log_offset: int,
+    ) -> None:
         self.log = log
-        self.log_offset = 0
-        """Where this incarnation's part of the log begins."""
+        self.log_offset = log_offset
+        """Where this incarnation's part of the log begins (bytes)."""
         self.pid: int | None = None
         """Process id of the launched program, once exec has succeeded."""
         self.paused = False
@@ -72,7 +80,7 @@ class Process:
         self._launcher = launcher
         self._lifeline: int | None = lifeline
         self._reports = reports
-        self._transport: asyncio.ReadTransport | None = None
+        self._transport = transport
         self._changed = asyncio.Event()
         self._birth: str | None = None
         self._followed = True
@@ -98,40 +106,31 @@ class Process:
             "attachments": [{"kind": each.kind, "parameters": dict(each.parameters)} for each in attachments],
         }
         command = [sys.executable, "-I", "-S", pekan.etcd.launcher.__file__, json.dumps(spec), str(os.getpid())]
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as always, contextlib.ExitStack() as on_failure:
             log_fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            undo.callback(os.close, log_fd)
+            always.callback(os.close, log_fd)
             log_offset = os.fstat(log_fd).st_size
             lifeline_read, lifeline = os.pipe2(os.O_CLOEXEC)
-            undo.callback(os.close, lifeline_read)
+            always.callback(os.close, lifeline_read)
+            on_failure.callback(os.close, lifeline)
             report_read, report_write = os.pipe2(os.O_CLOEXEC)
-            undo.callback(os.close, report_write)
+            always.callback(os.close, report_write)
             reader = asyncio.StreamReader(limit=REPORT_LINE_BYTES_MAX)
-            try:
-                transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                    lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(report_read, "rb", buffering=0)
-                )
-                # Nothing is awaited from here to the return: either the process is owned, or it does not exist.
-                try:
-                    launcher = subprocess.Popen(
-                        command,
-                        stdin=lifeline_read,
-                        stdout=report_write,
-                        stderr=log_fd,
-                        # Ctrl-C at the terminal goes to the foreground's process group: Pekan decides what ends, and in
-                        # what order.
-                        start_new_session=True,
-                    )
-                except BaseException:
-                    transport.close()
-                    raise
-            except BaseException:
-                os.close(lifeline)
-                raise
-            process = cls(launcher, lifeline, reader, log)
-            process.log_offset = log_offset
-            process._transport = transport
-            return process
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(report_read, "rb", buffering=0)
+            )
+            on_failure.callback(transport.close)
+            # Nothing is awaited from here to the return: either the process is owned, or it does not exist.
+            launcher = subprocess.Popen(
+                command,
+                stdin=lifeline_read,
+                stdout=report_write,
+                stderr=log_fd,
+                # Ctrl-C at the terminal goes to the foreground's process group: Pekan decides what ends, and in what order.
+                start_new_session=True,
+            )
+            on_failure.pop_all()
+            return cls(launcher, lifeline, reader, transport, log, log_offset)
 
     async def follow(self, on_end: Callable[[], None]) -> None:
         """Read reports until the launcher is gone; `on_end` is called once, when the end of the program is known."""
@@ -152,8 +151,7 @@ class Process:
         finally:
             self._followed = False
             self.release()
-            if self._transport is not None:
-                self._transport.close()
+            self._transport.close()
             self._wake()
 
     async def started(self) -> None:
