@@ -1,0 +1,379 @@
+"""Auth decisions: what no possible state of the auth store permits, or denies, and everything that one does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise, permutations
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pekan.checkers.auth import check_auth
+from pekan.checkers.case import Options
+from pekan.history.types import INDEFINITE, OK, Operation
+from pekan.models.auth import READ, READWRITE, WRITE, AuthState, Refused, needs_of, permits, step
+from pekan.plan import Plan
+from pekan.wire import pb
+from pekan.wire.errors import INVALID_ARGUMENT, UNAUTHENTICATED, WireError
+from pekan.wire.messages import (
+    DeleteRangeRequest,
+    DeleteRangeResponse,
+    PutRequest,
+    PutResponse,
+    RangeRequest,
+    RangeResponse,
+    TxnRequest,
+    TxnResponse,
+)
+
+from .judging import DENIED, LOST, Clock, case, codes, header, pb_header
+
+ALLOWED = [("AUTH-ALLOWED", "counts")]
+WRONGLY_DENIED = [("AUTH-DENIED", "counts")]
+
+
+def grant(key: bytes = b"a", range_end: bytes = b"", kind: int = READWRITE) -> pb.AuthRoleGrantPermissionRequest:
+    return pb.AuthRoleGrantPermissionRequest(name="r", perm=pb.Permission(permType=kind, key=key, range_end=range_end))
+
+
+def revoke(key: bytes = b"a", range_end: bytes = b"") -> pb.AuthRoleRevokePermissionRequest:
+    return pb.AuthRoleRevokePermissionRequest(role="r", key=key, range_end=range_end)
+
+
+def change(clock: Clock, request: Any, *, answer: Any = "ok", revision: int = 1, user: str = "root", **how: Any) -> None:
+    told = pb.AuthChangeResponse(header=pb_header(revision)) if answer == "ok" else answer
+    clock.op("m1", request, told, user=user, client="auth-0", **how)
+
+
+def enabled(*, role: bool = True) -> Clock:
+    """root, and u with the role r, which has no permission; auth is on."""
+    clock = Clock()
+    for request in (
+        pb.AuthUserAddRequest(name="root"),
+        pb.AuthUserGrantRoleRequest(user="root", role="root"),
+        pb.AuthUserAddRequest(name="u"),
+        pb.AuthRoleAddRequest(name="r"),
+    ):
+        change(clock, request, user="")
+    if role:
+        change(clock, pb.AuthUserGrantRoleRequest(user="u", role="r"), user="")
+    change(clock, pb.AuthEnableRequest(), user="")
+    return clock
+
+
+def put(clock: Clock, answer: Any = 2, *, user: str = "u", key: bytes = b"a", **how: Any) -> None:
+    told = PutResponse(header(answer), None) if isinstance(answer, int) else answer
+    clock.op("m2", PutRequest(key, b"v"), told, user=user, **how)
+
+
+def found(clock: Clock, **options: Any) -> list[tuple[str, str]]:
+    return codes(check_auth(case(clock, **options)))
+
+
+# ---- planted ----
+
+
+def test_a_write_without_permission_is_caught() -> None:
+    """u never had anything: its put may not succeed; with the grant it may."""
+    clock = enabled()
+    put(clock)
+    assert found(clock) == ALLOWED
+    clock = enabled()
+    change(clock, grant())
+    put(clock)
+    assert found(clock) == []
+
+
+def test_a_denial_against_a_permission_is_caught() -> None:
+    """u has the permission for good: a denial is wrong (#14571); before the grant it is right."""
+    clock = enabled()
+    change(clock, grant())
+    put(clock, DENIED)
+    report = check_auth(case(clock))
+    assert codes(report) == WRONGLY_DENIED
+    told = [exhibit.what.split("(")[0].split(": ")[1] for exhibit in report.findings[0].certificate]
+    assert told == ["Put", "Enable", "RoleGrantPermission"]
+    clock = enabled()
+    put(clock, DENIED)
+    change(clock, grant())
+    assert found(clock) == []
+
+
+def test_what_was_taken_away_is_gone() -> None:
+    """After a revoke, a role revoked, a role deleted or a user deleted, success is wrong and denial right."""
+    for taking in (
+        revoke(),
+        pb.AuthUserRevokeRoleRequest(name="u", role="r"),
+        pb.AuthRoleDeleteRequest(role="r"),
+        pb.AuthUserDeleteRequest(name="u"),
+    ):
+        for answer, expected in ((2, ALLOWED), (DENIED, [])):
+            clock = enabled()
+            change(clock, grant())
+            change(clock, taking)
+            put(clock, answer)
+            assert found(clock) == expected
+
+
+def test_requests_without_a_token() -> None:
+    """With auth on a request without a token may not succeed; after auth was switched off it may; its refusal is never judged."""
+    empty = WireError(INVALID_ARGUMENT, "etcdserver: user name is empty")
+    clock = enabled()
+    put(clock, user="")
+    assert found(clock) == ALLOWED
+    assert found(clock, plan=Plan("3.6", 1, tls=True)) == []
+    clock = enabled()
+    put(clock, empty, user="")
+    change(clock, pb.AuthDisableRequest())
+    put(clock, user="")
+    put(clock, empty, user="")
+    assert found(clock) == []
+
+
+def test_administration_needs_root() -> None:
+    """u adding a user is caught; root adding one is not, and root being denied is caught."""
+    add = pb.AuthUserAddRequest(name="v")
+    clock = enabled()
+    change(clock, add, user="u")
+    assert found(clock) == ALLOWED
+    clock = enabled()
+    change(clock, add)
+    assert found(clock) == []
+    clock = enabled()
+    change(clock, add, answer=DENIED)
+    assert found(clock) == WRONGLY_DENIED
+    clock = enabled()
+    change(clock, add, answer=DENIED, user="u")
+    assert found(clock) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "kind", "expected"),
+    [
+        (RangeRequest(b"a", b"c"), RangeResponse(header(2), (), False, 0), READ, []),
+        (RangeRequest(b"a", b"c"), RangeResponse(header(2), (), False, 0), WRITE, ALLOWED),
+        (DeleteRangeRequest(b"a", b"c"), DeleteRangeResponse(header(2), 0, ()), WRITE, []),
+        (DeleteRangeRequest(b"a", b"c"), DeleteRangeResponse(header(2), 0, ()), READ, ALLOWED),
+        (DeleteRangeRequest(b"a", b"d"), DeleteRangeResponse(header(2), 0, ()), READWRITE, ALLOWED),
+        (TxnRequest((), (), (PutRequest(b"d"),)), TxnResponse(header(2), True, ()), READWRITE, ALLOWED),
+        (TxnRequest((), (PutRequest(b"b"),), ()), TxnResponse(header(2), True, ()), READWRITE, []),
+    ],
+)
+def test_each_kind_of_request_is_judged(request_: Any, answer: Any, kind: int, expected: Any) -> None:
+    """Reads need READ and writes WRITE on the whole range, transactions for the branch not taken too."""
+    clock = enabled()
+    change(clock, grant(b"a", b"c", kind))
+    clock.op("m2", request_, answer, user="u")
+    assert found(clock) == expected
+
+
+# ---- what is possible ----
+
+
+@pytest.mark.parametrize("answer", [2, DENIED])
+def test_a_change_under_way_permits_both_answers(answer: Any) -> None:
+    """While a grant is in flight, success and denial are both legal."""
+    clock = enabled()
+    change(clock, grant(), took=100, stay=True)
+    put(clock.at(clock.now + 20), answer)
+    clock.at(clock.now + 100)
+    assert found(clock) == []
+
+
+@pytest.mark.parametrize("answer", [2, DENIED])
+def test_an_unanswered_change_permits_both_answers_for_ever(answer: Any) -> None:
+    """A revoke without an answer may take effect at any later time, or never."""
+    clock = enabled()
+    change(clock, grant())
+    change(clock, revoke(), answer=LOST)
+    put(clock.at(60_000), answer)
+    assert found(clock) == []
+
+
+def test_a_refused_change_did_not_happen() -> None:
+    """A grant that was refused permits nothing."""
+    clock = enabled()
+    change(clock, grant(), answer=DENIED, user="u")
+    put(clock)
+    assert found(clock) == ALLOWED
+
+
+def test_overlapping_changes_leave_either_last() -> None:
+    """Grant and revoke in flight together: afterwards the key may be granted or not."""
+    for answer in (2, DENIED):
+        clock = enabled()
+        change(clock, grant(), took=100, stay=True)
+        change(clock, revoke(), took=100)
+        put(clock.at(clock.now + 50), answer)
+        assert found(clock) == []
+
+
+def test_revisions_order_what_the_clock_does_not() -> None:
+    """A put answered at revision 5 was applied before a grant answered at 5, and after one answered at 4, though all overlap."""
+    for revision, expected in ((5, ALLOWED), (4, [])):
+        clock = enabled()
+        change(clock, grant(), revision=revision, took=100, stay=True)
+        put(clock, 5, took=100)
+        assert found(clock) == expected
+
+
+def test_a_narrowed_permission_leaves_what_both_grant() -> None:
+    """While READWRITE on a range is replaced by READ, reading stays permitted throughout and writing may be either."""
+    for request, answer, expected in (
+        (RangeRequest(b"a"), DENIED, WRONGLY_DENIED),
+        (PutRequest(b"a"), DENIED, []),
+        (PutRequest(b"a"), PutResponse(header(2), None), []),
+    ):
+        clock = enabled()
+        change(clock, grant())
+        change(clock, grant(kind=READ), took=100, stay=True)
+        clock.at(clock.now + 20).op("m2", request, answer, user="u")
+        assert found(clock) == expected
+
+
+# ---- what says nothing ----
+
+
+def test_local_answers_say_nothing() -> None:
+    """Serializable reads and transactions of them may be decided by an old state."""
+    local = RangeRequest(b"a", serializable=True)
+    for request, answer in (
+        (local, RangeResponse(header(2), (), False, 0)),
+        (TxnRequest((), (local,), ()), TxnResponse(header(2), True, ())),
+        (TxnRequest(), TxnResponse(header(2), True, ())),
+    ):
+        clock = enabled()
+        clock.op("m2", request, answer, user="u")
+        assert found(clock) == []
+        clock = enabled()
+        change(clock, grant())
+        clock.op("m2", request, DENIED, user="u")
+        assert found(clock) == []
+
+
+def test_answers_about_tokens_say_nothing() -> None:
+    """An invalid token, an old auth revision, an empty user name, and a token of nobody known."""
+    for error in (
+        WireError(UNAUTHENTICATED, "etcdserver: invalid auth token"),
+        WireError(INVALID_ARGUMENT, "etcdserver: revision of auth store is old"),
+        WireError(INVALID_ARGUMENT, "etcdserver: user name is empty"),
+    ):
+        clock = enabled()
+        change(clock, grant())
+        put(clock, error)
+        assert found(clock) == []
+    clock = enabled()
+    put(clock, user="?")
+    assert found(clock) == []
+
+
+def test_a_denied_write_with_a_lease_says_nothing() -> None:
+    """It also needs every key that the lease has; its success still needs its own key."""
+    clock = enabled()
+    change(clock, grant())
+    clock.op("m2", PutRequest(b"a", b"v", 7), DENIED, user="u")
+    assert found(clock) == []
+    clock = enabled()
+    clock.op("m2", PutRequest(b"a", b"v", 7), PutResponse(header(2), None), user="u")
+    assert found(clock) == ALLOWED
+
+
+def test_nothing_is_judged_where_the_store_is_not_known() -> None:
+    """An unknown start or other writers may have granted anything."""
+    clock = enabled()
+    put(clock)
+    assert found(clock, start="unknown") == []
+    assert found(clock, options=Options(writers="shared")) == []
+    assert check_auth(case(clock, start="unknown")).judged["not_judged"] > 0
+
+
+def test_not_applicable_without_changes() -> None:
+    """A history that never touched the auth store has nothing to judge."""
+    clock = Clock()
+    put(clock, user="")
+    assert not check_auth(case(clock)).applicable
+
+
+# ---- against the obvious reference ----
+
+CHANGES = (
+    grant(),
+    revoke(),
+    pb.AuthUserGrantRoleRequest(user="u", role="r"),
+    pb.AuthUserRevokeRoleRequest(name="u", role="r"),
+    pb.AuthUserDeleteRequest(name="u"),
+    pb.AuthUserAddRequest(name="u"),
+    pb.AuthDisableRequest(),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(CHANGES), st.sampled_from(["ok", "lost"]), st.integers(1, 60), st.integers(0, 40)), min_size=1, max_size=4
+    ),
+    st.lists(st.tuples(st.sampled_from([2, "denied"]), st.integers(0, 150), st.integers(1, 40)), min_size=1, max_size=3),
+)
+def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], puts: list[Any]) -> None:
+    """In small histories each finding is one by brute force too; where nothing overlaps and all is answered, each of those is found."""
+    clock = enabled()
+    made = len(clock.operations)
+    base = clock.now
+    for request, answer, took, gap in changes:
+        change(clock, request, answer="ok" if answer == "ok" else LOST, took=took, stay=True)
+        clock.now += gap
+    asked = []
+    for answer, offset, took in puts:
+        clock.now = base + offset
+        put(clock, 2 if answer == 2 else DENIED, took=took, stay=True)
+        asked.append(clock.operations[-1])
+    report = check_auth(case(clock))
+    caught = {finding.subject["operations"][0] for finding in report.findings}
+    setup = AuthState()
+    for op in clock.operations[:made]:
+        after = step(setup, op.input)
+        assert isinstance(after, AuthState)
+        setup = after
+    free = clock.operations[made : made + len(changes)]
+    plain = all(op.outcome != INDEFINITE for op in free) and _apart([*free, *asked])
+    for op in asked:
+        needs = needs_of(op.input)
+        assert needs is not None
+        states = list(_from(setup, free, op))
+        decisions = {permits(state, "u", needs) for state in states}
+        wrong = bool(states) and (decisions == {False} if op.outcome == OK else decisions == {True})
+        if op.id in caught and states:
+            assert wrong
+        if plain and states and wrong:
+            assert op.id in caught
+
+
+def _from(setup: AuthState, changes: list[Operation], op: Operation) -> Iterator[AuthState]:
+    for count in range(len(changes) + 1):
+        for order in permutations(changes, count):
+            if _legal(changes, order, op):
+                state: AuthState | Refused = setup
+                for each in order:
+                    state = step(state, each.input)
+                    if isinstance(state, Refused):
+                        break
+                if isinstance(state, AuthState):
+                    yield state
+
+
+def _legal(changes: list[Operation], order: tuple[Operation, ...], op: Operation) -> bool:
+    done = {each.id for each in order}
+    assert op.ret is not None
+    if any(each.ret is not None and each.ret < op.call and each.id not in done for each in changes):
+        return False
+    if any(each.call > op.ret for each in order):
+        return False
+    return not any(b.ret is not None and b.ret < a.call for at, a in enumerate(order) for b in order[at + 1 :])
+
+
+def _apart(operations: list[Operation]) -> bool:
+    """True where no two operations overlap."""
+    ordered = sorted(operations, key=lambda op: op.call)
+    return all(a.ret is not None and a.ret < b.call for a, b in pairwise(ordered))

@@ -1,0 +1,363 @@
+"""Members: when two of them are comparable, and what is found when they differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pekan.checkers.case import Case, Fork
+from pekan.checkers.members import check_members
+from pekan.wire import pb
+from pekan.wire.errors import UNIMPLEMENTED, WireError
+from pekan.wire.messages import CompactionRequest, CompactionResponse
+
+from .judging import Clock, case, codes, header, pb_header
+
+REVISION = [("MEMBER-REVISION", "counts")]
+HASH = [("MEMBER-HASH", "counts")]
+AUTH = [("MEMBER-AUTH-REVISION", "counts")]
+
+
+def cluster(*members: str) -> Clock:
+    """Members that have been started."""
+    clock = Clock()
+    for member in members or ("m1", "m2"):
+        clock.mark("member", member, state="started", incarnation=1, pid=1, asked=True)
+    return clock.at(10)
+
+
+def alarm(clock: Clock, member: str, *alarms: pb.AlarmMember) -> None:
+    clock.op(member, pb.AlarmRequest(), pb.AlarmResponse(header=pb_header(1, member), alarms=alarms), client=f"admin-{member}")
+
+
+def status(clock: Clock, member: str, index: int, revision: int, *, applied: int | None = None) -> None:
+    answer = pb.StatusResponse(header=pb_header(revision, member), raftIndex=index, raftAppliedIndex=index if applied is None else applied)
+    clock.op(member, pb.StatusRequest(), answer, client=f"admin-{member}")
+
+
+def standing(clock: Clock, member: str, index: int, revision: int) -> None:
+    """Alarm(GET), Status, Status: the member stands at (index, revision)."""
+    alarm(clock, member)
+    status(clock, member, index, revision)
+    status(clock, member, index, revision)
+
+
+def hash_kv(clock: Clock, member: str, asked: int, value: int, compact: int = 1, told: int = 0) -> None:
+    answer = pb.HashKVResponse(header=pb_header(asked + 5, member), hash=value, compact_revision=compact, hash_revision=told)
+    clock.op(member, pb.HashKVRequest(revision=asked), answer, client=f"admin-{member}")
+
+
+def auth_status(clock: Clock, member: str, auth_revision: int) -> None:
+    answer = pb.AuthStatusResponse(header=pb_header(1, member), enabled=True, authRevision=auth_revision)
+    clock.op(member, pb.AuthStatusRequest(), answer, client=f"admin-{member}")
+
+
+def found(clock: Clock) -> list[tuple[str, str]]:
+    return codes(check_members(case(clock)))
+
+
+# ---- revisions ----
+
+
+@pytest.mark.parametrize(("other", "expected"), [(41, REVISION), (40, [])])
+def test_revisions_at_one_index_must_agree(other: int, expected: Any) -> None:
+    """Two members at raft index 90 and different revisions have diverged; at the same revision they have not."""
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 90, other)
+    report = check_members(case(clock))
+    assert codes(report) == expected
+    assert report.judged["indices_compared"] == 1
+
+
+def test_revisions_at_different_indices_are_not_comparable() -> None:
+    """A member that has applied more entries may stand at a higher revision."""
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 95, 45)
+    report = check_members(case(clock))
+    assert codes(report) == []
+    assert report.judged["indices_compared"] == 0
+
+
+def test_a_member_in_motion_is_not_comparable() -> None:
+    """Where anything was committed or applied between two Status answers, the revision belongs to no index."""
+    for first, applied in ((89, 90), (90, 89)):
+        clock = cluster()
+        standing(clock, "m1", 90, 40)
+        alarm(clock, "m2")
+        status(clock, "m2", first, 39)
+        status(clock, "m2", 90, 41, applied=applied)
+        assert found(clock) == []
+
+
+def test_a_member_that_has_not_answered_an_alarm_request_is_not_comparable() -> None:
+    """A process fresh from a restart may hold a database ahead of the index it reports: Alarm(GET) has to be answered first."""
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    status(clock, "m2", 90, 41)
+    status(clock, "m2", 90, 41)
+    assert found(clock) == []
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    status(clock, "m2", 90, 41)
+    alarm(clock, "m2")
+    status(clock, "m2", 90, 41)
+    assert found(clock) == []
+
+
+def test_answers_of_two_processes_of_a_member_are_not_taken_together() -> None:
+    """An Alarm or Status answered before a restart says nothing about the process after it."""
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    alarm(clock, "m2")
+    clock.mark("member", "m2", state="exited", incarnation=1, pid=1, asked=True, wait_status=9)
+    clock.at(clock.now + 10).mark("member", "m2", state="started", incarnation=2, pid=2, asked=True)
+    status(clock.at(clock.now + 10), "m2", 90, 41)
+    status(clock, "m2", 90, 41)
+    assert found(clock) == []
+    standing(clock, "m2", 90, 41)
+    assert found(clock) == REVISION
+
+
+def test_a_member_whose_processes_were_not_noted_is_not_comparable() -> None:
+    """Without marks of starts and ends nobody knows which process answered; a start without the end before it is as bad."""
+    clock = Clock()
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 90, 41)
+    assert found(clock) == []
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 90, 41)
+    clock.mark("member", "m2", state="started", incarnation=2, pid=2, asked=True)
+    assert found(clock) == []
+
+
+def test_indices_apart_by_idle_entries_alone_are_compared() -> None:
+    """Asking m2 for its alarms is the one entry between index 90 of m1 and index 91 of m2, and changes nothing."""
+    for other, expected in ((41, REVISION), (40, [])):
+        clock = cluster()
+        alarm(clock, "m1")
+        alarm(clock, "m2")
+        status(clock, "m1", 90, 40)
+        status(clock, "m1", 90, 40)
+        alarm(clock, "m2")
+        status(clock, "m2", 91, other)
+        status(clock, "m2", 91, other)
+        report = check_members(case(clock))
+        assert codes(report) == expected
+        assert report.judged["indices_compared"] == 1
+
+
+def test_an_entry_that_no_idle_request_accounts_for_ends_the_comparison() -> None:
+    """Between index 90 and 92 lies one entry more than was asked for idly: a write, so the revisions may differ."""
+    clock = cluster()
+    alarm(clock, "m1")
+    status(clock, "m1", 90, 40)
+    status(clock, "m1", 90, 40)
+    alarm(clock, "m2")
+    status(clock, "m2", 92, 41)
+    status(clock, "m2", 92, 41)
+    assert found(clock) == []
+
+
+# ---- forks ----
+
+
+def test_the_first_divergence_is_the_fork_and_later_ones_follow() -> None:
+    """With no fork known before, the first difference counts and names it; a hash at a later revision follows."""
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 90, 42)
+    hash_kv(clock, "m1", 41, 1)
+    hash_kv(clock, "m2", 41, 2)
+    judged = case(clock)
+    report = check_members(judged)
+    assert codes(report) == [("MEMBER-REVISION", "counts"), ("MEMBER-HASH", "follows")]
+    assert judged.fork is not None
+    assert (judged.fork.revision, judged.fork.code, judged.fork.groups) == (41, "MEMBER-REVISION", (("m1",), ("m2",)))
+
+
+def test_a_fork_found_before_explains_what_comes_at_or_after_it_only() -> None:
+    """Revisions that part at 41 follow a fork at 30; a fork at 60 does not explain them."""
+    for revision, status_ in ((30, "follows"), (41, "follows"), (60, "counts")):
+        clock = cluster()
+        standing(clock, "m1", 90, 40)
+        standing(clock, "m2", 90, 42)
+        judged = case(clock)
+        judged.fork = Fork(revision, "REFUSED-BUT-APPLIED", "", ())
+        report = check_members(judged)
+        assert codes(report) == [("MEMBER-REVISION", status_)]
+        assert judged.fork.code == "REFUSED-BUT-APPLIED"
+
+
+# ---- hashes ----
+
+
+@pytest.mark.parametrize(("value", "expected"), [(2, HASH), (1, [])])
+def test_hashes_of_one_revision_must_agree(value: int, expected: Any) -> None:
+    """HashKV at the same revision above the same compact revision has one value."""
+    clock = cluster()
+    hash_kv(clock, "m1", 30, 1)
+    hash_kv(clock, "m2", 30, value)
+    report = check_members(case(clock))
+    assert codes(report) == expected
+    assert report.judged["hashes_compared"] == 1
+
+
+def differing(*, asked: tuple[int, int] = (30, 30), compact: tuple[int, int] = (1, 1), told: tuple[int, int] = (0, 0)) -> Clock:
+    clock = cluster()
+    hash_kv(clock, "m1", asked[0], 1, compact[0], told[0])
+    hash_kv(clock, "m2", asked[1], 2, compact[1], told[1])
+    return clock
+
+
+def test_hashes_that_say_different_things_are_not_comparable() -> None:
+    """Other revisions, other compact revisions, unknown revisions, or a revision not above the compact one: no finding."""
+    assert found(differing(told=(30, 30))) == HASH
+    assert found(differing(asked=(0, 0), told=(30, 30))) == HASH
+    for clock in (
+        differing(asked=(30, 31)),
+        differing(compact=(1, 10)),
+        differing(asked=(0, 0)),
+        differing(told=(30, 31)),
+        differing(compact=(30, 30)),
+    ):
+        assert found(clock) == []
+
+
+def test_hashes_at_a_compaction_revision_are_not_comparable() -> None:
+    """At a revision that a compaction was asked for, some releases answer with a hash stored then."""
+    clock = differing()
+    clock.op("m1", CompactionRequest(30), CompactionResponse(header(40)))
+    assert found(clock) == []
+
+
+def test_hashes_of_one_member_under_two_names_are_not_compared() -> None:
+    """Members are their ids: two addresses of one member are one member."""
+    clock = cluster()
+    hash_kv(clock, "m1", 30, 1)
+    answer = pb.HashKVResponse(header=pb_header(35, "m1"), hash=2, compact_revision=1)
+    clock.op("m2", pb.HashKVRequest(revision=30), answer)
+    assert found(clock) == []
+
+
+# ---- auth revisions ----
+
+
+@pytest.mark.parametrize(("other", "expected"), [(9, AUTH), (8, [])])
+def test_auth_revisions_at_one_index_must_agree(other: int, expected: Any) -> None:
+    """Each AuthStatus is one entry; where these are all there is between the Status answers, auth revisions must agree (#11651)."""
+    clock = cluster()
+    status(clock, "m1", 90, 40)
+    auth_status(clock, "m1", 8)
+    auth_status(clock, "m2", other)
+    status(clock, "m1", 92, 40)
+    status(clock, "m2", 92, 40)
+    report = check_members(case(clock))
+    assert codes(report) == expected
+    assert report.judged["auth_revisions_compared"] == 1
+
+
+def test_auth_revisions_with_anything_else_in_between_are_not_comparable() -> None:
+    """One more entry than was asked for may be a change of the auth store."""
+    clock = cluster()
+    status(clock, "m1", 90, 40)
+    auth_status(clock, "m1", 8)
+    auth_status(clock, "m2", 9)
+    status(clock, "m1", 93, 40)
+    status(clock, "m2", 93, 40)
+    assert found(clock) == []
+
+
+def test_a_release_without_auth_status_is_not_compared() -> None:
+    """3.4 answers AuthStatus with UNIMPLEMENTED: nothing to compare, nothing found."""
+    clock = cluster()
+    status(clock, "m1", 90, 40)
+    for member in ("m1", "m2"):
+        clock.op(member, pb.AuthStatusRequest(), WireError(UNIMPLEMENTED, "unknown method AuthStatus"))
+    status(clock, "m1", 90, 40)
+    status(clock, "m2", 90, 40)
+    assert found(clock) == []
+
+
+def test_an_auth_difference_is_not_explained_by_a_fork_of_the_store() -> None:
+    """The auth store is another store: its divergence is a cause and never follows."""
+    clock = cluster()
+    status(clock, "m1", 90, 40)
+    auth_status(clock, "m1", 8)
+    auth_status(clock, "m2", 9)
+    status(clock, "m1", 92, 40)
+    status(clock, "m2", 92, 40)
+    judged: Case = case(clock)
+    judged.fork = Fork(2, "KV-LOST-WRITE", "", ())
+    assert codes(check_members(judged)) == AUTH
+
+
+# ---- exits and alarms ----
+
+
+def exited(asked: bool, wait_status: int) -> Clock:
+    clock = cluster()
+    detail = {"incarnation": 1, "pid": 1, "wait_status": wait_status, "log_tail": ["a", "panic: freepages: failed"]}
+    clock.at(500).mark("member", "m1", state="exited", asked=asked, **detail)
+    return clock
+
+
+def test_an_exit_that_nobody_asked_for_is_caught() -> None:
+    """A panic is a finding with its wait status and last log lines; an exit that was asked for is none."""
+    report = check_members(case(exited(False, 2 << 8)))
+    assert codes(report) == [("MEMBER-EXIT", "counts")]
+    assert "exited with code 2" in report.findings[0].summary
+    assert any("panic: freepages" in exhibit.what for exhibit in report.findings[0].certificate)
+    assert found(exited(True, 9)) == []
+
+
+def test_a_fault_predicts_the_exits_it_causes_and_no_others() -> None:
+    """A kill under way on that member predicts SIGKILL; not a panic, not on another member, not after it was healed."""
+    for kind, target, healed, wait_status, expected in (
+        ("kill", "m1", 900, 9, []),
+        ("kill", "m1", 900, 2 << 8, [("MEMBER-EXIT", "counts")]),
+        ("kill", "m2", 900, 9, [("MEMBER-EXIT", "counts")]),
+        ("kill", "m1", 450, 9, [("MEMBER-EXIT", "counts")]),
+        ("pause", "m1", 900, 9, [("MEMBER-EXIT", "counts")]),
+    ):
+        clock = exited(False, wait_status)
+        clock.fault(kind, target, 400, 410, healed)
+        assert found(clock) == expected
+
+
+def test_a_corrupt_alarm_is_caught_once_a_member() -> None:
+    """etcd's own CORRUPT alarm is a finding; NOSPACE is none, and each member's is reported once."""
+    corrupt = pb.AlarmMember(memberID=2, alarm=pb.CORRUPT)
+    clock = cluster()
+    alarm(clock, "m1", corrupt, pb.AlarmMember(memberID=1, alarm=pb.NOSPACE))
+    alarm(clock, "m2", corrupt)
+    assert found(clock) == [("MEMBER-CORRUPT-ALARM", "counts")]
+    clock = cluster()
+    alarm(clock, "m1", pb.AlarmMember(memberID=1, alarm=pb.NOSPACE))
+    assert found(clock) == []
+
+
+def test_a_corrupt_alarm_that_a_client_raised_is_legal() -> None:
+    """Somebody who activates the alarm gets it."""
+    clock = cluster()
+    raised = pb.AlarmRequest(action=pb.AlarmRequest.ACTIVATE, memberID=2, alarm=pb.CORRUPT)
+    clock.op("m1", raised, None)
+    alarm(clock, "m1", pb.AlarmMember(memberID=2, alarm=pb.CORRUPT))
+    assert found(clock) == []
+
+
+def test_a_corrupt_alarm_follows_a_known_fork() -> None:
+    """Members that have parted raise it: a consequence."""
+    clock = cluster()
+    alarm(clock, "m1", pb.AlarmMember(memberID=2, alarm=pb.CORRUPT))
+    judged = case(clock)
+    judged.fork = Fork(9, "KV-LOST-WRITE", "", ())
+    assert codes(check_members(judged)) == [("MEMBER-CORRUPT-ALARM", "follows")]
+
+
+def test_not_applicable_without_members() -> None:
+    """A history without maintenance requests and exits gives nothing to compare."""
+    assert not check_members(case(Clock())).applicable
