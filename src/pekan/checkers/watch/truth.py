@@ -1,0 +1,194 @@
+"""What a watch can be held against: proven revisions, and which of them a request has to see.
+
+::
+
+    order.events, less order.unknown, below the fork ──> proven      revision -> events, with prev_kv
+    else (no order) whole deliveries of any member   ──> proven      revision -> events
+    proven ──by key──> due(request)                                  sorted revisions with a matching event
+
+The cost of a narrow watch is that of the events that match it, not of the history: revisions are indexed by key.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import Any
+
+from pekan.checkers.case import Case
+from pekan.checkers.evidence import Watched, bounds, compactions, is_whole, matches, watched
+from pekan.history.types import OK, Operation
+from pekan.wire.messages import (
+    DeleteRangeRequest,
+    Event,
+    LeaseGrantRequest,
+    LeaseRevokeRequest,
+    PutRequest,
+    TxnRequest,
+    WatchCreateRequest,
+)
+
+AUTO_COMPACTION = "auto-compaction-retention"
+"""The flag by which etcd compacts by itself; off (0) unless set."""
+
+
+class Truth:
+    """What is proven about a case, in the form in which watches are judged.
+
+    proven    revision -> events in key order
+    limit     first revision that belongs to no common history (a fork), or one past anything
+    closed    True where every compaction that can have happened is in the record
+    ordered   True where it rests on the replayed order, False where on whole deliveries of the watches alone (no prev_kv, no writers)
+    counted   True where the number of invoked writes bounds the revision: nobody else wrote, and the store began empty
+    """
+
+    def __init__(self, case: Case, limit: int | None) -> None:
+        self.case = case
+        self.watched: Watched = watched(case)
+        self.limit = float("inf") if limit is None else limit
+        self.real_time = case.history.order == "real-time"
+        exclusive = case.options.writers == "exclusive" and case.history.start == "empty"
+        self.closed = exclusive and not _compacts_itself(case)
+        self.counted = exclusive and self.real_time
+        self.ordered = case.order is not None
+        self.proven = self._proven()
+        self.compactions = tuple(sorted((c.revision, c.call if self.real_time else -1) for c in compactions(case)))
+        self._operations: dict[int, Operation] | None = None
+        self._revisions: list[int] | None = None
+        self._by_key: dict[bytes, list[int]] | None = None
+        self._keys: list[bytes] = []
+        self._due: dict[tuple[bytes, bytes | None, tuple[int, ...]], list[int]] = {}
+        self.newest, self.invoked_by = self._invocations()
+        self._attempts: list[int] | None = None
+
+    def _proven(self) -> dict[int, tuple[Event, ...]]:
+        order, limit = self.case.order, self.limit
+        if order is None:
+            known = self.watched
+            return {r: known.events[r] for r in known.whole if r < limit and r not in known.differing}
+        if not order.unknown and order.last < limit:
+            return order.events
+        return {r: events for r, events in order.events.items() if r < limit and r not in order.unknown}
+
+    # ---- what a request has to see ----
+
+    def due(self, request: WatchCreateRequest) -> list[int]:
+        """The proven revisions with an event that `request` matches, ascending."""
+        if is_whole(request):
+            if self._revisions is None:
+                self._revisions = sorted(r for r, events in self.proven.items() if events)
+            return self._revisions
+        key = (*bounds(request), tuple(sorted(set(request.filters))))
+        known = self._due.get(key)
+        if known is None:
+            known = self._due[key] = self._matching(request)
+        return known
+
+    def _matching(self, request: WatchCreateRequest) -> list[int]:
+        if self._by_key is None:
+            self._by_key = {}
+            for revision, events in self.proven.items():
+                for event in events:
+                    self._by_key.setdefault(event.kv.key, []).append(revision)
+            self._keys = sorted(self._by_key)
+        low, high = bounds(request)
+        keys = self._keys[bisect_left(self._keys, low) : None if high is None else bisect_left(self._keys, high)]
+        found = {revision for key in keys for revision in self._by_key[key]}
+        if request.filters:
+            found = {revision for revision in found if self.expected(request, revision)}
+        return sorted(found)
+
+    def expected(self, request: WatchCreateRequest, revision: int) -> tuple[Event, ...]:
+        """The events of the proven `revision` that `request` has to see, in key order."""
+        return tuple(event for event in self.proven[revision] if matches(request, event))
+
+    # ---- compactions ----
+
+    def may_be_compacted(self, revision: int, by: int) -> bool:
+        """True where a compaction at or above `revision` was invoked before `by` (ns), or cannot be excluded."""
+        if not self.closed:
+            return True
+        at = bisect_left(self.compactions, (revision,))
+        return any(call <= by for _, call in self.compactions[at:])
+
+    def compacted_above(self, revision: int, by: int) -> bool:
+        """True where a compaction strictly above `revision` was invoked before `by` (ns), or cannot be excluded."""
+        return self.may_be_compacted(revision + 1, by)
+
+    def compacted_at(self, revision: int, by: int) -> bool:
+        """True where a compaction of exactly `revision` was invoked before `by` (ns), or cannot be excluded."""
+        if not self.closed:
+            return True
+        low, high = bisect_left(self.compactions, (revision,)), bisect_left(self.compactions, (revision + 1,))
+        return any(call <= by for _, call in self.compactions[low:high])
+
+    # ---- when a revision can have existed ----
+
+    def _invocations(self) -> tuple[int, list[int]]:
+        """(newest revision whose writer is known for sure, for each revision the latest invocation at or below it).
+
+        Only acknowledged writes whose answer names the revision count: which of several unanswered requests filled a revision may be a
+        choice among equals, and this must hold for all of them.
+        """
+        order = self.case.order
+        if order is None or not self.real_time or not order.written_by:
+            return 0, []
+        calls = [0] * (order.last + 1)
+        for revision, id_ in order.written_by.items():
+            if revision >= self.limit or revision > order.last:
+                continue
+            operation = self.operation(id_)
+            if operation is not None and operation.outcome == OK and _revision_of(operation.output) == revision:
+                calls[revision] = operation.call
+        latest = 0
+        for revision, call in enumerate(calls):
+            latest = calls[revision] = max(latest, call)
+        return order.last, calls
+
+    def invoked_after(self, revision: int, time: int) -> bool:
+        """True where some revision at or below `revision` was written by an operation that was invoked only after `time` (ns)."""
+        if not self.invoked_by or revision >= self.limit:
+            return False
+        return self.invoked_by[min(revision, self.newest)] > time
+
+    def first_invoked_after(self, time: int) -> int:
+        """The lowest revision whose acknowledged writer was invoked after `time` (ns); meaningful where `invoked_after` holds."""
+        return bisect_right(self.invoked_by, time)
+
+    def reachable(self, time: int) -> int | None:
+        """The highest revision that can exist at `time` (ns): one more than the requests invoked by then that may each make one.
+
+        A lease makes one more when it expires. None where others may write too, or times cannot be compared.
+        """
+        if not self.counted:
+            return None
+        if self._attempts is None:
+            self._attempts = sorted(op.call for op in self.case.history.operations if type(op.input) in _MAY_WRITE)
+        return 1 + bisect_right(self._attempts, time)
+
+    def operation(self, id_: int | None) -> Operation | None:
+        """The operation of that id, None where there is none."""
+        if id_ is None:
+            return None
+        if self._operations is None:
+            self._operations = {op.id: op for op in self.case.history.operations}
+        return self._operations.get(id_)
+
+    def writer(self, revision: int) -> Operation | None:
+        """The operation that wrote `revision`, where known."""
+        return self.operation(self.case.order.written_by.get(revision)) if self.case.order is not None else None
+
+
+_MAY_WRITE = frozenset({PutRequest, DeleteRangeRequest, TxnRequest, LeaseGrantRequest, LeaseRevokeRequest})
+"""Each makes at most one revision, a grant by the expiry of its lease. Refused ones count: whether they took effect is another finding."""
+
+
+def _revision_of(output: Any) -> int:
+    header = getattr(output, "header", None)
+    return header.revision if header is not None else 0
+
+
+def _compacts_itself(case: Case) -> bool:
+    plan = case.history.plan
+    if plan is None:
+        return False
+    return any(name.lstrip("-") == AUTO_COMPACTION and value.strip() not in ("", "0") for name, value in plan.flags)

@@ -1,0 +1,691 @@
+"""One watch from its create request to its end, message by message, against the rules of the package.
+
+::
+
+    start ── due[0] ── due[1] ── ... ──>  what the watch has to see (Truth.due), a pointer moves over it
+      message: events of revisions         at the pointer: compare; beyond it: the ones between are missing; below `last`: back in time
+      message: progress                    `promised`; nothing may come at or below it any more
+      message: canceled                    judged, and the end
+
+The loop keeps a few integers and touches each event once; everything that costs (certificates, wording) happens where a rule breaks, and
+each rule is reported once a watch with the number of times it broke.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from pekan.checkers.evidence import ALL_WATCHES, Watch, bounds, by_revision, is_whole
+from pekan.checkers.kv import telling
+from pekan.checkers.watch.truth import Truth
+from pekan.history.types import StreamMessage
+from pekan.verdict import Exhibit, Finding
+from pekan.wire import messages as wire
+from pekan.wire.messages import Event, WatchCreateRequest, WatchResponse
+
+_NO_EVENTS: tuple[Event, ...] = ()
+_NO_KEYS: frozenset[bytes] = frozenset()
+
+
+@dataclass(slots=True)
+class Broken:
+    """One rule broken by one watch: the first time in full, the other times counted."""
+
+    finding: Finding
+    times: int = 1
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a walk looked at, for the report."""
+
+    events: int = 0
+    progress: int = 0
+    broken: list[Finding] = field(default_factory=list)
+
+
+def walk(watch: Watch, truth: Truth) -> Seen:
+    """Judge `watch`. The findings come in the order in which the rules first broke."""
+    if watch.created is None or watch.refused:
+        return Seen()
+    judge = _Walk(watch, truth)
+    judge.run()
+    return judge.seen
+
+
+class _Walk:
+    def __init__(self, watch: Watch, truth: Truth) -> None:
+        self.watch = watch
+        self.truth = truth
+        self.seen = Seen()
+        self.broken: dict[tuple[str, str], Broken] = {}
+        self.request: WatchCreateRequest = watch.request
+        self.start = self.request.start_revision
+        self.low_key, self.high_key = bounds(self.request)
+        self.narrow = not is_whole(self.request)
+        # A negative start means nothing that is documented; 3.5.1 cancels such a watch, newer releases refuse it.
+        self.due = truth.due(self.request) if self.start >= 0 else []
+        self.at = bisect_left(self.due, self.start) if self.start > 0 else -1
+        self.last = 0  # Highest revision delivered.
+        self.first = 0  # First revision delivered.
+        self.last_message: StreamMessage | None = None
+        self.last_keys: frozenset[bytes] = _NO_KEYS  # Keys of `last` delivered so far, filled only where the revision comes again.
+        self.last_group: tuple[Event, ...] = _NO_EVENTS
+        self.promised = 0  # Highest progress revision.
+        self.promise: StreamMessage | None = None
+        self.gaps: list[tuple[int, int, StreamMessage]] = []  # [from, to) of `due` that were passed over, and by which message.
+        self.returned: set[int] = set()  # Revisions delivered after higher ones.
+        self.short: dict[int, tuple[tuple[Event, ...], StreamMessage]] = {}  # Revisions delivered in part, and what was lacking.
+
+    def run(self) -> None:
+        created = self.watch.created
+        assert created is not None
+        self._header(created)
+        floor = self.start if self.start > 0 else self.watch.floor
+        truth, due, proven, limit = self.truth, self.due, self.truth.proven, self.truth.limit
+        invoked_by, newest = truth.invoked_by, len(truth.invoked_by) - 1
+        plain, wants_prev = not self.narrow and truth.ordered, self.request.prev_kv
+        for item in self.watch.messages:
+            time, _, message = item
+            events: tuple[Event, ...] = message[7]
+            if not events:
+                self._without_events(item, message)
+                continue
+            if message[0][2] > newest or invoked_by[message[0][2]] > time:
+                self._header(item)
+            self.seen.events += len(events)
+            for revision, group in ((events[0][1][2], events),) if len(events) == 1 else by_revision(events):
+                if self.at < 0:
+                    self.at = self._begin(revision)
+                if self.narrow:
+                    self._filter(item, group)
+                if len(group) > 1:
+                    self._doubled(item, revision, group)
+                if revision <= self.last or revision <= self.promised or revision < floor:
+                    self._backwards(item, revision, group, floor)
+                if revision > self.last:
+                    at = self.at
+                    if at < len(due) and due[at] <= revision:
+                        if due[at] < revision:
+                            upto = bisect_left(due, revision, at)
+                            self.gaps.append((at, upto, item))
+                            at = upto
+                        self.at = at + 1 if at < len(due) and due[at] == revision else at
+                    if not self.first:
+                        self.first = revision
+                    self.last, self.last_group, self.last_keys = revision, group, _NO_KEYS
+                known = proven.get(revision)
+                if known is None or revision >= limit:
+                    self._unproven(item, revision, group)
+                    continue
+                if plain and len(known) == 1 and len(group) == 1:
+                    made, event = known[0], group[0]
+                    if made is event or (
+                        event[1] == made[1] and event[0] == made[0] and (event[2] == made[2] or (event[2] is None and not wants_prev))
+                    ):
+                        continue
+                self._content(item, revision, group, known)
+                if not truth.ordered:
+                    self._unproven(item, revision, group)
+            self.last_message = item
+        self._missing()
+        self._fragments()
+        self._late()
+        self.seen.broken = [one.finding if one.times == 1 else _with_times(one) for one in self.broken.values()]
+
+    def _begin(self, first: int = 0) -> int:
+        """Where `due` begins for a watch from now, whose first delivery is `first` (0: none).
+
+        It begins after the created reply's header at the latest. From 3.5.28 or so on the header is read after the watch was registered,
+        so that revisions up to it may come; what came first then tells where the watch began.
+        """
+        after_created = self._created_at() + 1
+        return bisect_left(self.due, first if self.watch.floor <= first < after_created and first else after_created)
+
+    # ---- messages without events ----
+
+    def _without_events(self, item: StreamMessage, message: WatchResponse) -> None:
+        if message.canceled:
+            self._canceled(item, message)
+            return
+        self._header(item)
+        self.seen.progress += 1
+        revision = message.header.revision
+        if revision < max(self.last, self.promised):
+            before = self.last_message if self.last >= self.promised else self.promise
+            self._break(
+                "WATCH-PROGRESS",
+                "back",
+                f"progress went back to revision {revision} after {max(self.last, self.promised)}",
+                f"This watch had delivered or announced everything up to revision {max(self.last, self.promised)}. A progress notification "
+                f"carries the store's current revision, and a store does not go back: {revision} is older.",
+                (self._shown(before), self._shown(item)),
+                revision,
+            )
+        elif message.watch_id != ALL_WATCHES and self.start > 0 and revision < self.start - 1:
+            self._break(
+                "WATCH-START",
+                "progress",
+                f"progress at revision {revision} was announced to a watch that begins at {self.start}",
+                f"Progress at {revision} tells this watch's client that it may resume from {revision + 1}; the watch was asked to begin at "
+                f"{self.start}, and resumed from there it delivers events that were never asked for (#20221).",
+                (self._asked(), self._shown(item)),
+                revision,
+            )
+        if revision > self.promised:
+            self.promised, self.promise = revision, item
+
+    def _canceled(self, item: StreamMessage, message: WatchResponse) -> None:
+        watch, truth = self.watch, self.truth
+        if message.compact_revision == 0 or self.start < 0:
+            if watch.cancel_sent is None and message.compact_revision == 0 and not watch.user:
+                self._break(
+                    "WATCH-CANCEL",
+                    "unasked",
+                    "a watch was cancelled though nobody asked for it",
+                    "The client sent no cancel request for this watch, the create request had been accepted, and the message names no "
+                    "compaction.",
+                    (self._asked(), self._shown(item)),
+                )
+            return
+        # First revision not yet due. For a watch from now, the stream had shown the store at `floor`, so it was registered there or later.
+        due = max(self.start if self.start > 0 else watch.floor, self.last + 1)
+        if not truth.compacted_at(message.compact_revision, item.time):
+            self._break(
+                "WATCH-CANCEL",
+                "never compacted",
+                f"a watch was cancelled for a compaction at revision {message.compact_revision} that nobody had asked for",
+                f"No recorded request to compact at revision {message.compact_revision} was sent before this message came.",
+                (self._asked(), self._shown(item)),
+                message.compact_revision,
+            )
+        elif not truth.compacted_above(due, item.time):
+            self._break(
+                "WATCH-CANCEL",
+                "not reached",
+                f"a watch that had everything before revision {due} was cancelled for a compaction at {message.compact_revision}",
+                f"A compaction at a revision keeps the events of that revision and later. What this watch still had to deliver begins at "
+                f"{due}; no compaction above {due} had been asked for when the message came.",
+                (self._asked(), *self._last_shown(), self._shown(item)),
+                message.compact_revision,
+            )
+
+    def _header(self, item: StreamMessage) -> None:
+        revision = item.message.header.revision
+        truth = self.truth
+        if truth.invoked_after(revision, item.time):
+            self._break(
+                "WATCH-PROGRESS",
+                "early",
+                f"a watch spoke of revision {revision} before the request that wrote it was sent",
+                f"The header says that the store stood at revision {revision}, and a write at or below that revision was asked for only "
+                "after this message had come.",
+                (self._shown(item), *self._written(truth.first_invoked_after(item.time))),
+                revision,
+            )
+        elif revision > truth.newest and revision < truth.limit:
+            reachable = truth.reachable(item.time)
+            if reachable is not None and revision > reachable:
+                self._break(
+                    "WATCH-PROGRESS",
+                    "beyond",
+                    f"a watch spoke of revision {revision} when at most revision {reachable} can have existed",
+                    f"The store began empty at revision 1 and each request makes at most one revision. {reachable - 1} requests that can "
+                    "make one (an expiring lease counted for its grant) had been sent when this message came.",
+                    (self._shown(item),),
+                    revision,
+                )
+
+    # ---- order of delivery ----
+
+    def _backwards(self, item: StreamMessage, revision: int, group: tuple[Event, ...], floor: int) -> None:
+        """`revision` should not come (again, any more, or at all). One cause is told once: the first of these that fits."""
+        if revision < floor:
+            where = f"from revision {self.start}" if self.start > 0 else "from now on"
+            told = "" if self.start > 0 else f"; the same stream had shown revision {floor} before the watch was asked for"
+            self._break(
+                "WATCH-START",
+                "event",
+                f"a watch {where} delivered revision {revision}",
+                f"The create request asks for events {where}{told}. Revision {revision} lies before it.",
+                (self._asked(), self._shown(item), *self._written(revision)),
+                revision,
+            )
+            if revision < self.last:
+                self.returned.add(revision)
+            return
+        if revision < self.last:
+            self.returned.add(revision)
+            self._break(
+                "WATCH-ORDERED",
+                "",
+                f"revision {revision} came after revision {self.last} on one watch",
+                f"The watch had delivered revision {self.last}; then it went back to {revision}.",
+                (*self._last_shown(), self._shown(item), *self._written(revision)),
+                revision,
+            )
+            return
+        if revision == self.last:
+            if not self.last_keys:
+                self.last_keys = frozenset(event.kv.key for event in self.last_group)
+            again = [event for event in group if event.kv.key in self.last_keys]
+            self.last_keys |= {event.kv.key for event in group}
+            self._complete(revision, group)
+            if again:
+                self._break(
+                    "WATCH-UNIQUE",
+                    "",
+                    f"key {telling.text(again[0].kv.key)} at revision {revision} was delivered twice on one watch",
+                    "Both messages carry the same change of the same key at the same revision.",
+                    (*self._last_shown(), self._shown(item), *self._written(revision)),
+                    revision,
+                    again[0].kv.key,
+                )
+            else:
+                self._break(
+                    "WATCH-ATOMIC",
+                    "",
+                    f"revision {revision} came in two messages",
+                    f"One message ended with revision {revision} and the next went on with it, so that a client saw half of a transaction.",
+                    (*self._last_shown(), self._shown(item), *self._written(revision)),
+                    revision,
+                )
+            return
+        if revision <= self.promised:
+            self._break(
+                "WATCH-BOOKMARKABLE",
+                "for all" if self.promise is not None and self.promise.message.watch_id == ALL_WATCHES else "own",
+                f"revision {revision} came after progress at {self.promised} had been announced",
+                f"Progress at {self.promised} says that everything up to it has been delivered; revision {revision} came later on that "
+                "watch. A client that resumed from the announced revision would have lost it.",
+                (self._asked(), self._shown(self.promise), self._shown(item), *self._written(revision)),
+                revision,
+            )
+
+    def _doubled(self, item: StreamMessage, revision: int, group: tuple[Event, ...]) -> None:
+        """`group` is in key order: the same key twice in one message."""
+        for one, other in pairwise(group):
+            if one.kv.key == other.kv.key:
+                self._break(
+                    "WATCH-UNIQUE",
+                    "in one message",
+                    f"key {telling.text(one.kv.key)} at revision {revision} was delivered twice in one message",
+                    "A transaction changes a key once; one message carries two events of the same key at the same revision.",
+                    (self._shown(item), *self._written(revision)),
+                    revision,
+                    one.kv.key,
+                )
+
+    def _filter(self, item: StreamMessage, group: tuple[Event, ...]) -> None:
+        low, high, filters = self.low_key, self.high_key, self.request.filters
+        for event in group:
+            key = event[1][0]
+            if key < low or (high is not None and key >= high):
+                self._break(
+                    "WATCH-FILTER",
+                    "key",
+                    f"a watch on {telling.key_range(self.request.key, self.request.range_end)} delivered key {telling.text(key)}",
+                    "The key lies outside the range that was asked for.",
+                    (self._asked(), self._shown(item)),
+                    event.kv.mod_revision,
+                    key,
+                )
+            elif filters and (wire.NOPUT if event.type == wire.PUT else wire.NODELETE) in filters:
+                self._break(
+                    "WATCH-FILTER",
+                    "type",
+                    f"a watch that filters {'puts' if event.type == wire.PUT else 'deletes'} delivered one of key {telling.text(key)}",
+                    "The create request names this type of event in its filters.",
+                    (self._asked(), self._shown(item)),
+                    event.kv.mod_revision,
+                    key,
+                )
+
+    # ---- content ----
+
+    def _content(self, item: StreamMessage, revision: int, group: tuple[Event, ...], known: tuple[Event, ...]) -> None:
+        """`group` is what came of the proven `revision`, `known` what it did."""
+        if self.narrow:
+            expected = self.truth.expected(self.request, revision)
+        else:
+            expected = known
+        if len(expected) == 1 and len(group) == 1 and expected[0].kv.key == group[0].kv.key:
+            self._event(item, group[0], expected[0])
+            return
+        by_key = {event.kv.key: event for event in known}
+        for event in group:
+            made = by_key.get(event.kv.key)
+            if made is None:
+                self._invented(item, event)
+            else:
+                self._event(item, event, made)
+        keys = {event.kv.key for event in group}
+        lacking = tuple(event for event in expected if event.kv.key not in keys)
+        if lacking and revision == self.last and revision not in self.short and not self.last_keys:
+            self.short[revision] = (lacking, item)
+
+    def _complete(self, revision: int, group: tuple[Event, ...]) -> None:
+        """More of a revision that had been delivered in part."""
+        if revision in self.short:
+            lacking, item = self.short[revision]
+            keys = {event.kv.key for event in group}
+            rest = tuple(event for event in lacking if event.kv.key not in keys)
+            if rest:
+                self.short[revision] = (rest, item)
+            else:
+                del self.short[revision]
+
+    def _event(self, item: StreamMessage, event: Event, made: Event) -> None:
+        if event.type != made.type or event.kv != made.kv:
+            self._break(
+                "WATCH-CONTENT",
+                "differs",
+                f"a watch says of revision {made.kv.mod_revision}: {telling.event(event)}; the history says: {telling.event(made)}",
+                "What the watch delivered is not what happened to this key at this revision.",
+                (self._shown(item), *self._written(made.kv.mod_revision)),
+                made.kv.mod_revision,
+                made.kv.key,
+            )
+        elif event.prev_kv is not made.prev_kv:
+            self._prev(item, event, made)
+
+    def _invented(self, item: StreamMessage, event: Event) -> None:
+        revision = event.kv.mod_revision
+        self._break(
+            "WATCH-CONTENT",
+            "invented",
+            f"a watch says that revision {revision} did {telling.event(event)}; the history says that it did not touch that key",
+            "The complete effect of this revision is known, and this event is not part of it.",
+            (self._shown(item), *self._written(revision)),
+            revision,
+            event.kv.key,
+        )
+
+    def _prev(self, item: StreamMessage, event: Event, made: Event) -> None:
+        """The change is right; `event.prev_kv` and `made.prev_kv` are different objects."""
+        revision = event.kv.mod_revision
+        if not self.truth.ordered or event.prev_kv == made.prev_kv:
+            return
+        creates = event.type == wire.PUT and event.kv.version == 1
+        if made.prev_kv is None and not creates:
+            return  # What stood there before was never seen (the store did not begin empty).
+        if event.prev_kv is not None:
+            had = "nothing, for this put creates the key" if made.prev_kv is None else telling.key_value(made.prev_kv)
+            self._break(
+                "WATCH-PREV-KV",
+                "wrong",
+                f"prev_kv of key {telling.text(event.kv.key)} at revision {revision} is not what revision {revision} replaced",
+                f"The event carries {telling.key_value(event.prev_kv)}; replaced was {had}.",
+                (self._shown(item), *self._written(made.prev_kv.mod_revision if made.prev_kv is not None else revision)),
+                revision,
+                event.kv.key,
+            )
+            return
+        asked_to_end = self.watch.cancel_sent is not None and item.time >= self.watch.cancel_sent
+        if not self.request.prev_kv or asked_to_end or self.truth.may_be_compacted(revision, item.time):
+            return  # The server forgets what a watch asked for while it cancels it, before the last messages have left.
+        assert made.prev_kv is not None
+        self._break(
+            "WATCH-PREV-KV",
+            "missing",
+            f"key {telling.text(event.kv.key)} at revision {revision} came without the prev_kv that was asked for",
+            f"The watch asked for previous values. Revision {revision} replaced {telling.key_value(made.prev_kv)}, and no compaction at or "
+            "above it had been asked for when the message came.",
+            (self._asked(), self._shown(item), *self._written(made.prev_kv.mod_revision)),
+            revision,
+            event.kv.key,
+        )
+
+    def _unproven(self, item: StreamMessage, revision: int, group: tuple[Event, ...]) -> None:
+        """Nothing is proven of `revision`: an event must make sense in itself, and watches must agree on it."""
+        known = self.truth.watched
+        if revision < self.truth.limit:
+            told = known.events.get(revision, _NO_EVENTS)
+        else:
+            told = known.by_member.get(self.watch.member, {}).get(revision, _NO_EVENTS)
+        for event in group:
+            reason = _nonsense(event)
+            if reason:
+                self._break(
+                    "WATCH-CONTENT",
+                    "nonsense",
+                    f"an event of revision {revision} contradicts itself: {reason}",
+                    f"The event: {event!r}.",
+                    (self._shown(item),),
+                    revision,
+                    event.kv.key,
+                )
+            if revision in known.differing:
+                continue  # Said once, as the difference between the members.
+            for other in told:
+                if other.kv.key == event.kv.key and other is not event and (other.kv != event.kv or other.type != event.type):
+                    self._break(
+                        "WATCH-CONTENT",
+                        "watches disagree",
+                        f"two watches tell revision {revision} differently: {telling.event(event)}, and {telling.event(other)}",
+                        "Every watch shows the same change of a key at a revision, whatever its filter, member and time.",
+                        (self._shown(item), *self._elsewhere(revision)),
+                        revision,
+                        event.kv.key,
+                    )
+
+    # ---- what did not come ----
+
+    def _missing(self) -> None:
+        if self.promise is not None:
+            if self.at < 0:
+                self.at = self._begin()
+            upto = bisect_right(self.due, self.promised)
+            if upto > self.at:
+                self.gaps.append((self.at, upto, self.promise))
+        passed: dict[int, StreamMessage] = {}
+        for begin, end, item in self.gaps:
+            passed.update((revision, item) for revision in self.due[begin:end] if revision not in self.returned)
+        before = [revision for revision in passed if self.start > 0 and (not self.first or revision < self.first)]
+        after = [revision for revision in passed if self.start <= 0 or (self.first and revision > self.first)]
+        for code, revisions in (("WATCH-RESUMABLE", before), ("WATCH-RELIABLE", after)):
+            for revision in revisions[:1]:
+                self._gap(code, revision, self.truth.expected(self.request, revision), passed[revision], len(revisions))
+        if not passed:
+            parts = [revision for revision in self.short if revision not in self.returned]
+            for revision in parts[:1]:
+                events, item = self.short[revision]
+                # The first revision of a watch is where compaction meets it: half of it missing is a start that went wrong.
+                code = "WATCH-RESUMABLE" if self.start > 0 and revision == self.first else "WATCH-RELIABLE"
+                self._gap(code, revision, events, item, len(parts))
+
+    def _gap(self, code: str, revision: int, events: tuple[Event, ...], item: StreamMessage, count: int) -> None:
+        by = f"delivered revision {self._passing(item, revision)}" if item.message.events else f"announced progress at {self.promised}"
+        begins = f"begins at revision {self.start}" if self.start > 0 else f"begins after revision {self._created_at()}"
+        at_compaction = " It is the revision of a compaction (#18089, #19179)." if self._compacted_here(revision, item.time) else ""
+        more = f" {count} revisions are missing in all." if count > 1 else ""
+        what = ", ".join(telling.event(event) for event in events[:3])
+        first = self._last_before(item)
+        self._break(
+            code,
+            "compacted" if at_compaction else f"{'event' if item.message.events else 'progress'} {_types(events)}",
+            f"a watch that {begins} never delivered revision {revision} ({what}), and {by}",
+            f"Revision {revision} matches the request and lies between the watch's begin and what it has passed.{at_compaction}{more}",
+            (self._asked(), *first, self._shown(item), *self._written(revision)),
+            revision,
+            events[0].kv.key if events else None,
+        )
+
+    def _passing(self, item: StreamMessage, revision: int) -> int:
+        return next((event.kv.mod_revision for event in item.message.events if event.kv.mod_revision >= revision), self.last)
+
+    def _compacted_here(self, revision: int, by: int) -> bool:
+        return self.truth.closed and self.truth.compacted_at(revision, by)
+
+    # ---- fragments, and what came too late ----
+
+    def _fragments(self) -> None:
+        pieces = self.watch.fragments
+        if not pieces:
+            return
+        if not self.request.fragment:
+            self._break(
+                "WATCH-FRAGMENT",
+                "unasked",
+                "a message came in fragments though the watch did not ask for them",
+                "Without `fragment` in the create request each message is complete in itself, and a client takes a piece for the whole.",
+                (self._asked(), self._shown(pieces[0])),
+            )
+        finished = [item for item in self.watch.messages if item.message.watch_id != ALL_WATCHES]
+        times = [item.time for item in finished]
+        for piece in pieces:
+            at = bisect_left(times, piece.time)
+            if at == len(finished):
+                continue  # Never completed because the stream ended, or the record does: no promise is broken.
+            last = finished[at].message
+            if last.canceled or not last.events or last.header.revision != piece.message.header.revision:
+                self._break(
+                    "WATCH-FRAGMENT",
+                    "not completed",
+                    "fragments were followed by another message",
+                    "The pieces of one message carry one header; what followed a piece marked as not the last is of another message.",
+                    (self._asked(), self._shown(piece), self._shown(finished[at])),
+                )
+
+    def _late(self) -> None:
+        for item in self.watch.late:
+            if item.message.events and self.watch.canceled is not None:
+                self._break(
+                    "WATCH-CANCEL",
+                    "late",
+                    "events came for a watch after it had been cancelled",
+                    "The cancellation of a watch says that no further events come for it.",
+                    (self._asked(), self._shown(self.watch.canceled), self._shown(item)),
+                )
+
+    # ---- certificates ----
+
+    def _break(
+        self,
+        code: str,
+        kind: str,
+        summary: str,
+        explanation: str,
+        certificate: tuple[Exhibit, ...],
+        revision: int | None = None,
+        key: bytes | None = None,
+    ) -> None:
+        known = self.broken.get((code, kind))
+        if known is not None:
+            known.times += 1
+            return
+        watch = self.watch
+        subject: dict[str, object] = {"member": watch.member, "stream": watch.stream, "watch": watch.id}
+        if revision is not None:
+            subject["revision"] = revision
+        if key is not None:
+            subject["key"] = telling.text(key)
+        operations = [exhibit.operation for exhibit in certificate if exhibit.operation is not None]
+        if operations:
+            subject["operations"] = operations
+        shape = (kind, *_options(self.request, self._created_at()))
+        where = f"member {watch.member}: " if watch.member else ""
+        finding = Finding(code, f"{where}{summary}", explanation, certificate, subject, shape)
+        self.broken[(code, kind)] = Broken(finding)
+
+    def _created_at(self) -> int:
+        return self.watch.created.message.header.revision if self.watch.created is not None else 0
+
+    def _asked(self) -> Exhibit:
+        watch = self.watch
+        told = f"watch {watch.id} of client {watch.client or watch.stream}: {show_request(watch.request)}"
+        end = watch.created.time if watch.created is not None else None
+        what = f"{told}; created, header revision {self._created_at()}"
+        return Exhibit(what, stream=watch.stream, member=watch.member, start=watch.asked, end=end)
+
+    def _shown(self, item: StreamMessage | None) -> Exhibit:
+        watch = self.watch
+        if item is None:
+            return self._asked()
+        return Exhibit(show_message(watch, item.message), stream=watch.stream, member=watch.member, start=item.time, end=item.time)
+
+    def _last_shown(self) -> tuple[Exhibit, ...]:
+        return (self._shown(self.last_message),) if self.last_message is not None else ()
+
+    def _last_before(self, item: StreamMessage) -> tuple[Exhibit, ...]:
+        before = None
+        for other in self.watch.messages:
+            if other is item:
+                break
+            if other.message.events:
+                before = other
+        return (self._shown(before),) if before is not None else ()
+
+    def _written(self, revision: int) -> tuple[Exhibit, ...]:
+        operation = self.truth.writer(revision)
+        if operation is not None:
+            return (telling.exhibit(operation, f"wrote revision {revision}"),)
+        return self._elsewhere(revision)
+
+    def _elsewhere(self, revision: int) -> tuple[Exhibit, ...]:
+        """The first delivery of `revision` by another stream, where there was one."""
+        seen = self.truth.watched.seen.get(revision)
+        if seen is None or seen[1] == self.watch.stream:
+            return ()
+        time, stream = seen
+        what = f"stream {stream} delivered revision {revision}: {telling.events(self.truth.watched.events[revision])}"
+        return (Exhibit(what, stream=stream, start=time, end=time),)
+
+
+def _with_times(one: Broken) -> Finding:
+    return replace(one.finding, subject={**one.finding.subject, "times": one.times})
+
+
+def _nonsense(event: Event) -> str:
+    """Why `event` cannot be, whatever happened, or ""."""
+    kv = event.kv
+    if event.type == wire.DELETE:
+        if kv.create_revision or kv.version or kv.value or kv.lease:
+            return "a deletion carries nothing but key and revision"
+    elif kv.version < 1 or kv.create_revision > kv.mod_revision or (kv.version == 1) != (kv.create_revision == kv.mod_revision):
+        return "version 1 belongs to the revision that creates the key, and to no other"
+    if event.prev_kv is not None:
+        if event.prev_kv.key != kv.key or event.prev_kv.mod_revision >= kv.mod_revision:
+            return "prev_kv is of another key, or not older"
+        if event.type == wire.PUT and kv.version == 1:
+            return "a put that creates the key replaces nothing"
+    return ""
+
+
+def _types(events: tuple[Event, ...]) -> str:
+    return "+".join(sorted({"put" if event.type == wire.PUT else "delete" for event in events}))
+
+
+def _options(request: WatchCreateRequest, created_at: int) -> tuple[str, ...]:
+    """What was asked, without key, revision and id: part of a finding's shape."""
+    kind = "whole" if request.range_end == b"\0" and request.key in (b"", b"\0") else "range" if request.range_end else "key"
+    start = "now" if request.start_revision == 0 else "past" if request.start_revision <= created_at else "future"
+    return ("watch", kind, start, *_flags(request))
+
+
+def _flags(request: WatchCreateRequest) -> tuple[str, ...]:
+    named = ("progress_notify", "prev_kv", "fragment")
+    filters = tuple("noput" if each == wire.NOPUT else "nodelete" for each in sorted(set(request.filters)))
+    return (*(name for name in named if getattr(request, name)), *filters)
+
+
+def show_request(request: WatchCreateRequest) -> str:
+    """A create request in words."""
+    start = f"from revision {request.start_revision}" if request.start_revision else "from now"
+    flags = "".join(f", {flag}" for flag in _flags(request))
+    return f"watch {telling.key_range(request.key, request.range_end)} {start}{flags}"
+
+
+def show_message(watch: Watch, message: WatchResponse) -> str:
+    """A message of a watch in words."""
+    head = f"watch {watch.id}, header revision {message.header.revision}"
+    if message.canceled:
+        why = f" for a compaction at {message.compact_revision}" if message.compact_revision else ""
+        return f"{head}: cancelled{why}{f' ({message.cancel_reason})' if message.cancel_reason else ''}"
+    if not message.events:
+        return f"{head}: progress{' for all watches of the stream (watch_id -1)' if message.watch_id == ALL_WATCHES else ''}"
+    revisions = sorted({event.kv.mod_revision for event in message.events})
+    span = f"revision {revisions[0]}" if len(revisions) == 1 else f"revisions {revisions[0]} to {revisions[-1]}"
+    return f"{head}{', fragment' if message.fragment else ''}: {span} {telling.events(message.events)}"
