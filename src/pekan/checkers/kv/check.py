@@ -1,0 +1,234 @@
+"""The key-value checker: collect, time, replay, and what follows from them, in one place.
+
+See the package's docstring for the picture. This module decides what is judged: from which state on, up to which revision, and which of
+the findings is the root that explains the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pekan.checkers.case import Case, Fork
+from pekan.checkers.evidence import Watched, watched
+from pekan.checkers.kv import forks, problems
+from pekan.checkers.kv.collect import JUDGED, Buckets, collect
+from pekan.checkers.kv.compaction import judge_compactions
+from pekan.checkers.kv.compares import judge_compares
+from pekan.checkers.kv.pool import Pool
+from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.replay import Replay, Result
+from pekan.checkers.kv.search import Search
+from pekan.checkers.kv.timing import Timing, time_of
+from pekan.history.types import INDEFINITE, OK, History, Operation
+from pekan.models.etcd import State, replace_key
+from pekan.verdict import CheckerReport, Finding, Undecided, group
+from pekan.wire.messages import LeaseGrantRequest, RangeRequest
+
+NAME = "kv"
+REVISIONS_MAX = 20_000_000
+"""Revisions that one history may span: two lists of that many numbers are 320 MB. A real run makes a thousand a second."""
+ROOTS = ("REFUSED-BUT-APPLIED", "KV-REVISION-REUSED", "KV-LOST-WRITE", "MEMBER-DIVERGED")
+"""Findings that prove that members' histories part, or that one was taken back: what is found from their revision on follows."""
+
+
+def check_kv(case: Case) -> CheckerReport:
+    """Judge every key-value operation of `case`; fills `case.order`, and `case.fork` where members' histories part."""
+    history = case.history
+    evidence = watched(case)
+    operations, undecided = _first_epoch(history)
+    if not any(type(op.input) in JUDGED for op in operations):
+        return CheckerReport(NAME, applicable=False)
+    b = collect(operations)
+    limit = min([r for r, _, _ in b.clashes] + ([evidence.difference.revision] if evidence.difference is not None else []), default=None)
+    whole = b
+    if limit is not None:
+        b = collect(operations, limit)
+    state = _start(history, b)
+    if state is None:
+        return _without_start(case, b, undecided)
+    last = _last(b, evidence, limit)
+    if last - state.revision > REVISIONS_MAX:
+        undecided.append(_too_far(last - state.revision))
+        return CheckerReport(NAME, True, dict(b.counts), (), tuple(undecided))
+    exclusive = case.options.writers == "exclusive"
+    known_from_start = exclusive and history.start == "empty"
+    shown = forks.shown_refusals(operations, evidence) if known_from_start else []
+    timing = time_of(b, evidence.seen, state.revision + 1, last, history.order == "real-time")
+    suspects = Pool(b.refused, {}, timing.real_time)
+    result = _replay(case, b, state, timing, evidence, suspects, [found.op for found in shown])
+    found = [problems.refused_but_applied(s.op, s.kv.mod_revision, f"{s.kv.key!r}={s.kv.value!r}", (s.where,)) for s in shown]
+    found += _below_start(b, history)
+    found += result.problems
+    found += _times(b, timing)
+    found += judge_compactions(b, timing, known_from_start and not _compacts_itself(history))
+    if limit is not None:
+        found.append(_limit_problem(limit, evidence, whole, suspects, result))
+    undecided += result.undecided
+    findings = _settle(case, found, judge_compares(b, timing, evidence), result, limit, evidence)
+    counts = {**b.counts, **result.counts, "after the fork": b.beyond}
+    return CheckerReport(NAME, True, counts, group(findings), tuple(undecided))
+
+
+# ---- what is judged ----
+
+
+def _first_epoch(history: History) -> tuple[tuple[Operation, ...], list[Undecided]]:
+    """The operations of the first epoch; those that were still open when the second began count as unanswered."""
+    ends = min((mark.time for mark in history.marks if mark.kind == "epoch"), default=None)
+    if ends is None:
+        return history.operations, []
+    kept = []
+    for op in history.operations:
+        if op.call < ends:
+            over = op.ret is not None and op.ret >= ends
+            kept.append(op._replace(outcome=INDEFINITE, ret=None, output=None) if over and op.outcome == OK else op)
+    note = Undecided("operations after the store was restored are not judged", "a checker that judges every epoch", NAME)
+    return tuple(kept), [note]
+
+
+def _start(history: History, b: Buckets) -> State | None:
+    """The store before the first revision that is judged; None where nothing shows it whole."""
+    past: dict[bytes, list[object]] | None = {} if b.reads_the_past else None
+    if history.start == "empty":
+        return State(leases=None, past={} if past is not None else None)
+    best: tuple[int, Operation] | None = None
+    for buckets in (b.readers, b.local):
+        for header, group in buckets.items():
+            for op in group:
+                r = op.input
+                if type(r) is not RangeRequest or r.key != b"\0" or r.range_end != b"\0" or r.limit or any(r[7:]):
+                    continue
+                at = r.revision if 0 < r.revision < op.output.header.revision else header
+                if (best is None or at < best[0]) and op.output.count == len(op.output.kvs):
+                    best = (at, op)
+        if best is not None:
+            break
+    if best is None:
+        return None
+    state = State(revision=best[0], leases=None, past=None)
+    for kv in best[1].output.kvs:
+        replace_key(state, kv.key, None, kv)
+    if past is not None:
+        state.past = {kv.key: [kv] for kv in best[1].output.kvs}
+    return state
+
+
+def _without_start(case: Case, b: Buckets, undecided: list[Undecided]) -> CheckerReport:
+    """What can be judged of a store that began with unknown content and was never read whole: the times."""
+    revisions = [*b.writes, *b.readers, *b.revokes]
+    first = min(revisions, default=1)
+    found: list[Problem] = []
+    if b.highest - first <= REVISIONS_MAX:
+        timing = time_of(b, {}, first, b.highest, case.history.order == "real-time")
+        found = _times(b, timing)
+    undecided.append(
+        Undecided(
+            reason="the store began with unknown content, and no answer shows all of it: contents were not judged, only the order in time",
+            would_decide="one Range over all keys near the beginning",
+            checker=NAME,
+        )
+    )
+    return CheckerReport(NAME, True, dict(b.counts), group(p.finding for p in found), tuple(undecided))
+
+
+def _last(b: Buckets, evidence: Watched, limit: int | None) -> int:
+    """The highest revision that anything shows, below `limit`."""
+    highest = max(b.highest, max(evidence.events, default=0))
+    return highest if limit is None else min(highest, limit - 1)
+
+
+def _too_far(revisions: int) -> Undecided:
+    return Undecided(
+        reason=f"the answers span {revisions} revisions, more than the {REVISIONS_MAX} that are judged",
+        would_decide="a shorter record",
+        checker=NAME,
+    )
+
+
+def _compacts_itself(history: History) -> bool:
+    """Whether etcd was told to compact without being asked."""
+    return history.plan is not None and any("auto-compaction" in name for name, _ in history.plan.flags)
+
+
+# ---- the parts ----
+
+
+def _replay(
+    case: Case, b: Buckets, state: State, timing: Timing, evidence: Watched, suspects: Pool, applied: Iterable[Operation]
+) -> Result:
+    # A refused request whose effect shows is a finding already; the replay takes it for a writer, so as not to find the same thing again.
+    pool = Pool([*b.pending, *applied], b.grants, timing.real_time)
+    shared = case.options.writers == "shared"
+    search = Search(b, pool, timing, evidence, case.options.budget_s, evidence_complete=not case.history.cut)
+    return Replay(b, state, timing, evidence, pool, suspects, search, shared).run()
+
+
+def _below_start(b: Buckets, history: History) -> list[Problem]:
+    """Writes acknowledged at a revision that an empty store has before any write."""
+    if history.start != "empty":
+        return []
+    return [problems.wrong_answer("KV-CONTENT", op, r, "revision 1 before any write", None) for r, op in b.writes.items() if r < 2]
+
+
+def _times(b: Buckets, timing: Timing) -> list[Problem]:
+    futures = frozenset(op.id for _, op in b.future)
+    found = [problems.out_of_time(clash, futures, timing.real_time) for clash in timing.clashes]
+    if timing.real_time:
+        for revision, op in b.existed:
+            if type(op.input) is not LeaseGrantRequest and op.ret is not None and timing.earliest_of(revision) > op.ret:
+                if op not in b.compactions:
+                    found.append(problems.before_its_time(op, revision, timing))
+    return found
+
+
+def _limit_problem(limit: int, evidence: Watched, whole: Buckets, suspects: Pool, result: Result) -> Problem:
+    """The finding that ends the common order at `limit`."""
+    state = result.state if result.stopped is None and result.state.revision == limit - 1 else None
+    if evidence.difference is not None and evidence.difference.revision == limit:
+        return forks.root_of_difference(evidence.difference, state, suspects, whole)
+    return problems.reused(*next(clash for clash in whole.clashes if clash[0] == limit))
+
+
+def _settle(
+    case: Case, found: list[Problem], compares: Iterable[Problem], result: Result, limit: int | None, evidence: Watched
+) -> list[Finding]:
+    """Find the root, let what it explains follow, and set the fork and the order."""
+    case.order = result.order
+    roots = sorted((p for p in found if p.finding.code in ROOTS), key=lambda p: (p.revision, ROOTS.index(p.finding.code)))
+    root = roots[0] if roots else None
+    findings = []
+    consequences = limit is not None
+    seen: set[tuple[str, tuple[tuple[str, object], ...]]] = set()
+    for problem in sorted([*found, *compares], key=lambda p: (p is not root, p.revision)):
+        finding = problem.finding
+        about = (finding.code, tuple((k, str(v)) for k, v in finding.subject.items()))
+        if about in seen:
+            continue
+        seen.add(about)
+        if root is not None and problem is not root and problem.revision >= root.revision:
+            consequences = consequences or finding.code not in ("COMPARES-ONLY-STALE", "REFUSED-BUT-APPLIED")
+            if finding.code not in ("REFUSED-BUT-APPLIED",):
+                finding = replace(finding, status="follows", because=root.finding.code)
+        findings.append(finding)
+    parted = root is not None and (consequences or root.finding.code != "REFUSED-BUT-APPLIED")
+    if root is not None and parted:
+        groups: tuple[tuple[str, ...], ...] = ()
+        if evidence.difference is not None and evidence.difference.revision == root.revision:
+            groups = evidence.difference.groups
+        times = [e.start for e in root.finding.certificate if e.start is not None]
+        case.fork = Fork(root.revision, root.finding.code, root.finding.summary, root.finding.certificate, groups, min(times, default=None))
+        _cut(case, root.revision)
+    return findings
+
+
+def _cut(case: Case, revision: int) -> None:
+    """Let the common order end below `revision`."""
+    order = case.order
+    assert order is not None
+    if order.last >= revision:
+        for r in range(revision, order.last + 1):
+            order.events.pop(r, None)
+            order.written_by.pop(r, None)
+            order.unknown.discard(r)
+        order.last = revision - 1

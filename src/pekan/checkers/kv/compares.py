@@ -1,0 +1,62 @@
+"""Transactions without operations: asked as linearizable, answered by any member from its own state.
+
+etcd counts a Txn with no operation in either branch as serializable (server/etcdserver/txn, IsTxnSerializable: a loop over no operations), so it
+is answered without a read barrier although nobody asked for that. It is judged last and constrains nothing else::
+
+    its guards are true or false of the state of its revision     else KV-CONTENT (in the replay)
+    that revision existed before the answer                       else LOCAL-CONTENT
+    nothing after that revision was known before the call         else COMPARES-ONLY-STALE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pekan.checkers.evidence import Watched
+from pekan.checkers.kv import problems, telling
+from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.timing import Timing
+from pekan.history.types import Operation
+from pekan.verdict import Exhibit, Finding
+
+
+def judge_compares(b: Buckets, timing: Timing, evidence: Watched) -> Iterator[Problem]:
+    """Problems of time of every Txn without operations."""
+    if not timing.real_time:
+        return
+    for revision, group in b.compares.items():
+        for op in group:
+            if op.ret is not None and timing.earliest_of(revision) > op.ret:
+                yield problems.before_its_time(op, revision, timing)
+            elif op.call > timing.latest_of(revision + 1):
+                yield _stale(op, revision, _known_before(b, evidence, revision, op.call))
+
+
+def _known_before(b: Buckets, evidence: Watched, revision: int, call: int) -> Exhibit | None:
+    """Who had been told of a later revision before `call`."""
+    for r in range(revision + 1, b.highest + 1):
+        write = b.writes.get(r)
+        for op in ([write] if write is not None else []) + b.readers.get(r, []) + b.local.get(r, []):
+            if op.ret is not None and op.ret < call:
+                return telling.exhibit(op)
+        seen = evidence.seen.get(r)
+        if seen is not None and seen[0] < call:
+            return Exhibit(f"watch stream {seen[1]} delivered revision {r}", stream=seen[1], start=seen[0], end=seen[0])
+    return None
+
+
+def _stale(op: Operation, revision: int, known: Exhibit | None) -> Problem:
+    return Problem(
+        revision,
+        Finding(
+            code="COMPARES-ONLY-STALE",
+            summary=f"a transaction without operations was answered from revision {revision}, older than what had been acknowledged",
+            explanation=f"Operation {op.id} did not ask for a serializable answer. Its guards were decided at revision {revision}, though a later "
+            "revision had been shown to a client before it was called.",
+            certificate=(*((known,) if known is not None else ()), telling.exhibit(op)),
+            subject={"operations": [op.id], "revision": revision, "member": op.member},
+            shape=("txn without operations",),
+        ),
+        (),
+    )

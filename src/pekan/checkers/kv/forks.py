@@ -1,0 +1,145 @@
+"""Where members' histories part, and why.
+
+::
+
+    two watches of everything tell revision r differently     ──┐
+    two writes acknowledged at revision r                      ─┼─> the fork is the lowest such r: nothing from r on is judged as one order
+    an acknowledged write is not what a watch delivered at r   ──┘
+    a value that only a refused request wrote is shown anywhere ──> REFUSED-BUT-APPLIED, at that value's mod_revision
+
+A refused request that explains one side is the root; otherwise the fork itself is. Whatever is found at or after the root follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from pekan.checkers.evidence import Difference, Told, Watched
+from pekan.checkers.kv import problems, telling
+from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.pool import Pool
+from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.search import notes
+from pekan.history.types import FAILED, OK, Operation
+from pekan.models.etcd import State, evaluate, may_write, puts
+from pekan.verdict import Exhibit, Finding
+from pekan.wire.messages import PUT, Event, KeyValue, PutRequest, TxnRequest
+
+
+class Shown(NamedTuple):
+    """A value that only the refused `op` wrote, as shown at `kv.mod_revision` by `where`, first of that revision."""
+
+    op: Operation
+    kv: KeyValue
+    where: Exhibit
+
+
+def shown_refusals(operations: Iterable[Operation], evidence: Watched) -> list[Shown]:
+    """Values shown that nobody but one definitely refused request wrote, the first showing of each request, in order of revision.
+
+    Sound only where every writer is recorded and the store began empty.
+    """
+    refused: dict[tuple[bytes, bytes], Operation] = {}
+    listed = list(operations)
+    for op in listed:
+        if op.outcome == FAILED and may_write(op.input):
+            for put in puts(op.input):
+                if not put.ignore_value:
+                    refused.setdefault((put.key, put.value), op)
+    if not refused:
+        return []
+    for op in listed:
+        if op.outcome != FAILED:
+            for put in puts(op.input):
+                refused.pop((put.key, put.value), None)
+    if not refused:
+        return []
+    found: dict[int, Shown] = {}
+
+    def note(kv: KeyValue, where: Exhibit, time: int | None) -> None:
+        op = refused.get((kv.key, kv.value))
+        if op is None or (time is not None and time < op.call):
+            return
+        known = found.get(op.id)
+        if known is None or kv.mod_revision < known.kv.mod_revision:
+            found[op.id] = Shown(op, kv, where)
+
+    for revision, told in _tellings(evidence):
+        for event in told:
+            if event.type == PUT and (event.kv.key, event.kv.value) in refused:
+                time, stream = evidence.seen.get(revision, (None, None))
+                where = Exhibit(f"a watch delivered revision {revision}: {telling.events(told)}", stream=stream, start=time, end=time)
+                note(event.kv, where, time)
+    for op in listed:
+        if op.outcome == OK:
+            for kv in notes(op.input, op.output):
+                if (kv.key, kv.value) in refused:
+                    note(kv, telling.exhibit(op), op.ret)
+    return sorted(found.values(), key=lambda shown: shown.kv.mod_revision)
+
+
+def _tellings(evidence: Watched) -> Iterator[tuple[int, tuple[Event, ...]]]:
+    """Every (revision, events) that any watch delivered, once where all agree."""
+    yield from evidence.events.items()
+    for revision in evidence.differing:
+        for told in evidence.by_member.values():
+            if revision in told:
+                yield revision, told[revision]
+    if evidence.difference is not None:
+        yield evidence.difference.revision, evidence.difference.first.events
+        yield evidence.difference.revision, evidence.difference.second.events
+
+
+def root_of_difference(difference: Difference, state: State | None, suspects: Pool, b: Buckets) -> Problem:
+    """The finding that a difference between watches is. `state`: the store before it, None where it is not known."""
+    revision = difference.revision
+    sides = (difference.first, difference.second)
+    exhibits = tuple(_told(side, revision) for side in sides)
+    if state is not None:
+        for side, exhibit in zip(sides, exhibits, strict=True):
+            for writer in suspects.candidates(state, side.events, 1 << 62):
+                if writer.operation is not None:
+                    other = exhibits[1] if side is sides[0] else exhibits[0]
+                    return problems.refused_but_applied(writer.operation, revision, telling.events(side.events), (exhibit, other))
+    write = b.writes.get(revision)
+    clash = next((c for c in b.clashes if c[0] == revision), None)
+    if sides[0].member == sides[1].member:
+        if clash is not None:
+            return problems.reused(*clash)
+        if write is not None:
+            known = next((s for s in sides if state is None or not _is_effect(state, write, s)), sides[1])
+            return problems.lost_write(write, revision, known.events, _told(known, revision))
+    return Problem(
+        revision,
+        Finding(
+            code="MEMBER-DIVERGED",
+            summary=f"members tell revision {revision} differently",
+            explanation=f"At revision {revision} {_who(sides[0])} delivered {telling.events(sides[0].events)}, and {_who(sides[1])} delivered "
+            f"{telling.events(sides[1].events)}. Both watched the whole keyspace. A revision is one write, the same on every member.",
+            certificate=exhibits,
+            subject={"revision": revision, "members": sorted({side.member for side in sides})},
+            shape=("watch", "watch"),
+        ),
+        None,
+    )
+
+
+def _is_effect(state: State, op: Operation, side: Told) -> bool:
+    outcome = evaluate(state, op.input, op.output) if type(op.input) in (PutRequest, TxnRequest) else None
+    events = getattr(outcome, "events", ())
+    return [(e.type, e.kv) for e in sorted(events, key=lambda e: e.kv.key)] == [(e.type, e.kv) for e in side.events]
+
+
+def _who(told: Told) -> str:
+    return f"a watch of {told.member}" if told.member else f"watch stream {told.stream}"
+
+
+def _told(told: Told, revision: int) -> Exhibit:
+    return Exhibit(
+        f"{_who(told)} (stream {told.stream}) delivered revision {revision}: {telling.events(told.events)}",
+        stream=told.stream,
+        member=told.member,
+        start=told.time,
+        end=told.time,
+    )

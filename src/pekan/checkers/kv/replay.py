@@ -1,0 +1,466 @@
+"""The store, revision by revision, and every answer held against it.
+
+::
+
+    for revision r:
+        acknowledged write   evaluate its request at S(r-1): its answer must be that, its events must be what a watch of everything saw
+        no such write        a gap: who can have made it?     events known: matching (pool.py)     else: search (search.py)
+        S(r)                 = S(r-1) with the events of r
+        what saw r           must answer S(r)
+
+A contradiction while nothing is guessed is a finding. One that may rest on a guess takes the guess back. After a wrong *answer* the replay goes on,
+for the state is known all the same; after a *write* whose effect is in doubt it stops, and what comes later is not judged.
+
+Cost: about 1 us per Put or Get, 2 us per list of ten keys, 5 us per Txn of three operations; memory: the live keys, and one event for each
+revision (`Case.order`).
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pekan.checkers.case import Order
+from pekan.checkers.evidence import Watched, same_change
+from pekan.checkers.kv import problems, telling
+from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.pool import Matching, Pool, Writer, effect_of, in_key_order
+from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.search import Search
+from pekan.checkers.kv.timing import Timing
+from pekan.history.types import Operation
+from pekan.models.etcd import (
+    Refused,
+    State,
+    advance,
+    effect,
+    evaluate,
+    holds,
+    range_answer,
+    replace_key,
+    span,
+)
+from pekan.verdict import Exhibit, Undecided
+from pekan.wire.messages import (
+    PUT,
+    Event,
+    Header,
+    KeyValue,
+    LeaseGrantRequest,
+    PutRequest,
+    RangeRequest,
+    RangeResponse,
+)
+
+NOT_PLAIN = (False, False, 0, 0, 0, 0)
+"""RangeRequest from keys_only on, where nothing is asked that changes the answer's shape."""
+
+
+class Contradiction(Exception):
+    """A problem that may rest on a guess."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.finding.summary)
+        self.problem = problem
+
+
+@dataclass(slots=True)
+class Result:
+    """What the replay established.
+
+    order        the revisions replayed; `stopped` is the first that was not, None where all were
+    problems     what was found, in order of revision
+    state        the store after the last revision replayed
+    """
+
+    order: Order
+    state: State
+    problems: list[Problem] = field(default_factory=list)
+    undecided: list[Undecided] = field(default_factory=list)
+    stopped: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Replay:
+    """One pass over the revisions from `state` on; see the module. Everything it needs is given, it reads no history."""
+
+    def __init__(
+        self,
+        buckets: Buckets,
+        state: State,
+        timing: Timing,
+        evidence: Watched,
+        pool: Pool,
+        suspects: Pool,
+        search: Search,
+        shared_writers: bool,
+    ) -> None:
+        self.b = buckets
+        self.state = state
+        self.base = state.revision
+        self.timing = timing
+        self.evidence = evidence
+        self.pool = pool
+        self.suspects = suspects
+        self.search = search
+        self.shared_writers = shared_writers
+        self.matching = Matching()
+        self.result = Result(Order(timing.first, timing.last), state)
+        self.reported: set[int] = set()
+        self.gaps = 0
+
+    # ---- the pass ----
+
+    def run(self) -> Result:
+        """Replay every revision that can be; the result is complete when this returns."""
+        revision = self.timing.first
+        self._observe_all(self.timing.first - 1)
+        last = self.timing.last
+        while revision <= last:
+            try:
+                if not self._write(revision):
+                    self.result.stopped = revision
+                    break
+                self._observe_all(revision)
+            except Contradiction as found:
+                back = self._back(found.problem)
+                if back is None:
+                    break
+                revision = back
+            revision += 1
+        self._finish(revision if self.result.stopped is None else self.result.stopped)
+        return self.result
+
+    def _finish(self, revision: int) -> None:
+        order, result = self.result.order, self.result
+        order.last = revision - 1
+        for beyond in [r for r in order.events if r > order.last]:
+            del order.events[beyond]
+            order.written_by.pop(beyond, None)
+        for gap, writer in self.matching.writer_of.items():
+            if writer.operation is not None and gap <= order.last:
+                order.written_by[gap] = writer.operation.id
+        self.search.mark_doubtful(order)
+        result.counts |= {
+            "revisions": max(0, order.last - order.first + 1),
+            "gaps": self.gaps,
+            "gaps matched": len(self.matching.writer_of),
+            "gaps searched": self.search.gaps,
+            "search nodes": self.search.nodes,
+        }
+
+    def _back(self, problem: Problem) -> int | None:
+        """Take back the last guess that has another way; the revision that is settled then. None where there is none, or the budget is spent."""
+        while True:
+            revision = self.search.take_back(self.state, self.matching, self.result.order, problem)
+            if revision is None:
+                break
+            try:
+                self._observe_all(revision)
+            except Contradiction as found:
+                problem = found.problem
+            else:
+                return revision
+        self.result.stopped = self.search.began
+        if self.search.exhausted is not None:
+            self.result.undecided.append(self.search.exhausted)
+        else:
+            self.result.problems.append(self.search.deepest or problem)
+        return None
+
+    def _report(self, problem: Problem) -> None:
+        """A problem is a finding unless a guess may be behind it."""
+        if self.search.may_rest_on_guess(problem):
+            raise Contradiction(problem)
+        key = hash((problem.finding.code, problem.finding.summary))
+        if key not in self.reported:
+            self.reported.add(key)
+            self.result.problems.append(problem)
+
+    # ---- writes ----
+
+    def _write(self, revision: int) -> bool:
+        """Make `revision`. False where its effect cannot be told, and everything after it therefore not judged."""
+        op = self.b.writes.get(revision)
+        known = self.evidence.events.get(revision) if revision in self.evidence.whole else None
+        if op is None:
+            return self._gap(revision, known)
+        events = self._put(op, revision) if type(op.input) is PutRequest else self._evaluated(op, revision)
+        if events is None:
+            if known is None:
+                return False
+            events = known
+        elif known is not None and known != events and not same_change(in_key_order(events), known):
+            self._contradicted(op, revision, events, known)
+            return False
+        self._make(revision, events, known)
+        self.result.order.written_by[revision] = op.id
+        return True
+
+    def _put(self, op: Operation, revision: int) -> tuple[Event, ...] | None:
+        request: PutRequest = op.input
+        key, value, lease, prev_kv, ignore_value, ignore_lease = request
+        old = self.state.kvs.get(key)
+        if ignore_value or ignore_lease:
+            return self._evaluated(op, revision)
+        if op.output.prev_kv != (old if prev_kv else None):
+            return self._evaluated(op, revision)
+        if old is None:
+            return (Event(PUT, KeyValue(key, revision, revision, 1, value, lease), None),)
+        return (Event(PUT, KeyValue(key, old[1], revision, old[3] + 1, value, lease), old),)
+
+    def _evaluated(self, op: Operation, revision: int) -> tuple[Event, ...] | None:
+        """The events of an acknowledged write; None, and a problem, where its answer is not the right one or it writes nothing here."""
+        if not self._answerable(op):
+            return effect(self.state, op.input)
+        outcome = evaluate(self.state, op.input, op.output)
+        if isinstance(outcome, Refused):
+            self._wrong(op, revision, f"a refusal: {outcome.text}")
+            return None
+        if outcome.answer[1:] != op.output[1:] or outcome.answer.header.revision != revision:
+            self._wrong(op, revision, outcome.answer)
+            return None
+        return outcome.events
+
+    def _answerable(self, op: Operation) -> bool:
+        """False for a Txn that reads below the revision at which the replay began."""
+        return not any(0 < r.revision < self.base for r in self.search.old_ranges(op.input))
+
+    def _wrong(self, op: Operation, revision: int, expected: Any, code: str = "KV-CONTENT") -> None:
+        about = problems.first_difference_revision(op.output, expected)
+        self._report(problems.wrong_answer(code, op, revision, expected, self._writer_exhibit(about)))
+
+    def _contradicted(self, op: Operation, revision: int, events: tuple[Event, ...], known: tuple[Event, ...]) -> None:
+        suspect = self._suspect(known, revision)
+        seen = self._seen_exhibit(revision, known)
+        if suspect is not None:
+            self._report(problems.refused_but_applied(suspect, revision, telling.events(known), (seen, telling.exhibit(op))))
+        else:
+            self._report(problems.lost_write(op, revision, known, seen))
+
+    def _suspect(self, known: tuple[Event, ...], revision: int) -> Operation | None:
+        found = self.suspects.candidates(self.state, known, self.timing.latest_of(revision))
+        return next((writer.operation for writer in found if writer.operation is not None), None)
+
+    def _make(self, revision: int, events: tuple[Event, ...], known: tuple[Event, ...] | None) -> None:
+        """S(revision) from S(revision - 1). Events get the prev_kv of the replay; objects of the watch are preferred, replies share them."""
+        state = self.state
+        if self.search.guessing:
+            self.search.remember(state, events)
+        if len(events) == 1 and state.past is None:
+            event = events[0]
+            if known is not None:
+                seen = known[0]
+                if seen is not event:
+                    event = seen if seen[2] is event[2] or seen[2] == event[2] else Event(seen[0], seen[1], event[2])
+                    events = (event,)
+            kind, kv, old = event
+            key = kv[0]
+            if kind == PUT and (old[5] if old is not None else 0) == kv[5]:
+                state.kvs[key] = kv
+                if old is None:
+                    insort(state.keys, key)
+            else:
+                replace_key(state, key, old, kv if kind == PUT else None)
+            state.revision = revision
+        else:
+            advance(state, revision, events)
+            if len(events) > 1:
+                events = in_key_order(events)
+        self.result.order.events[revision] = events
+
+    # ---- gaps ----
+
+    def _gap(self, revision: int, known: tuple[Event, ...] | None) -> bool:
+        self.gaps += 1
+        if known is None:
+            if self.shared_writers:
+                self.result.undecided.append(_foreign(revision))
+                return False
+            return self._guess(revision)
+        events = self._with_prev(known)
+        if not self.shared_writers:
+            own = [Writer(op.call, op.id, 0, 0, op) for op in self.b.revokes.get(revision, ())]
+            choices = [w for w in own if same_change(in_key_order(effect_of(self.state, w)), known)]
+            choices += self.pool.candidates(self.state, known, self.timing.latest_of(revision))
+            if not self.matching.add(revision, choices):
+                self._unexplained(revision, known, len(choices))
+        self._make(revision, events, known)
+        return True
+
+    def _with_prev(self, known: tuple[Event, ...]) -> tuple[Event, ...]:
+        running: dict[bytes, KeyValue | None] = {}
+        events = []
+        for event in known:
+            key = event.kv.key
+            old = running[key] if key in running else self.state.kvs.get(key)
+            running[key] = event.kv if event.type == PUT else None
+            events.append(event if event.prev_kv == old else Event(event.type, event.kv, old))
+        return tuple(events)
+
+    def _unexplained(self, revision: int, known: tuple[Event, ...], choices: int) -> None:
+        seen = self._seen_exhibit(revision, known)
+        suspect = self._suspect(known, revision)
+        if suspect is not None:
+            self._report(problems.refused_but_applied(suspect, revision, telling.events(known), (seen,)))
+            return
+        repeated = self._repeated(known, revision)
+        if repeated is not None:
+            self._report(problems.twice(revision, known, repeated, repeated.output.header.revision, (seen,)))
+            return
+        self._report(problems.unexplained(revision, known, (*self._around(revision), seen), choices))
+
+    def _repeated(self, known: tuple[Event, ...], revision: int) -> Operation | None:
+        """An acknowledged write of another revision that puts the same value to the same key."""
+        wanted = {(event.kv.key, event.kv.value) for event in known if event.type == PUT}
+        for r, op in self.b.writes.items():
+            if r != revision and type(op.input) is PutRequest and (op.input.key, op.input.value) in wanted and not op.input.ignore_value:
+                return op
+        return None
+
+    def _around(self, revision: int) -> list[Exhibit]:
+        """The nearest acknowledged writes below and above."""
+        found = []
+        for step in (-1, 1):
+            r = revision + step
+            while self.timing.first <= r <= self.timing.last and abs(r - revision) < 1000:
+                if r in self.b.writes:
+                    found.append(telling.exhibit(self.b.writes[r]))
+                    break
+                r += step
+        return found
+
+    def _guess(self, revision: int) -> bool:
+        """A gap that no watch of everything showed. False where the budget is spent."""
+        own = [Writer(op.call, op.id, 0, 0, op) for op in self.b.revokes.get(revision, ())]
+        chosen = self.search.fill(self.state, revision, own, self.matching)
+        if chosen is None:
+            problem = self._nobody(revision)
+            if self.search.may_rest_on_guess(problem):
+                raise Contradiction(problem)
+            if not self.search.evidence_complete:
+                self.result.undecided.append(_lost_tail(revision))
+            else:
+                self.result.problems.append(problem)
+            return False
+        self._make(revision, chosen.events, None)
+        if chosen.writer.operation is not None:
+            self.result.order.written_by[revision] = chosen.writer.operation.id
+        return True
+
+    def _nobody(self, revision: int) -> Problem:
+        shown = self.search.shown_at(revision)
+        for event in shown:
+            for put in self.suspects.by_put.get((event.kv.key, event.kv.value), ()):
+                if put.operation is not None:
+                    return problems.refused_but_applied(put.operation, revision, telling.events(shown), self._around(revision))
+        repeated = self._repeated(tuple(shown), revision)
+        if repeated is not None:
+            return problems.twice(revision, shown, repeated, repeated.output.header.revision, self._around(revision))
+        return problems.unexplained(revision, shown, self._around(revision), 0)
+
+    # ---- answers ----
+
+    def _observe_all(self, revision: int) -> None:
+        """Hold everything that shows the state of `revision` against it."""
+        b = self.b
+        group = b.readers.get(revision)
+        if group is not None:
+            self._observe(group, revision, "KV-CONTENT")
+        group = b.old.get(revision)
+        if group is not None:
+            self._observe(group, revision, "KV-CONTENT", old=True)
+        group = b.local.get(revision)
+        if group is not None:
+            self._observe(group, revision, "LOCAL-CONTENT", old=True)
+        if b.revokes and revision in b.revokes:
+            self._revoked(b.revokes[revision], revision)
+        if b.compares and revision in b.compares:
+            for op in b.compares[revision]:
+                if all(holds(self.state, guard) for guard in op.input.compare) != op.output.succeeded or op.output.responses:
+                    self._wrong(op, revision, f"succeeded {not op.output.succeeded}", "KV-CONTENT")
+
+    def _observe(self, group: Sequence[Operation], revision: int, code: str, old: bool = False) -> None:
+        state = self.state
+        kvs, keys = state.kvs, state.keys
+        for op in group:
+            request = op.input
+            if type(request) is RangeRequest:
+                key, range_end, limit, asked, sort_order, sort_target = request[:6]
+                if asked and 0 < asked < op.output.header.revision and not old:
+                    continue
+                answer: RangeResponse = op.output
+                shown = answer[1]
+                if not (limit or sort_order or sort_target) and request[7:] == NOT_PLAIN:
+                    if not range_end:
+                        kv = kvs.get(key)
+                        if kv is None:
+                            if not shown and answer[3] == 0 and not answer[2]:
+                                continue
+                        elif len(shown) == 1 and answer[3] == 1 and not answer[2]:
+                            seen = shown[0]
+                            if seen is kv:
+                                continue
+                            if seen == kv:
+                                kvs[key] = seen  # The same, but the object that later replies will show too.
+                                continue
+                    else:
+                        low, high = span(keys, key, range_end)
+                        if high - low == len(shown) == answer[3] and not answer[2]:
+                            if tuple([kvs[k] for k in keys[low:high]]) == shown:
+                                continue
+                if asked > op.output.header.revision:
+                    self._wrong(op, revision, "a refusal: that revision is in the future", code)
+                    continue
+                expected = range_answer(request, state.find(key, range_end), Header(0, 0, revision, 0), answer)
+                if expected[1:] != answer[1:]:
+                    self._wrong(op, revision, expected, code)
+            elif type(request) is LeaseGrantRequest:
+                continue
+            elif self._answerable(op):
+                outcome = evaluate(state, request, op.output)
+                if isinstance(outcome, Refused):
+                    self._wrong(op, revision, f"a refusal: {outcome.text}", code)
+                elif outcome.answer[1:] != op.output[1:] or outcome.events:
+                    self._wrong(op, revision, outcome.answer, code)
+
+    def _revoked(self, group: Sequence[Operation], revision: int) -> None:
+        """An acknowledged revoke leaves no key attached at its revision, whether or not it made that revision."""
+        for op in group:
+            left = self.state.attached.get(op.input.id)
+            if left:
+                self._wrong(op, revision, f"{len(left)} keys still attached to the lease, among them {telling.text(min(left))}")
+
+    # ---- exhibits ----
+
+    def _writer_exhibit(self, revision: int | None) -> Exhibit | None:
+        if revision is None:
+            return None
+        op = self.b.writes.get(revision)
+        if op is not None:
+            return telling.exhibit(op)
+        known = self.evidence.events.get(revision)
+        return None if known is None else self._seen_exhibit(revision, known)
+
+    def _seen_exhibit(self, revision: int, known: Sequence[Event]) -> Exhibit:
+        time, stream = self.evidence.seen.get(revision, (None, None))
+        what = f"watch stream {stream} delivered revision {revision}: {telling.events(known)}"
+        return Exhibit(what, stream=stream, start=time, end=time)
+
+
+def _foreign(revision: int) -> Undecided:
+    return Undecided(
+        reason=f"revision {revision} was made by someone who is not in the record (writers are shared), and no watch of the whole keyspace shows it",
+        would_decide="record a watch of the whole keyspace",
+        checker="kv",
+    )
+
+
+def _lost_tail(revision: int) -> Undecided:
+    return Undecided(
+        reason=f"revision {revision} is explained by no recorded request, but the record was cut and may lack one",
+        would_decide="a record that is not cut",
+        checker="kv",
+    )

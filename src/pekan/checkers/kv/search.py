@@ -1,0 +1,429 @@
+"""Gaps whose events nobody showed: a guess, taken back when it contradicts what comes later.
+
+::
+
+    fill(gap)  ─ one way only, nothing guessed before ──> no guess
+               ─ several ways ──> a guess: the best one first, the rest kept
+    a later contradiction that can rest on a guess ──> take_back: undo to the last guess that has another way, and go on from there
+
+What keeps it small (each is exact: it drops only what cannot be right, or what is the same again):
+
+1. shown      a reply that shows a key-value with this mod_revision says what the gap put there
+2. next fact  the next reply about a touched key must not contradict: an older revision of it, another version, or its absence
+3. symmetry   unanswered Puts that differ only in values that no reply, event or guard ever shows are tried once, earliest call first
+4. order      those whose caller was still waiting when the revision was made come first
+
+A contradiction about keys that no writer of any guess can touch is no reason to take anything back: it is a finding at once. The search is bounded by
+NODES evaluations and by time; past that the answer is undecided.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pekan.checkers.case import Order
+from pekan.checkers.evidence import Watched
+from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.pool import Matching, Pool, Writer, effect_of, in_key_order
+from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.timing import Timing
+from pekan.history.types import Operation
+from pekan.models.etcd import State, advance, ranges, replace_key, within
+from pekan.verdict import Undecided
+from pekan.wire.messages import (
+    DELETE,
+    GREATER,
+    LESS,
+    PUT,
+    SORT_BY_VALUE,
+    VALUE,
+    DeleteRangeResponse,
+    Event,
+    KeyValue,
+    PutRequest,
+    PutResponse,
+    RangeRequest,
+    RangeResponse,
+    TxnRequest,
+    TxnResponse,
+)
+
+NODES = 200_000
+"""Evaluations of one history's search: some seconds. Real histories need one or two a gap."""
+SECONDS = 60.0
+"""Time for one history's search where `Options.budget_s` names none."""
+WINDOW = 400
+"""Revisions ahead in which the next fact about a key is looked for; a fact further on is found by the replay itself."""
+
+
+class Way(NamedTuple):
+    """One way to fill a gap."""
+
+    writer: Writer
+    events: tuple[Event, ...]
+
+
+class Fact(NamedTuple):
+    """What a reply shows of a key at `revision`: its key-value (value and lease only where `complete`), or None: absent."""
+
+    revision: int
+    kv: KeyValue | None
+    complete: bool
+
+
+@dataclass(slots=True)
+class Guess:
+    """A gap filled with `way` while `others` remain; `mark`: the length of the trail before it."""
+
+    revision: int
+    way: Way
+    others: Iterator[Way]
+    mark: int
+    touched: frozenset[bytes]
+    several: bool
+
+
+@dataclass(slots=True)
+class Search:
+    """The guesses of one replay and what is needed to make them."""
+
+    b: Buckets
+    pool: Pool
+    timing: Timing
+    evidence: Watched
+    budget_s: float | None
+    evidence_complete: bool
+    guesses: list[Guess] = field(default_factory=list)
+    trail: list[tuple[bytes, KeyValue | None]] = field(default_factory=list)
+    nodes: int = 0
+    gaps: int = 0
+    began: int = 0
+    deepest: Problem | None = None
+    exhausted: Undecided | None = None
+    deadline: float | None = None
+    touchable: tuple[frozenset[bytes], tuple[tuple[bytes, bytes], ...]] | None = None
+    shown: dict[int, dict[bytes, tuple[KeyValue, bool]]] | None = None
+    values: frozenset[bytes] = frozenset()
+    values_ordered: bool = False
+    facts: dict[tuple[bytes, int], Fact | None] = field(default_factory=dict)
+
+    @property
+    def guessing(self) -> bool:
+        return bool(self.guesses)
+
+    @staticmethod
+    def old_ranges(request: Any) -> list[RangeRequest]:
+        """Ranges of a Txn that name a revision."""
+        return [r for r in ranges(request) if r.revision > 0] if type(request) is TxnRequest else []
+
+    # ---- filling ----
+
+    def fill(self, state: State, revision: int, own: list[Writer], matching: Matching) -> Way | None:
+        """The first way to fill the gap at `revision`, its writer reserved; None where there is none."""
+        self.gaps += 1
+        if self.deadline is None:
+            self.deadline = time.monotonic() + (SECONDS if self.budget_s is None else self.budget_s)
+        ways = self._ways(state, revision, own, matching)
+        iterator = self._reserved(ways, matching)
+        way = next(iterator, None)
+        if way is None:
+            return None
+        if len(ways) == 1 and not self.guesses:
+            return way
+        if not self.guesses:
+            self.began = revision
+        touched = frozenset(event.kv.key for each in ways for event in each.events)
+        self.guesses.append(Guess(revision, way, iterator, len(self.trail), touched, len(ways) > 1))
+        return way
+
+    @staticmethod
+    def _reserved(ways: list[Way], matching: Matching) -> Iterator[Way]:
+        for way in ways:
+            if matching.reserve(way.writer):
+                yield way
+
+    def _ways(self, state: State, revision: int, own: list[Writer], matching: Matching) -> list[Way]:
+        shown = self._shown().get(revision, {})
+        latest, earliest = self.timing.latest_of(revision), self.timing.earliest_of(revision)
+        ways: dict[object, Way] = {}
+        for writer in (*own, *self._worth_trying(state, revision, latest, shown)):
+            if writer.name in matching.reserved:
+                continue
+            self.nodes += 1
+            events = in_key_order(effect_of(state, writer))
+            if not events or not self._agrees(revision, events, shown):
+                continue
+            ways.setdefault(self._shape(writer), Way(writer, events))
+        return sorted(ways.values(), key=lambda way: self._rank(way.writer, earliest))
+
+    def _worth_trying(self, state: State, revision: int, latest: int, shown: dict[bytes, tuple[KeyValue, bool]]) -> Iterable[Writer]:
+        """Everybody, or where a value was shown only those who put it."""
+        for key, (kv, complete) in shown.items():
+            if complete and kv.version:
+                found = {w.name: w for w in (*self.pool.by_put.get((key, kv.value), ()), *self.pool.by_kept_value.get(key, ()))}
+                return [w for w in found.values() if w.call <= latest or not self.pool.real_time]
+        return self.pool.everybody(state, latest)
+
+    def _shape(self, writer: Writer) -> object:
+        """Equal for writers that are the same to everything recorded."""
+        op = writer.operation
+        if op is not None and type(op.input) is PutRequest and op.input.value not in self.values and not self.values_ordered:
+            return op.input._replace(value=b"", prev_kv=False)
+        return writer.name
+
+    @staticmethod
+    def _rank(writer: Writer, earliest: int) -> tuple[int, int]:
+        op = writer.operation
+        if op is None:
+            return (2, writer.call)
+        waited = op.gave_up if op.gave_up is not None else op.call
+        return (0 if waited >= earliest else 1, writer.call)
+
+    # ---- what is known ----
+
+    def _agrees(self, revision: int, events: tuple[Event, ...], shown: dict[bytes, tuple[KeyValue, bool]]) -> bool:
+        by_key = {event.kv.key: event for event in events}
+        for key, (kv, complete) in shown.items():
+            event = by_key.get(key)
+            if event is None or (event.type == DELETE) != (kv.version == 0):
+                return False
+            if kv.version and (event.kv[1:4] != kv[1:4] or (complete and event.kv != kv)):
+                return False
+        return all(not self._refuted(event, revision) for event in events if event.kv.key not in shown)
+
+    def _refuted(self, event: Event, revision: int) -> bool:
+        """Whether the next fact about the event's key cannot be if the event was at `revision`."""
+        fact = self._next_fact(event.kv.key, revision)
+        if fact is None:
+            return False
+        kv = fact.kv
+        if event.type == DELETE:
+            return kv is not None and kv.create_revision <= revision
+        if kv is None:
+            return fact.revision == revision
+        if kv.mod_revision <= revision:
+            return kv.mod_revision < revision or kv[1:4] != event.kv[1:4] or (fact.complete and kv != event.kv)
+        if kv.create_revision > revision:
+            return False
+        return kv.create_revision != event.kv.create_revision or not 0 < kv.version - event.kv.version <= kv.mod_revision - revision
+
+    def _next_fact(self, key: bytes, revision: int) -> Fact | None:
+        if (key, revision) in self.facts:
+            return self.facts[key, revision]
+        found = None
+        for at in range(revision, min(self.timing.last, revision + WINDOW) + 1):
+            for bucket in (self.b.readers, self.b.old, self.b.local):
+                for op in bucket.get(at, ()):
+                    found = found or self._fact(op, key, at, bucket is self.b.readers)
+            if found is not None:
+                break
+        self.facts[key, revision] = found
+        return found
+
+    @staticmethod
+    def _fact(op: Operation, key: bytes, at: int, current: bool) -> Fact | None:
+        r = op.input
+        if type(r) is not RangeRequest or not within(key, r.key, r.range_end):
+            return None
+        if r.limit or r.count_only or any(r[9:]) or (current and 0 < r.revision < op.output.header.revision):
+            return None
+        kv = next((kv for kv in op.output.kvs if kv.key == key), None)
+        return Fact(at, kv, not r.keys_only)
+
+    def _shown(self) -> dict[int, dict[bytes, tuple[KeyValue, bool]]]:
+        """Revision -> key -> what replies and watches of a part show of it; built once, with the set of all values that show anywhere."""
+        if self.shown is not None:
+            return self.shown
+        shown: dict[int, dict[bytes, tuple[KeyValue, bool]]] = {}
+        values: set[bytes] = set()
+        gaps = {r for r in range(self.timing.first, self.timing.last + 1) if r not in self.b.writes and r not in self.evidence.whole}
+
+        def note(kv: KeyValue, complete: bool) -> None:
+            values.add(kv.value)
+            if kv.mod_revision in gaps:
+                known = shown.setdefault(kv.mod_revision, {})
+                if complete or kv.key not in known:
+                    known[kv.key] = (kv, complete)
+
+        for op in self._answered():
+            for kv, complete in _noted(op.input, op.output):
+                note(kv, complete)
+        for request in (*(op.input for op in self._answered()), *(w.operation.input for w in self.pool.writers if w.operation is not None)):
+            values.update(_guarded_values(request))
+            # An answer sorted by value, or a guard of order, tells values apart that are never shown.
+            self.values_ordered = self.values_ordered or _orders_values(request)
+        for revision, events in self.evidence.events.items():
+            for event in events:
+                values.add(event.kv.value)
+                if revision in gaps:
+                    kv = event.kv if event.type == PUT else event.kv._replace(version=0)
+                    shown.setdefault(revision, {})[event.kv.key] = (kv, True)
+        self.values = frozenset(values)
+        self.shown = shown
+        return shown
+
+    def _answered(self) -> Iterator[Operation]:
+        yield from self.b.writes.values()
+        for bucket in (self.b.readers, self.b.local):
+            for group in bucket.values():
+                yield from group
+
+    def shown_at(self, revision: int) -> list[Event]:
+        """What is shown of `revision`, as events."""
+        return [Event(PUT if kv.version else DELETE, kv, None) for kv, _ in self._shown().get(revision, {}).values()]
+
+    # ---- taking back ----
+
+    def remember(self, state: State, events: Iterable[Event]) -> None:
+        """Note what `events` are about to replace."""
+        for event in events:
+            self.trail.append((event.kv.key, state.kvs.get(event.kv.key)))
+
+    def may_rest_on_guess(self, problem: Problem) -> bool:
+        """Whether another guess could make `problem` go away."""
+        if not self.guesses:
+            return False
+        if problem.touched is None:
+            return True
+        keys, spans = self._touchable()
+        for key, end in problem.touched:
+            if not end and key in keys:
+                return True
+            if end and any(within(k, key, end) for k in keys):
+                return True
+            for other, other_end in spans:
+                if within(key, other, other_end) or (end and (within(other, key, end) or other_end == b"\0" or other_end > key)):
+                    return True
+        return False
+
+    def _touchable(self) -> tuple[frozenset[bytes], tuple[tuple[bytes, bytes], ...]]:
+        """Every key and every range that some writer of the pool could write."""
+        if self.touchable is None:
+            keys = {key for key, _ in self.pool.by_put} | set(self.pool.by_kept_value) | set(self.pool.by_delete)
+            spans = [(start, end) for start, end, _ in self.pool.by_range]
+            leases = [op for op in (*self.b.writes.values(), *self.b.pending) if _leased(op.input)]
+            if leases or self.pool.by_revoke:
+                keys |= {key for op in leases for key in _leased(op.input)}
+            self.touchable = frozenset(keys), tuple(spans)
+        return self.touchable
+
+    def take_back(self, state: State, matching: Matching, order: Order, problem: Problem) -> int | None:
+        """Undo to the last guess with another way and take that; its revision. None where none is left or the budget is spent."""
+        if self.deepest is None or problem.revision >= self.deepest.revision:
+            self.deepest = problem
+        while self.guesses:
+            guess = self.guesses[-1]
+            self._undo(state, guess)
+            matching.drop_from(guess.revision)
+            matching.release(guess.way.writer)
+            if self.nodes > NODES or (self.deadline is not None and time.monotonic() > self.deadline):
+                self.exhausted = _exhausted(self.nodes, self.gaps)
+                state.revision = self.began - 1
+                while self.guesses:
+                    self._undo(state, self.guesses[-1])
+                    matching.release(self.guesses.pop().way.writer)
+                return None
+            way = next(guess.others, None)
+            if way is None:
+                self.guesses.pop()
+                continue
+            self.nodes += 1
+            guess.way = way
+            self.remember(state, way.events)
+            advance(state, guess.revision, way.events)
+            order.events[guess.revision] = way.events
+            order.written_by.pop(guess.revision, None)
+            if way.writer.operation is not None:
+                order.written_by[guess.revision] = way.writer.operation.id
+            return guess.revision
+        return None
+
+    def _undo(self, state: State, guess: Guess) -> None:
+        while len(self.trail) > guess.mark:
+            key, old = self.trail.pop()
+            current = state.kvs.get(key)
+            if current is not old:
+                replace_key(state, key, current, old)
+            if state.past is not None:
+                state.past[key].pop()
+        state.revision = guess.revision - 1
+
+    def mark_doubtful(self, order: Order) -> None:
+        """Where a guess had several ways, its revision and later ones that touch the same keys are not proven."""
+        doubtful: set[bytes] = set()
+        starts = {guess.revision: guess.touched for guess in self.guesses if guess.several}
+        if not starts:
+            return
+        for revision in range(min(starts), order.last + 1):
+            if revision in starts:
+                doubtful |= starts[revision]
+                order.unknown.add(revision)
+            elif any(event.kv.key in doubtful for event in order.events.get(revision, ())):
+                order.unknown.add(revision)
+        for revision in order.unknown:
+            order.events.pop(revision, None)
+            order.written_by.pop(revision, None)
+
+
+def _leased(request: Any) -> list[bytes]:
+    if type(request) is PutRequest:
+        return [request.key] if request.lease or request.ignore_lease else []
+    if type(request) is TxnRequest:
+        return [key for op in request.success + request.failure for key in _leased(op)]
+    return []
+
+
+def _orders_values(request: Any) -> bool:
+    if any(r.sort_target == SORT_BY_VALUE for r in ranges(request)):
+        return True
+    if type(request) is not TxnRequest:
+        return False
+    return any(c.target == VALUE and c.result in (GREATER, LESS) for c in request.compare) or any(
+        _orders_values(op) for op in request.success + request.failure if type(op) is TxnRequest
+    )
+
+
+def _guarded_values(request: Any) -> Iterator[bytes]:
+    if type(request) is TxnRequest:
+        for compare in request.compare:
+            if compare.target == VALUE and isinstance(compare.operand, bytes):
+                yield compare.operand
+        for op in request.success + request.failure:
+            yield from _guarded_values(op)
+
+
+def notes(request: Any, answer: Any) -> Iterator[KeyValue]:
+    """Every key-value that `answer` shows with its value."""
+    return (kv for kv, complete in _noted(request, answer) if complete)
+
+
+def _noted(request: Any, answer: Any) -> Iterator[tuple[KeyValue, bool]]:
+    """Every key-value that `answer` shows, with whether its value and lease show."""
+    kind = type(answer)
+    if kind is RangeResponse:
+        complete = not (type(request) is RangeRequest and request.keys_only)
+        for kv in answer.kvs:
+            yield kv, complete
+    elif kind is PutResponse:
+        if answer.prev_kv is not None:
+            yield answer.prev_kv, True
+    elif kind is DeleteRangeResponse:
+        for kv in answer.prev_kvs:
+            yield kv, True
+    elif kind is TxnResponse and type(request) is TxnRequest:
+        for op, inner in zip(request.success if answer.succeeded else request.failure, answer.responses, strict=False):
+            yield from _noted(op, inner)
+
+
+def _exhausted(nodes: int, gaps: int) -> Undecided:
+    return Undecided(
+        reason=f"who made {gaps} revisions that nobody was acknowledged for was not settled within the search budget ({nodes} tries)",
+        would_decide="a larger --budget, or a watch of the whole keyspace, with which no search is needed",
+        checker="kv",
+    )
+
+
+__all__ = ["NODES", "SECONDS", "Guess", "Search", "Way", "notes"]

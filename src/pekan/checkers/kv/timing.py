@@ -1,0 +1,204 @@
+"""Real time along the revision order: when each revision can first and must last have been made.
+
+Every exact operation has a place in one total order: the write of revision r at 2r, what saw r at 2r + 1. A history is in order if and only
+if no operation was called after another one returned that has a higher place. So one number carried up the order decides:
+
+::
+
+    T = 0                                          earliest possible "now"
+    for r in revisions:
+        T = max(T, call of the write of r);  earliest[r] = T        T > its return: broken
+        T = max(T, calls of what saw r)                             T > its return: broken
+    latest[r] = the lowest return of everything at or after r       an unanswered write can be r only if it was called by then
+
+Answers that are not exact (local ones, compaction, watch deliveries) prove that a revision existed: they lower `latest` and are themselves
+held against `earliest`, but never raise T. A clash is told as a pair: x was called after y had returned, yet took place before y. Of the two
+ways to blame (all such x, or all such y) the one with fewer operations is taken, those are set aside, and the rest is in order.
+Without a common clock (`History.order` "per-process") only operations of one process are held against each other.
+
+Cost: three passes over operations and revisions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pekan.checkers.kv.collect import Buckets
+from pekan.history.types import Operation
+
+ALWAYS = 1 << 62
+"""Later than every time stamp in ns; its negative is earlier."""
+
+
+class Clash(NamedTuple):
+    """`late` was called after `early` had returned, and its place in the order is before it. Places: see the module."""
+
+    late: Operation
+    late_place: int
+    early: Operation
+    early_place: int
+
+
+@dataclass(slots=True)
+class Timing:
+    """`earliest[r - first]`, `latest[r - first]` in ns for revisions first..last; `clashes` are the real-time violations."""
+
+    first: int
+    last: int
+    earliest: list[int]
+    latest: list[int]
+    clashes: list[Clash]
+    real_time: bool = True
+
+    def earliest_of(self, revision: int) -> int:
+        """When `revision` can first have been made; before every time stamp for what was there from the start."""
+        return self.earliest[revision - self.first] if self.first <= revision <= self.last else -ALWAYS
+
+    def latest_of(self, revision: int) -> int:
+        """By when `revision` must have been made; later than every time stamp where nothing proves it."""
+        return self.latest[revision - self.first] if self.first <= revision <= self.last else ALWAYS
+
+
+def time_of(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, real_time: bool) -> Timing:
+    """Times over revisions first..last. `seen`: revision -> (ns, stream) of its first delivery by a watch."""
+    size = max(0, last - first + 1)
+    if not real_time:
+        return Timing(first, last, [-ALWAYS] * size, [ALWAYS] * size, list(_program_order(b)), False)
+    timing = _pass(b, seen, first, last, frozenset())
+    if timing is None:
+        clashes, blamed = _blame(b)
+        timing = _pass(b, seen, first, last, blamed)
+        assert timing is not None, "what is left after setting the blamed aside is in order"
+        timing.clashes = clashes
+    return timing
+
+
+def _pass(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, aside: frozenset[int]) -> Timing | None:
+    """The times without the operations `aside` (ids); None where the rest is not in order."""
+    size = max(0, last - first + 1)
+    earliest = [-ALWAYS] * size
+    latest = [ALWAYS] * size
+    calls: dict[int, int] = defaultdict(lambda: -ALWAYS)
+    for revision, op in b.future:
+        if op.id not in aside:
+            # "q is in the future" was said before q was made, and before everything above it.
+            calls[max(revision, first)] = max(calls[max(revision, first)], op.call)
+    writes, readers, revokes = b.writes, b.readers, b.revokes
+    now = -ALWAYS
+    # The state before `first` was there from the start, and may have been read.
+    for revision in range(first - 1, last + 1):
+        if calls and revision in calls and calls[revision] > now:
+            now = calls[revision]
+        write = writes.get(revision)
+        if write is not None and (not aside or write.id not in aside):
+            if write.call > now:
+                now = write.call
+            if write.ret is not None and now > write.ret:
+                return None
+        at = revision - first
+        if at >= 0:
+            earliest[at] = now
+        group = readers.get(revision)
+        if revokes and revision in revokes:
+            group = [*(group or ()), *revokes[revision]]
+        if group:
+            after = now
+            lowest = ALWAYS
+            for op in group:
+                if aside and op.id in aside:
+                    continue
+                ret = op.ret
+                if ret is not None:
+                    if now > ret:
+                        return None
+                    if ret < lowest:
+                        lowest = ret
+                if op.call > after:
+                    after = op.call
+            now = after
+            if at >= 0:
+                latest[at] = lowest
+    _lower(b, seen, first, last, latest, aside)
+    return Timing(first, last, earliest, latest, [])
+
+
+def _lower(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, latest: list[int], aside: frozenset[int]) -> None:
+    """Complete `latest` with writes, local answers and watches, then carry it down the order."""
+    for revision, op in b.existed:
+        if first <= revision <= last and op.ret is not None and op.ret < latest[revision - first]:
+            latest[revision - first] = op.ret
+    for revision, (time, _) in seen.items():
+        if first <= revision <= last and time < latest[revision - first]:
+            latest[revision - first] = time
+    lowest = ALWAYS
+    writes = b.writes
+    for at in range(len(latest) - 1, -1, -1):
+        write = writes.get(at + first)
+        if write is not None and write.ret is not None and write.ret < lowest and (not aside or write.id not in aside):
+            lowest = write.ret
+        if latest[at] < lowest:
+            lowest = latest[at]
+        latest[at] = lowest
+
+
+def _placed(b: Buckets) -> list[tuple[int, Operation]]:
+    """Every exact operation with its place, in order."""
+    placed = [(2 * r, op) for r, op in b.writes.items()]
+    placed += [(2 * r + 1, op) for bucket in (b.readers, b.revokes) for r, ops in bucket.items() for op in ops]
+    placed += [(2 * q - 1, op) for q, op in b.future]
+    placed.sort(key=lambda item: item[0])
+    return placed
+
+
+def _blame(b: Buckets) -> tuple[list[Clash], frozenset[int]]:
+    """The clashes by the cheaper way of blaming, one for each blamed operation, and the ids of the blamed."""
+    placed = _placed(b)
+    futures = {op.id for _, op in b.future}
+    late: list[Clash] = []
+    first_return: tuple[int, int, Operation] | None = None
+    for index in _groups_from_the_top(placed):
+        for place, op in index:
+            if first_return is not None and op.call > first_return[0]:
+                late.append(Clash(op, place, first_return[2], first_return[1]))
+        for place, op in index:
+            # A refusal has no place of its own that anything must come after: it was merely before its revision.
+            if op.id not in futures and op.ret is not None and (first_return is None or op.ret < first_return[0]):
+                first_return = (op.ret, place, op)
+    early: list[Clash] = []
+    last_call: tuple[int, int, Operation] | None = None
+    for index in reversed(list(_groups_from_the_top(placed))):
+        for place, op in index:
+            if op.id not in futures and last_call is not None and op.ret is not None and op.ret < last_call[0]:
+                early.append(Clash(last_call[2], last_call[1], op, place))
+        for place, op in index:
+            if last_call is None or op.call > last_call[0]:
+                last_call = (op.call, place, op)
+    if len(late) <= len(early):
+        return late, frozenset(clash.late.id for clash in late)
+    return early, frozenset(clash.early.id for clash in early)
+
+
+def _groups_from_the_top(placed: list[tuple[int, Operation]]) -> Iterator[list[tuple[int, Operation]]]:
+    """`placed` in groups of equal place, highest first."""
+    end = len(placed)
+    while end:
+        start = end - 1
+        while start and placed[start - 1][0] == placed[end - 1][0]:
+            start -= 1
+        yield placed[start:end]
+        end = start
+
+
+def _program_order(b: Buckets) -> Iterator[Clash]:
+    """Operations of one process that took place in another order than they were issued."""
+    futures = {op.id for _, op in b.future}
+    highest: dict[int, tuple[int, Operation]] = {}
+    for place, op in sorted(_placed(b), key=lambda item: (item[1].process, item[1].call)):
+        known = highest.get(op.process)
+        if known is not None and place < known[0]:
+            yield Clash(op, place, known[1], known[0])
+        elif (known is None or place > known[0]) and op.id not in futures:
+            highest[op.process] = (place, op)
