@@ -219,6 +219,15 @@ def test_revisions_order_what_the_clock_does_not() -> None:
         assert found(clock) == expected
 
 
+def test_a_revision_that_contradicts_the_clock_orders_nothing() -> None:
+    """A revoke called after the put was answered comes after it, whatever old revision its answer bears."""
+    clock = enabled()
+    change(clock, grant())
+    put(clock, 5)
+    change(clock, revoke(), revision=3)
+    assert found(clock) == []
+
+
 def test_a_narrowed_permission_leaves_what_both_grant() -> None:
     """While READWRITE on a range is replaced by READ, reading stays permitted throughout and writing may be either."""
     for request, answer, expected in (
@@ -327,7 +336,9 @@ def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], put
     asked = []
     for answer, offset, took in puts:
         clock.now = base + offset
-        put(clock, 2 if answer == 2 else DENIED, took=took, stay=True)
+        # A transaction: its revision may be another's, so that real time alone orders it.
+        told = TxnResponse(header(2), True, (PutResponse(header(2), None),)) if answer == 2 else DENIED
+        clock.op("m2", TxnRequest((), (PutRequest(b"a", b"v"),), ()), told, user="u", took=took, stay=True)
         asked.append(clock.operations[-1])
     report = check_auth(case(clock))
     caught = {finding.subject["operations"][0] for finding in report.findings}

@@ -237,16 +237,20 @@ def _frozen(of: Mapping[str, set[Any]]) -> dict[str, frozenset[Any]]:
 
 
 def _surely_before(write: _Write, moment: _Moment) -> bool:
-    if write.ret < moment.call:
-        return True
-    # Answered at revision r: applied after the write of revision r and before that of r + 1.
-    return write.revision is not None and moment.revision is not None and write.revision < moment.revision
+    return write.ret < moment.call or (write.call <= moment.ret and _by_revision(write, moment) is True)
 
 
 def _surely_after(write: _Write, moment: _Moment) -> bool:
-    if write.call > moment.ret:
-        return True
-    return write.revision is not None and moment.revision is not None and write.revision >= moment.revision
+    return write.call > moment.ret or (write.ret >= moment.call and _by_revision(write, moment) is False)
+
+
+def _by_revision(write: _Write, moment: _Moment) -> bool | None:
+    """Whether `write` came before, None where revisions do not say. A change answered at revision r was applied after the write of
+    revision r and before that of r + 1. The clock is asked first: an answer with an older revision than it can have is not for auth to
+    judge."""
+    if write.revision is None or moment.revision is None:
+        return None
+    return write.revision < moment.revision
 
 
 def _sets(request: Any, named: Iterable[Fact]) -> Iterator[tuple[Fact, object]]:
