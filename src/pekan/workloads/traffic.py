@@ -24,7 +24,6 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -256,7 +255,7 @@ class Caller:
         error = reply.output
         if isinstance(error, WireError) and errors.is_decided(error):
             traffic.counts["refused"] += 1
-            if _token_refused(error):
+            if token_refused(error):
                 self._token_of = None
         else:
             traffic.counts[reply.outcome] += 1
@@ -293,7 +292,7 @@ class Caller:
         self._token_of = None
 
 
-def _token_refused(error: WireError) -> bool:
+def token_refused(error: WireError) -> bool:
     """A member that was restarted has forgotten its simple tokens; a password or auth change invalidates them."""
     return error.code == errors.UNAUTHENTICATED or error.message in (
         errors.INVALID_AUTH_TOKEN,
@@ -308,18 +307,20 @@ def masked(request: Any) -> Any | None:
     Masked: revisions read at, watched from or compacted, integer operands of compares and compared values. Dropped: second and later
     pages (their number depends on how many keys there are).
     """
+    if isinstance(request, messages.RangeRequest) and request.limit and len(request.key) > 1 and request.key.endswith(b"\0"):
+        return None
+    return _masked(request)
+
+
+def _masked(request: Any) -> Any:
     if isinstance(request, messages.RangeRequest):
-        if request.limit and request.key.endswith(b"\0"):
-            return None
         return request._replace(revision=0, min_mod_revision=0, max_mod_revision=0, min_create_revision=0, max_create_revision=0)
     if isinstance(request, messages.TxnRequest):
         return messages.TxnRequest(
-            tuple(compare._replace(operand=0) for compare in request.compare), _masked_ops(request.success), _masked_ops(request.failure)
+            tuple(compare._replace(operand=0) for compare in request.compare),
+            tuple(map(_masked, request.success)),
+            tuple(map(_masked, request.failure)),
         )
     if isinstance(request, messages.CompactionRequest):
         return request._replace(revision=0)
     return request
-
-
-def _masked_ops(ops: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(masked(op) or op for op in ops)
