@@ -116,7 +116,7 @@ def search(store: Store, steps: tuple[Step, ...]) -> bool:
 
 def fingerprint(store: Store) -> Any:
     """Equal for stores that answer everything alike."""
-    return store.revision, store.compacted, frozenset(store.leases), tuple(store.events.values())
+    return store.revision, store.compacted, frozenset(store.leases.items()), tuple(store.events.values())
 
 
 # ---- operations ----
@@ -129,14 +129,17 @@ def operation_steps(history: History) -> Iterator[Step]:
         elif operation.outcome == FAILED:
             yield from refused(operation)
         elif operation.outcome == INDEFINITE and not is_read(operation.input):
-            yield Step(f"#{operation.id}", operation.call, inf, False, effect(operation.input))
+            request = operation.input
+            if isinstance(request, LeaseGrantRequest):
+                request = granting(request, operation)
+            yield Step(f"#{operation.id}", operation.call, inf, False, effect(request))
 
 
 def acknowledged(operation: Operation) -> Iterator[Step]:
     assert operation.ret is not None
     request, reply = operation.input, operation.output
     if isinstance(request, LeaseGrantRequest):
-        request = request._replace(id=reply.id)
+        request = granting(request._replace(id=reply.id), operation)
     if is_local(request):
 
         def read(store: Store) -> Store | None:
@@ -214,28 +217,46 @@ def same_inner(ours: Any, theirs: Any) -> bool:
 
 
 def expiry_steps(history: History) -> Iterator[Step]:
-    """One per lease: it may go at any time from the deadline of the last answer that granted or renewed it."""
-    deadlines: dict[int, int] = {}
+    """One per grant: that lease may go at any time from the deadline of the last answer that granted or renewed it.
 
-    def extend(lease: int, deadline: int) -> None:
-        deadlines[lease] = max(deadline, deadlines.get(lease, deadline))
+    An id can be granted again after its lease is gone, so each grant has a deadline of its own.
+    """
+    grants = [o for o in history.operations if isinstance(o.input, LeaseGrantRequest) and o.outcome != FAILED]
+    renewals = list(renewed(history))
+    for grant in grants:
+        answer = grant.output
+        lease, ttl = (answer.id, answer.ttl) if isinstance(answer, LeaseGrantResponse) else (grant.input.id, grant.input.ttl)
+        again = [other.call for other in grants if lease_of(other) == lease and other.call > grant.call]
+        until = min(again, default=inf)
+        mine = [asked + ttl * SECOND for of, asked, ttl in renewals if of == lease and grant.call <= asked < until]
+        deadline = max([grant.call + ttl * SECOND, *mine])
+        yield Step(f"expiry of {lease}", deadline, inf, False, expiry(lease, grant.id))
 
-    for operation in history.operations:
-        if isinstance(operation.input, LeaseGrantRequest) and operation.outcome != FAILED:
-            answer = operation.output
-            if isinstance(answer, LeaseGrantResponse):
-                extend(answer.id, operation.call + answer.ttl * SECOND)
-            elif operation.input.id:
-                extend(operation.input.id, operation.call + operation.input.ttl * SECOND)
+
+def lease_of(grant: Operation) -> int:
+    answered = isinstance(grant.output, LeaseGrantResponse)
+    return int(grant.output.id if answered else grant.input.id)
+
+
+def granting(request: LeaseGrantRequest, operation: Operation) -> LeaseGrantRequest:
+    """The grant with the operation's id in place of the TTL: so the store's leases remember which grant made them."""
+    return request._replace(ttl=operation.id)
+
+
+def expiry(lease: int, grant: int) -> Callable[[Store], Store | None]:
+    gone = effect(LeaseRevokeRequest(lease))
+    return lambda store: gone(store) if store.leases.get(lease) == grant else None
+
+
+def renewed(history: History) -> Iterator[tuple[int, int, int]]:
+    """(lease, when the renewal was asked for, TTL in s of its answer) of every renewal that succeeded."""
     for stream in history.streams:
         asked: dict[int, int] = {}
         for time, sent, message in stream.messages:
             if isinstance(message, LeaseKeepAliveRequest) and sent:
                 asked[message.id] = time
             elif isinstance(message, LeaseKeepAliveResponse) and message.ttl > 0:
-                extend(message.id, asked[message.id] + message.ttl * SECOND)
-    for lease, deadline in deadlines.items():
-        yield Step(f"expiry of {lease}", deadline, inf, False, effect(LeaseRevokeRequest(lease)))
+                yield message.id, asked[message.id], message.ttl
 
 
 # ---- watches ----

@@ -300,7 +300,9 @@ def main(arguments: list[str] | None = None) -> int:
     seen: Counter[tuple[str, ...]] = Counter()
 
     def report(disagreement: Disagreement) -> None:
-        key = (disagreement.kind, disagreement.mode, disagreement.detail.split(":")[0], (disagreement.sample.mutation and "m") or "valid")
+        mutation = disagreement.sample.mutation
+        told = disagreement.detail.split(":")[0] if disagreement.kind != "miss" else mutation.name if mutation else "valid"
+        key = (disagreement.kind, disagreement.mode, told)
         seen[key] += 1
         if seen[key] > 1:
             return
