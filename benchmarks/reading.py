@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import platform
 import random
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from google.protobuf.message import Message
 
 from pekan.history import RecordFile, RecordWriter, load
 from pekan.wire import pb
@@ -115,8 +116,8 @@ def write_run(path: Path, operations: int, seed: int = 1) -> None:
     writer.close()
 
 
-REQUESTS = {PUT_METHOD: pb.PutRequest, RANGE: pb.RangeRequest, TXN: pb.TxnRequest}
-RESPONSES = {PUT_METHOD: pb.PutResponse, RANGE: pb.RangeResponse, TXN: pb.TxnResponse}
+REQUESTS: dict[str, type[Message]] = {PUT_METHOD: pb.PutRequest, RANGE: pb.RangeRequest, TXN: pb.TxnRequest}
+RESPONSES: dict[str, type[Message]] = {PUT_METHOD: pb.PutResponse, RANGE: pb.RangeResponse, TXN: pb.TxnResponse}
 
 
 def parse_only(path: Path) -> None:
@@ -134,17 +135,17 @@ def parse_only(path: Path) -> None:
 
 
 def calibration() -> float:
-    """Seconds of a fixed pure-Python loop, so that figures from different machines and moments can be compared."""
-    begin = time.perf_counter()
+    """CPU seconds of a fixed pure-Python loop, so that figures from different machines and moments can be compared."""
+    begin = time.process_time()
     total = 0
     for i in range(5_000_000):
         total += i & 7
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def resident() -> int:
-    """Peak resident bytes of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Peak resident bytes of this process since its exec. Not getrusage: its maximum is inherited from the process that forked."""
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
 
 
 def main() -> None:
@@ -162,10 +163,12 @@ def main() -> None:
         write_run(path, options.operations)
         size = path.stat().st_size
         print(
-            f"machine      {platform.processor() or platform.machine()}, Python {platform.python_version()}, calibration {calibration():.3f} s"
+            f"machine      {platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+            f"calibration {calibration():.3f} s"
         )
         print(
-            f"run          {options.operations} operations, {WATCHES} watches, {size / 1e6:.1f} MB, {size / options.operations:.0f} bytes/operation"
+            f"run          {options.operations} operations, {WATCHES} watches, {size / 1e6:.1f} MB, "
+            f"{size / options.operations:.0f} bytes/operation"
         )
         ours: list[float] = []
         peer: list[float] = []

@@ -33,6 +33,7 @@ from pekan.wire.messages import (
     LeaseGrantRequest,
     PutRequest,
     RangeRequest,
+    Request,
     TxnRequest,
     WatchCreateRequest,
     WatchProgressRequest,
@@ -121,7 +122,7 @@ def test_what_was_answered_is_what_is_recorded(tmp_path: Path) -> None:
     async def test() -> None:
         async with room(tmp_path) as here:
             client = here.client()
-            requests = [
+            requests: list[Request] = [
                 PutRequest(b"a", b"1"),
                 PutRequest(b"a", b"2", prev_kv=True),
                 RangeRequest(b"a"),

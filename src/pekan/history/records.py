@@ -25,6 +25,7 @@ import fcntl
 import mmap
 import os
 import re
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -72,8 +73,11 @@ class RecordWriter:
         except OSError as error:
             raise RecorderFailure(f"{self.path}: cannot be created: {_text(error)}") from None
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            occupied = os.fstat(self._fd).st_size > 0
+            status = os.fstat(self._fd)
+            if stat.S_ISREG(status.st_mode):  # a device (/dev/null) may have any number of writers
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                status = os.fstat(self._fd)  # again, now that nobody else writes
+            occupied = status.st_size > 0
         except OSError as error:
             os.close(self._fd)
             raise RecorderFailure(f"{self.path}: another writer has it: {_text(error)}") from None
