@@ -165,18 +165,24 @@ def test_an_entry_that_no_idle_request_accounts_for_ends_the_comparison() -> Non
 # ---- forks ----
 
 
-def test_the_first_divergence_is_the_fork_and_later_ones_follow() -> None:
-    """With no fork known before, the first difference counts and names it; a hash at a later revision follows."""
-    clock = cluster()
-    standing(clock, "m1", 90, 40)
-    standing(clock, "m2", 90, 42)
-    hash_kv(clock, "m1", 41, 1)
-    hash_kv(clock, "m2", 41, 2)
-    judged = case(clock)
-    report = check_members(judged)
-    assert codes(report) == [("MEMBER-REVISION", "counts"), ("MEMBER-HASH", "follows")]
-    assert judged.fork is not None
-    assert (judged.fork.revision, judged.fork.code, judged.fork.groups) == (41, "MEMBER-REVISION", (("m1",), ("m2",)))
+def test_the_lowest_divergence_is_the_fork_and_the_others_follow() -> None:
+    """Revisions part at 41 or before, a hash at 41 as well: one divergence. A hash at 35 puts it at 35 or before, and is the root."""
+    for hashed, expected in (
+        (41, [("MEMBER-HASH", "counts"), ("MEMBER-REVISION", "follows")]),
+        (35, [("MEMBER-HASH", "counts"), ("MEMBER-REVISION", "follows")]),
+        (45, [("MEMBER-REVISION", "counts"), ("MEMBER-HASH", "follows")]),
+    ):
+        clock = cluster()
+        standing(clock, "m1", 90, 40)
+        standing(clock, "m2", 90, 42)
+        hash_kv(clock, "m1", hashed, 1)
+        hash_kv(clock, "m2", hashed, 2)
+        judged = case(clock)
+        report = check_members(judged)
+        assert codes(report) == expected
+        assert judged.fork is not None
+        assert (judged.fork.revision, judged.fork.code) == (min(hashed, 41), expected[0][0])
+        assert judged.fork.groups == (("m1",), ("m2",))
 
 
 def test_a_fork_found_before_explains_what_comes_at_or_after_it_only() -> None:
@@ -189,7 +195,7 @@ def test_a_fork_found_before_explains_what_comes_at_or_after_it_only() -> None:
         judged.fork = Fork(revision, "REFUSED-BUT-APPLIED", "", ())
         report = check_members(judged)
         assert codes(report) == [("MEMBER-REVISION", status_)]
-        assert judged.fork.code == "REFUSED-BUT-APPLIED"
+        assert judged.fork.code == ("MEMBER-REVISION" if status_ == "counts" else "REFUSED-BUT-APPLIED")
 
 
 # ---- hashes ----

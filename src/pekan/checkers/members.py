@@ -79,6 +79,15 @@ class _AuthStanding(NamedTuple):
     operation: Operation
 
 
+class _Difference(NamedTuple):
+    """Two members that differ at `revision` or before."""
+
+    finding: Finding
+    revision: int
+    groups: tuple[tuple[str, ...], ...]
+    time: int
+
+
 @dataclass(slots=True)
 class _Asked:
     """The maintenance requests that were answered, in order of call."""
@@ -103,9 +112,10 @@ def check_members(case: Case) -> CheckerReport:
     judged = {"exits": len(exits), "alarms": len(asked.alarms)}
     findings: list[Finding] = []
     log = _Log(asked, _borders(history.marks)) if history.order == "real-time" else None
+    differences = list(_hashes(_comparable_hashes(case, asked), judged))
     if log is not None:
-        findings += _revisions(case, (each._replace(raft_index=log.reduce(each.raft_index)) for each in _standings(asked, log)), judged)
-    findings += _hashes(case, _comparable_hashes(case, asked), judged)
+        differences += _revisions((each._replace(raft_index=log.reduce(each.raft_index)) for each in _standings(asked, log)), judged)
+    findings += _rooted(case, differences)
     if log is not None:
         findings += _auth_revisions(_auth_standings(asked, log), judged)
     findings += _alarms(case, asked)
@@ -274,7 +284,7 @@ def _comparable_hashes(case: Case, asked: _Asked) -> Iterator[_Hash]:
 # ---- comparisons ----
 
 
-def _revisions(case: Case, standings: Iterable[_Standing], judged: dict[str, int]) -> Iterator[Finding]:
+def _revisions(standings: Iterable[_Standing], judged: dict[str, int]) -> Iterator[_Difference]:
     at: dict[tuple[int, int], dict[int, _Standing]] = {}
     for standing in standings:
         at.setdefault((standing.cluster, standing.raft_index), {}).setdefault(standing.member_id, standing)
@@ -297,10 +307,10 @@ def _revisions(case: Case, standings: Iterable[_Standing], judged: dict[str, int
             subject={"member": low.member, "other": high.member, "index": index, "revision": first},
             shape=("Status", "Status", "equal index"),
         )
-        yield _root(case, finding, first, groups, max(low.second.ret or 0, high.second.ret or 0))
+        yield _Difference(finding, first, groups, max(low.second.ret or 0, high.second.ret or 0))
 
 
-def _hashes(case: Case, hashes: Iterable[_Hash], judged: dict[str, int]) -> Iterator[Finding]:
+def _hashes(hashes: Iterable[_Hash], judged: dict[str, int]) -> Iterator[_Difference]:
     at: dict[tuple[int, int, int], dict[int, _Hash]] = {}
     for each in hashes:
         at.setdefault((each.cluster, each.revision, each.compact_revision), {}).setdefault(each.member_id, each)
@@ -324,7 +334,7 @@ def _hashes(case: Case, hashes: Iterable[_Hash], judged: dict[str, int]) -> Iter
             subject={"member": one.operation.member, "other": other.operation.member, "revision": revision},
             shape=("HashKV", "HashKV"),
         )
-        yield _root(case, finding, revision, groups, max(one.operation.ret or 0, other.operation.ret or 0))
+        yield _Difference(finding, revision, groups, max(one.operation.ret or 0, other.operation.ret or 0))
 
 
 def _auth_revisions(standings: Iterable[_AuthStanding], judged: dict[str, int]) -> Iterator[Finding]:
@@ -355,12 +365,17 @@ def _auth_revisions(standings: Iterable[_AuthStanding], judged: dict[str, int]) 
         )
 
 
-def _root(case: Case, finding: Finding, revision: int, groups: tuple[tuple[str, ...], ...], time: int) -> Finding:
-    """`finding`, following the known fork where that explains it; the first one becomes the fork where none is known."""
-    if case.fork is None:
-        case.fork = Fork(revision, finding.code, finding.summary, finding.certificate, groups, time)
-        return finding
-    return follows(case, finding, revision)
+def _rooted(case: Case, differences: Iterable[_Difference]) -> Iterator[Finding]:
+    """The findings of `differences`, the one with the lowest revision first. That one is the fork, unless a fork at or below it is known.
+
+    Each says "at this revision or before", so the others of the same revision or above are explained by it.
+    """
+    for finding, revision, groups, time in sorted(differences, key=lambda each: each.revision):
+        if case.fork is None or revision < case.fork.revision:
+            case.fork = Fork(revision, finding.code, finding.summary, finding.certificate, groups, time)
+            yield finding
+        else:
+            yield follows(case, finding, revision)
 
 
 def _groups(sides: Iterable[tuple[int, str]]) -> tuple[tuple[str, ...], ...]:

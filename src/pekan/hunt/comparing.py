@@ -3,10 +3,13 @@
 ::
 
     every member   Alarm(GET)            goes through raft: its answer shows that the member has applied up to here
-    every member   Status, AuthStatus, Status     until index, applied index and revision stand still on all
+    every member   Status, Status        until index, applied index and revision stand still on all
+    every member   AuthStatus            goes through raft as well, so it comes between moments of rest and never within one
+    every member   Status, Status        as before
     every member   HashKV(R)             R = the smallest revision seen, so that every member has it
 
-Why in this form: a member's (index, revision) is known only from two Status answers of one process around a moment of rest.
+Why in this form: a member's (index, revision) is known only from two Status answers of one process around a moment of rest, and an auth
+revision only where nothing but such questions was committed between two of these moments.
 """
 
 from __future__ import annotations
@@ -27,16 +30,10 @@ async def compare(callers: Mapping[str, Caller], *, rounds: int = ROUNDS_MAX) ->
     alarms = await asyncio.gather(*(caller.call(pb.AlarmRequest()) for caller in callers.values()))
     if any(reply.outcome != "ok" for reply in alarms):
         return False
-    at_rest = False
-    revisions: list[int] = []
-    for _ in range(rounds):
-        states = await asyncio.gather(*(_state(caller) for caller in callers.values()))
-        known = [state for state in states if state is not None]
-        revisions = [revision for _, revision in known]
-        at_rest = len(known) == len(callers) and len({index for index, _ in known}) == 1
-        if at_rest:
-            break
-        await asyncio.sleep(ROUND_PAUSE_S)
+    at_rest, revisions = await _rest(callers, rounds)
+    answered = await asyncio.gather(*(caller.call(pb.AuthStatusRequest()) for caller in callers.values()))
+    if any(reply.outcome == "ok" for reply in answered):  # 3.4 does not know the request.
+        at_rest, revisions = await _rest(callers, rounds)
     if len(revisions) == len(callers):
         revision = min(revisions)
         # One after the other: a hash holds up the writes of its member.
@@ -45,14 +42,27 @@ async def compare(callers: Mapping[str, Caller], *, rounds: int = ROUNDS_MAX) ->
     return at_rest
 
 
-async def _state(caller: Caller) -> tuple[int, int] | None:
-    """(index, revision) of a member that stood still between two Status answers, else None."""
+async def _rest(callers: Mapping[str, Caller], rounds: int) -> tuple[bool, list[int]]:
+    """Whether all members stood still at one index, and the last revision of each that answered."""
+    at_rest = False
+    revisions: list[int] = []
+    for number in range(rounds):
+        if number:
+            await asyncio.sleep(ROUND_PAUSE_S)
+        states = [state for state in await asyncio.gather(*map(_state, callers.values())) if state is not None]
+        revisions = [revision for _, revision in states]
+        at_rest = len(states) == len(callers) and None not in (indices := {index for index, _ in states}) and len(indices) == 1
+        if at_rest:
+            break
+    return at_rest, revisions
+
+
+async def _state(caller: Caller) -> tuple[int | None, int] | None:
+    """(index, revision) of a member: the index None where it moved between two Status answers. None where it did not answer."""
     first = await caller.call(pb.StatusRequest())
-    await caller.call(pb.AuthStatusRequest())
     second = await caller.call(pb.StatusRequest())
     if first.outcome != "ok" or second.outcome != "ok":
         return None
     a, b = first.output, second.output
-    if not a.raftAppliedIndex == b.raftAppliedIndex == b.raftIndex:
-        return None
-    return b.raftIndex, b.header.revision
+    still = a.raftAppliedIndex == b.raftAppliedIndex == b.raftIndex
+    return (b.raftIndex if still else None), b.header.revision
