@@ -44,9 +44,9 @@ for a member to elect, replay and answer."""
 EDGE_SHARE = 0.1
 EDGE_SHARE_MAX = 0.25
 """No edge takes more than a quarter of a short run."""
-MEAN_GAP_MS = {"kill": 5_000, "pause": 4_000, "restart": 9_000}
-"""Between two faults of a kind on average. A restarted member needs about a second to serve again; below 3 s a cluster of three would spend
-most of its time without a third member, and traffic would mostly wait."""
+MEAN_GAP_MS = {"kill": 6_000, "pause": 5_000, "restart": 10_000}
+"""Between two faults of a kind on average. A restarted member needs about a second to serve again; all together these still leave a cluster
+of three whole for a good part of the time, or traffic would mostly wait and members could seldom be compared."""
 GAPS_MIN = 3
 """In a short faults' phase gaps shrink, so that each class is expected at least this often."""
 TARGETS = {
@@ -159,6 +159,8 @@ def _within_budget(rng: random.Random, wanted: list[Fault], fixed: tuple[Fault, 
     kept = list(fixed)
     for _, together in itertools.groupby(wanted, key=lambda fault: (fault.trigger.at_ms, fault.kind)):
         group = list(together)
+        # What is over before this one is wanted is over for all that follow.
+        spans = [span for span in spans if span.end > group[0].trigger.at_ms]
         # A cluster of one loses its majority with every fault; there, and where all are killed, everybody has to be up first.
         on_purpose = len(group) > 1 or members == 1 or rng.random() < QUORUM_LOSS_SHARE
         if on_purpose and len(group) == 1 and members > 1:
