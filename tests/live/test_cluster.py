@@ -345,6 +345,29 @@ def test_cancelled_while_starting(oldest: EtcdBinary, tmp_path: Path) -> None:
     assert until(lambda: not owned_by(tmp_path))
 
 
+def test_a_cancelled_restart_is_no_start(oldest: EtcdBinary, tmp_path: Path) -> None:
+    """A start that is cancelled midway leaves the member down, and the next one starts it."""
+
+    async def test() -> None:
+        async with Cluster(ClusterSpec(oldest, tmp_path, 1, options=QUICK)) as cluster:
+            member = cluster.member("m1")
+            for delay in (0.0, 0.002, 0.01, 0.015, 0.02):
+                if member.alive:
+                    await member.kill()
+                try:
+                    async with asyncio.timeout(delay):
+                        await member.start()
+                except TimeoutError:
+                    while member.alive:
+                        await asyncio.sleep(0.005)
+            if not member.alive:
+                await member.start()
+            await member.wait_ready()
+            assert not [end for end in member.exits if not end.asked]
+
+    run(test)
+
+
 def owned_by(directory: Path) -> list[str]:
     """Command lines of live processes that work under a directory."""
     found = []

@@ -142,8 +142,7 @@ class Member:
             if self.incarnation == 0:
                 _prepare(spec)
             if self._process is not None:
-                # Its launcher still reaps; two incarnations never share a data directory.
-                await self._process.gone(END_SECONDS_MAX)
+                await self._reaped(self._process)
             if self._released:
                 raise UsageError(f"member {self.name} cannot be started: its cluster has been left")
             try:
@@ -165,11 +164,18 @@ class Member:
             try:
                 await process.started()
             except ClusterFailure as error:
-                process.release()
+                self._end(process)
                 raise ClusterFailure(f"member {self.name} (etcd {spec.binary.version}, {spec.binary.path}): {error}") from error
+            except asyncio.CancelledError:
+                # Nobody knows of it yet: a start happens or it does not.
+                self._end(process)
+                raise
 
     async def kill(self) -> MemberExit:
-        """SIGKILL, and wait until the kernel has reported the end. Works on a paused member. `UsageError` when not alive."""
+        """SIGKILL, and wait until the kernel has reported the end. Works on a paused member. `UsageError` when not alive.
+
+        A member that was dying by itself just then gives an exit that is not `asked`.
+        """
         async with self._operation:
             process = self._living("kill")
             self._asked = frozenset((signal.SIGKILL,))
@@ -265,9 +271,7 @@ class Member:
         """Let the launcher SIGKILL the process, if there is one. Never waits and never fails; `Cluster` calls it on leaving."""
         self._released = True
         if self._process is not None:
-            if not self._process.ended:
-                self._asked |= {signal.SIGKILL, None}
-            self._process.release()
+            self._end(self._process)
 
     async def gone(self, timeout_s: float) -> None:
         """Wait until every process of it has been reaped. Raises `TimeoutError`."""
@@ -278,6 +282,21 @@ class Member:
         """End it without an event loop, when all else failed."""
         if self._process is not None:
             self._process.destroy()
+
+    def _end(self, process: Process) -> None:
+        """Have the launcher kill it; None is the status that stays unknown if the launcher is killed on the way."""
+        if not process.ended:
+            self._asked |= {signal.SIGKILL, None}
+        process.release()
+
+    async def _reaped(self, process: Process) -> None:
+        """Wait for the last incarnation's launcher: two incarnations never share a data directory."""
+        try:
+            await process.gone(END_SECONDS_MAX)
+        except TimeoutError as error:
+            raise ClusterFailure(
+                f"member {self.name} cannot be started: its last incarnation (pid {process.pid}) is not gone after {END_SECONDS_MAX:g} s"
+            ) from error
 
     def _living(self, what: str) -> Process:
         process = self._process
@@ -507,6 +526,8 @@ def elected(answers: dict[str, MemberStatus], members: int) -> str | None:
 
 
 # What etcd writes when it cannot start, and what that means for the person at the terminal. The first that matches counts.
+# `quoted` is the text around the match, to the quotation mark or line end before it. No pattern begins with a repetition: a long
+# log is searched in linear time.
 _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"listen tcp \S*?(?P<found>[\d.]+:\d+|\[\S+\]:\d+): bind: address already in use"),
@@ -517,16 +538,16 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
         "etcd {version} has no flag --{found}",
     ),
     (
-        re.compile(r"(?P<found>invalid value .* for flag -?-?[\w-]+)"),
-        "etcd {version} refuses a flag ({found})",
+        re.compile(r"invalid value .* for flag [\w-]+"),
+        "etcd {version} refuses a flag ({quoted})",
     ),
     (
-        re.compile(r"(?P<found>[^\"]*?(?:permission denied|read-only file system|not a directory|no space left on device))"),
-        "its data directory {data_dir} cannot be used ({found}). Free or repair it, or choose another place for the run",
+        re.compile(r"permission denied|read-only file system|not a directory|no space left on device"),
+        "its data directory {data_dir} cannot be used ({quoted}). Free or repair it, or choose another place for the run",
     ),
     (
-        re.compile(r"(?P<found>(?:flocked|locked) by another process|another etcd process is using|file already locked)"),
-        "another etcd uses its data directory {data_dir} ({found})",
+        re.compile(r"(?:flocked|locked) by another process|another etcd process is using|file already locked"),
+        "another etcd uses its data directory {data_dir} ({quoted})",
     ),
 )
 
@@ -539,7 +560,10 @@ def diagnose(spec: MemberSpec, lines: Sequence[str]) -> str | None:
     text = "\n".join(lines)
     for pattern, meaning in _CAUSES:
         if match := pattern.search(text):
-            return meaning.format(found=match["found"].strip(), version=spec.binary.version, data_dir=spec.data_dir)
+            begin = max(text.rfind(mark, 0, match.start()) for mark in '"\n') + 1
+            return meaning.format(
+                version=spec.binary.version, data_dir=spec.data_dir, quoted=text[begin : match.end()], **match.groupdict()
+            )
     entries = [entry for line in lines if (entry := log_entry(line))]
     for level in _LEVELS:
         for entry in reversed(entries):
