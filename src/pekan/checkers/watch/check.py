@@ -39,7 +39,7 @@ def check_watch(case: Case) -> CheckerReport:
         progress += seen.progress
         findings.extend(seen.broken)
     judged = {"watches": len(all_watches), "events": events, "progress": progress, "proven revisions": len(truth.proven)}
-    return CheckerReport(NAME, True, judged, group(findings), tuple(_silent(case, all_watches)))
+    return CheckerReport(NAME, True, judged, group(findings), tuple(_silent(truth, all_watches)))
 
 
 def _diverged(difference: Difference) -> Finding:
@@ -66,26 +66,26 @@ def _told(revision: int, told: Told) -> Exhibit:
     return Exhibit(what, stream=told.stream, member=told.member, start=told.time, end=told.time)
 
 
-def _silent(case: Case, all_watches: tuple[Watch, ...]) -> list[Undecided]:
+def _silent(truth: Truth, all_watches: tuple[Watch, ...]) -> list[Undecided]:
     """Members whose watches of everything received nothing of what was written while they were connected: watched in name only."""
-    order = case.order
-    if order is None or case.history.order != "real-time":
+    order = truth.case.order
+    if order is None or not truth.real_time:
         return []
     by_member: dict[str, list[Watch]] = {}
     for watch in all_watches:
         if watch.whole and watch.created is not None and not watch.refused:
             by_member.setdefault(watch.member, []).append(watch)
-    operations = {op.id: op for op in case.history.operations}
+    silent = [member for member, mine in by_member.items() if not any(item.message.events for watch in mine for item in watch.messages)]
+    if not silent:
+        return []
     written = [
         (revision, op.call, op.ret)
-        for revision, id_ in order.written_by.items()
-        if (op := operations.get(id_)) is not None and op.outcome == OK and op.ret is not None
+        for revision in order.written_by
+        if (op := truth.writer(revision)) is not None and op.outcome == OK and op.ret is not None
     ]
     reasons = []
-    for member, mine in by_member.items():
-        if any(item.message.events for watch in mine for item in watch.messages):
-            continue
-        missed = max((_due_while_connected(watch, written) for watch in mine), default=0)
+    for member in silent:
+        missed = max(_due_while_connected(watch, written) for watch in by_member[member])
         if missed:
             reasons.append(
                 Undecided(

@@ -38,6 +38,7 @@ class Truth:
     limit     first revision that belongs to no common history (a fork), or one past anything
     closed    True where every compaction that can have happened is in the record
     ordered   True where it rests on the replayed order, False where on whole deliveries of the watches alone (no prev_kv, no writers)
+    timed     True where a header can be too early: some writer's time is known, or `counted`
     counted   True where the number of invoked writes bounds the revision: nobody else wrote, and the store began empty
     """
 
@@ -58,6 +59,7 @@ class Truth:
         self._keys: list[bytes] = []
         self._due: dict[tuple[bytes, bytes | None, tuple[int, ...]], list[int]] = {}
         self.newest, self.invoked_by = self._invocations()
+        self.timed = self.counted or bool(self.invoked_by)
         self._attempts: list[int] | None = None
 
     def _proven(self) -> dict[int, tuple[Event, ...]]:

@@ -65,6 +65,8 @@ class _Walk:
         self.start = self.request.start_revision
         self.low_key, self.high_key = bounds(self.request)
         self.narrow = not is_whole(self.request)
+        self.plain = not self.narrow and truth.ordered
+        self.floor = self.start if self.start > 0 else watch.floor  # Nothing below it may come.
         # A negative start means nothing that is documented; 3.5.1 cancels such a watch, newer releases refuse it.
         self.due = truth.due(self.request) if self.start >= 0 else []
         self.at = bisect_left(self.due, self.start) if self.start > 0 else -1
@@ -83,66 +85,102 @@ class _Walk:
         created = self.watch.created
         assert created is not None
         self._header(created)
-        floor = self.start if self.start > 0 else self.watch.floor
-        truth, due, proven, limit = self.truth, self.due, self.truth.proven, self.truth.limit
-        invoked_by, newest = truth.invoked_by, len(truth.invoked_by) - 1
-        plain, wants_prev = not self.narrow and truth.ordered, self.request.prev_kv
-        for item in self.watch.messages:
-            time, _, message = item
-            events: tuple[Event, ...] = message[7]
-            if not events:
-                self._without_events(item, message)
-                continue
-            if message[0][2] > newest or invoked_by[message[0][2]] > time:
-                self._header(item)
-            self.seen.events += len(events)
-            for revision, group in ((events[0][1][2], events),) if len(events) == 1 else by_revision(events):
-                if self.at < 0:
-                    self.at = self._begin(revision)
-                if self.narrow:
-                    self._filter(item, group)
-                if len(group) > 1:
-                    self._doubled(item, revision, group)
-                if revision <= self.last or revision <= self.promised or revision < floor:
-                    self._backwards(item, revision, group, floor)
-                if revision > self.last:
-                    at = self.at
-                    if at < len(due) and due[at] <= revision:
-                        if due[at] < revision:
-                            upto = bisect_left(due, revision, at)
-                            self.gaps.append((at, upto, item))
-                            at = upto
-                        self.at = at + 1 if at < len(due) and due[at] == revision else at
-                    if not self.first:
-                        self.first = revision
-                    self.last, self.last_group, self.last_keys = revision, group, _NO_KEYS
-                known = proven.get(revision)
-                if known is None or revision >= limit:
-                    self._unproven(item, revision, group)
-                    continue
-                if plain and len(known) == 1 and len(group) == 1:
-                    made, event = known[0], group[0]
-                    if made is event or (
-                        event[1] == made[1] and event[0] == made[0] and (event[2] == made[2] or (event[2] is None and not wants_prev))
-                    ):
-                        continue
-                self._content(item, revision, group, known)
-                if not truth.ordered:
-                    self._unproven(item, revision, group)
-            self.last_message = item
+        messages = self.watch.messages
+        at = 0
+        while at < len(messages):
+            at = self._expected(at) if self.plain and self.at >= 0 else at
+            if at < len(messages):
+                self._message(messages[at])
+                at += 1
         self._missing()
         self._fragments()
         self._late()
         self.seen.broken = [one.finding if one.times == 1 else _with_times(one) for one in self.broken.values()]
 
+    def _expected(self, begin: int) -> int:
+        """Pass over the messages from `begin` on that carry exactly the one event that is due next; where the first other one is.
+
+        Nearly all messages of a watch of everything are of that kind, so this loop is what judging costs: every rule of `_message` that
+        one of its conditions answers is left out (`due` lies above `last` and at or above the start, ascending, once `at` is set).
+        """
+        due, proven, promised, wants_prev = self.due, self.truth.proven, self.promised, self.request.prev_kv
+        invoked_by, newest, timed = self.truth.invoked_by, len(self.truth.invoked_by) - 1, self.truth.timed
+        messages, at, end = self.watch.messages, self.at, len(self.due)
+        stop = begin
+        for stop in range(begin, len(messages)):
+            time, _, (header, _, _, _, _, _, _, events) = messages[stop]
+            if len(events) != 1 or at >= end:
+                break
+            event = events[0]
+            revision = event[1][2]
+            if due[at] != revision or revision <= promised or (timed and (header[2] > newest or invoked_by[header[2]] > time)):
+                break
+            known = proven[revision]
+            made = known[0]
+            if len(known) != 1 or (
+                made is not event
+                and (event[1] != made[1] or event[0] != made[0] or (event[2] != made[2] and (wants_prev or event[2] is not None)))
+            ):
+                break
+            at += 1
+        else:
+            stop = len(messages)
+        if stop > begin:
+            item = messages[stop - 1]
+            self.at, self.last_message, self.last_group, self.last_keys = at, item, item.message.events, _NO_KEYS
+            self.last = self.last_group[0].kv.mod_revision
+            self.first = self.first or messages[begin].message.events[0].kv.mod_revision
+            self.seen.events += stop - begin
+        return stop
+
+    def _message(self, item: StreamMessage) -> None:
+        """Every rule, one message."""
+        message: WatchResponse = item[2]
+        events = message.events
+        if not events:
+            self._without_events(item, message)
+            return
+        self._header(item)
+        self.seen.events += len(events)
+        for revision, group in by_revision(events):
+            if self.at < 0:
+                self.at = self._begin(revision)
+            if self.narrow:
+                self._filter(item, group)
+            if len(group) > 1:
+                self._doubled(item, revision, group)
+            if revision <= self.last or revision <= self.promised or revision < self.floor:
+                self._backwards(item, revision, group)
+            if revision > self.last:
+                self._advance(item, revision)
+                self.last, self.last_group, self.last_keys = revision, group, _NO_KEYS
+                self.first = self.first or revision
+            known = self.truth.proven.get(revision)
+            if known is None or revision >= self.truth.limit:
+                self._unproven(item, revision, group)
+            else:
+                self._content(item, revision, group, known)
+                if not self.truth.ordered:
+                    self._unproven(item, revision, group)
+        self.last_message = item
+
+    def _advance(self, item: StreamMessage, revision: int) -> None:
+        """Move over `due` to behind `revision`; what lies between is a gap."""
+        due, at = self.due, self.at
+        if at < len(due) and due[at] < revision:
+            upto = bisect_left(due, revision, at)
+            self.gaps.append((at, upto, item))
+            at = upto
+        self.at = at + 1 if at < len(due) and due[at] == revision else at
+
     def _begin(self, first: int = 0) -> int:
         """Where `due` begins for a watch from now, whose first delivery is `first` (0: none).
 
-        It begins after the created reply's header at the latest. From 3.5.28 or so on the header is read after the watch was registered,
-        so that revisions up to it may come; what came first then tells where the watch began.
+        It begins after the created reply's header at the latest. Newer releases (3.5.35, 3.6.16, 3.7.3 among them) read that header after
+        the watch was registered, so that revisions up to it may come; what came first then tells where the watch began.
         """
         after_created = self._created_at() + 1
-        return bisect_left(self.due, first if self.watch.floor <= first < after_created and first else after_created)
+        return bisect_left(self.due, first if self.floor <= first < after_created and first else after_created)
 
     # ---- messages without events ----
 
@@ -240,11 +278,11 @@ class _Walk:
 
     # ---- order of delivery ----
 
-    def _backwards(self, item: StreamMessage, revision: int, group: tuple[Event, ...], floor: int) -> None:
+    def _backwards(self, item: StreamMessage, revision: int, group: tuple[Event, ...]) -> None:
         """`revision` should not come (again, any more, or at all). One cause is told once: the first of these that fits."""
-        if revision < floor:
+        if revision < self.floor:
             where = f"from revision {self.start}" if self.start > 0 else "from now on"
-            told = "" if self.start > 0 else f"; the same stream had shown revision {floor} before the watch was asked for"
+            told = "" if self.start > 0 else f"; the same stream had shown revision {self.floor} before the watch was asked for"
             self._break(
                 "WATCH-START",
                 "event",
