@@ -1,0 +1,562 @@
+"""Each rule of the key-value checker: a legal sample that passes, and a planted illegal one that gives exactly its code."""
+
+from __future__ import annotations
+
+import pytest
+from .building import ALL, Story, everything, get
+
+from pekan.checkers.case import Options
+from pekan.checkers.kv import check_kv
+from pekan.history.types import FAILED, INDEFINITE, OK, Mark
+from pekan.wire.errors import COMPACTED, FUTURE_REVISION, OUT_OF_RANGE, WireError
+from pekan.wire.messages import (
+    EQUAL,
+    MOD,
+    VERSION,
+    CompactionRequest,
+    Compare,
+    DeleteRangeRequest,
+    LeaseGrantRequest,
+    LeaseRevokeRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
+
+
+def _busy(watched: bool = False) -> Story:
+    """Some of everything, all of it legal."""
+    story = Story(watched=watched)
+    story.put(b"a", b"1")
+    story.put(b"b", b"2", prev_kv=True)
+    story.put(b"a", b"3", prev_kv=True)
+    story.get(b"a")
+    story.do(everything())
+    story.do(everything(revision=2, keys_only=True))
+    story.do(everything(limit=1, sort_order=2, sort_target=3))
+    story.delete(b"a", b"b", prev_kv=True)
+    story.delete(b"a")
+    story.do(TxnRequest((Compare(EQUAL, VERSION, b"a", 0),), (PutRequest(b"a", b"4"), get(b"a")), (get(b"b"),)))
+    story.do(TxnRequest((Compare(EQUAL, MOD, b"a", 1),), (PutRequest(b"a", b"5"),), (get(b"a"), get(b"a", revision=2))))
+    story.do(get(b"b", serializable=True))
+    return story
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_legal_history_holds(watched: bool) -> None:
+    """A store that answers as etcd does gives no finding, and the whole order is established."""
+    story = _busy(watched)
+    case = story.case()
+    report = check_kv(case)
+    assert report.applicable
+    assert report.findings == ()
+    assert report.undecided == ()
+    assert case.order is not None
+    assert (case.order.first, case.order.last) == (2, story.state.revision)
+    assert case.order.events[4][0].prev_kv is not None
+    assert case.order.written_by[4] == 2
+    assert case.fork is None
+
+
+def test_nothing_to_judge_is_not_applicable() -> None:
+    """A history without key-value requests is not applicable."""
+    assert not Story().report().applicable
+
+
+# ---- real time ----
+
+
+def test_read_that_lags_behind_an_acknowledgement_is_a_real_time_finding() -> None:
+    """A linearizable read, called after a write was acknowledged, that shows the state before it."""
+    story = Story()
+    story.put(b"a", b"1")
+    old = story.get(b"a").output
+    story.put(b"a", b"2")
+    story.add(get(b"a"), OK, old, story.tick(), story.tick())
+    assert story.codes() == ["KV-REAL-TIME"]
+
+
+def test_read_that_overlaps_the_write_may_show_the_state_before_it() -> None:
+    """The same old answer is legal where the read was called before the write was acknowledged."""
+    story = Story()
+    story.put(b"a", b"1")
+    old = story.get(b"a").output
+    write = story.put(b"a", b"2")
+    assert write.ret is not None
+    story.add(get(b"a"), OK, old, write.ret, story.tick(), process=1)
+    assert story.codes() == []
+
+
+def test_stale_reads_are_one_finding_each_kind_and_blame_the_reads() -> None:
+    """Many stale reads of one kind are one finding with a count, and what was acknowledged is not blamed."""
+    story = Story()
+    story.put(b"a", b"1")
+    old = story.get(b"a").output
+    for value in range(20):
+        story.put(b"a", b"%d" % value)
+    for _ in range(5):
+        story.add(get(b"a"), OK, old, story.tick(), story.tick())
+    story.put(b"a", b"end")
+    (finding,) = story.report().findings
+    assert (finding.code, finding.count) == ("KV-REAL-TIME", 5)
+
+
+def test_per_process_order_only_holds_a_process_against_itself() -> None:
+    """Without a common clock a stale answer to another process is legal, to the same process it is not."""
+    for process, expected in ((1, []), (0, ["KV-REAL-TIME"])):
+        story = Story()
+        story.put(b"a", b"1")
+        old = story.get(b"a").output
+        story.put(b"a", b"2")
+        story.add(get(b"a"), OK, old, story.tick(), story.tick(), process=process)
+        assert story.codes(order="per-process") == expected
+
+
+# ---- contents ----
+
+
+def test_value_that_was_never_written_is_a_content_finding() -> None:
+    """A read shows a value that the write before its revision did not put."""
+    story = Story()
+    story.put(b"a", b"1")
+    read = story.get(b"a")
+    story.answer(read, kvs=(read.output.kvs[0]._replace(value=b"2"),))
+    assert story.codes() == ["KV-CONTENT"]
+
+
+@pytest.mark.parametrize("change", [{"count": 3}, {"more": True}, {"kvs": ()}])
+def test_counts_and_more_are_part_of_the_answer(change: dict[str, object]) -> None:
+    """A list with a wrong count, a wrong `more` or missing keys is a content finding."""
+    story = _busy()
+    read = story.do(everything())
+    story.answer(read, **change)
+    assert story.codes() == ["KV-CONTENT"]
+
+
+def test_wrong_branch_of_a_transaction_is_a_content_finding() -> None:
+    """A transaction that took the branch its guards forbid."""
+    story = Story()
+    story.put(b"a", b"1")
+    txn = story.do(TxnRequest((Compare(EQUAL, VERSION, b"a", 1),), (PutRequest(b"a", b"2"),), ()))
+    story.change(txn, input=txn.input._replace(compare=(Compare(EQUAL, VERSION, b"a", 7),)))
+    assert story.codes() == ["KV-CONTENT"]
+
+
+def test_wrong_prev_kv_is_a_content_finding() -> None:
+    """A put that says it replaced something else than what was there."""
+    story = Story()
+    story.put(b"a", b"1")
+    put = story.put(b"a", b"2", prev_kv=True)
+    story.answer(put, prev_kv=put.output.prev_kv._replace(value=b"9"))
+    assert story.codes() == ["KV-CONTENT"]
+
+
+def test_old_read_is_held_against_its_own_revision() -> None:
+    """A read at an old revision with the present content is a content finding."""
+    story = Story()
+    story.put(b"a", b"1")
+    story.put(b"a", b"2")
+    now = story.get(b"a").output
+    story.add(get(b"a", revision=2), OK, now, story.tick(), story.tick())
+    assert story.codes() == ["KV-CONTENT"]
+
+
+def test_write_acknowledged_at_the_first_revision_is_a_finding() -> None:
+    """An empty store stands at revision 1: no write can be answered with it."""
+    story = Story()
+    put = story.put(b"a", b"1")
+    story.answer(put, header=put.output.header._replace(revision=1))
+    assert story.codes() == ["KV-CONTENT"]
+
+
+def test_equal_ranks_of_a_sort_may_come_in_any_order() -> None:
+    """etcd's sort is not stable: two keys of one version are right either way, and wrong where one comes twice."""
+    story = Story()
+    for key in (b"a", b"b", b"c"):
+        story.put(key, b"1")
+    read = story.do(everything(sort_order=1, sort_target=1))
+    a, b, c = read.output.kvs
+    story.answer(read, kvs=(c, a, b))
+    assert story.codes() == []
+    story.answer(read, kvs=(c, a, a))
+    assert story.codes() == ["KV-CONTENT"]
+
+
+def test_keys_only_may_leave_out_the_lease() -> None:
+    """etcd 3.7 leaves the lease out of keys_only answers, earlier releases do not: both are right, another lease is not."""
+    story = Story()
+    story.do(LeaseGrantRequest(60, 5))
+    story.put(b"a", b"1", lease=5)
+    read = story.do(get(b"a", keys_only=True))
+    for lease, codes in ((5, []), (0, []), (6, ["KV-CONTENT"])):
+        story.answer(read, kvs=(read.output.kvs[0]._replace(lease=lease),))
+        assert story.codes() == codes
+
+
+# ---- revisions ----
+
+
+def test_two_writes_at_one_revision() -> None:
+    """Two acknowledged writes with the same revision: what comes from there on is not judged as one order."""
+    story = Story()
+    story.put(b"a", b"1")
+    put = story.put(b"a", b"2")
+    story.put(b"a", b"3")
+    story.add(PutRequest(b"b", b"x"), OK, put.output, story.tick(), story.tick(), member="m2")
+    case = story.case()
+    report = check_kv(case)
+    assert [f.code for f in report.findings if f.status == "counts"] == ["KV-REVISION-REUSED"]
+    assert case.fork is not None
+    assert case.fork.revision == 3
+    assert case.order is not None
+    assert case.order.last == 2
+    assert report.judged["after the fork"] == 3
+
+
+def test_revision_that_nobody_made() -> None:
+    """A revision between two acknowledged writes, with no unanswered request to explain it."""
+    for watched in (False, True):
+        story = Story(watched=watched)
+        story.put(b"a", b"1")
+        lost = story.lost(PutRequest(b"a", b"2"))
+        story.takes_effect(lost)
+        story.put(b"a", b"3")
+        assert story.codes() == []
+        story.change(lost, call=story.tick(), gave_up=story.tick())
+        assert story.codes() == ["KV-UNEXPLAINED"], "called after the revision had been shown"
+        story.change(lost, input=PutRequest(b"b", b"2"), call=1)
+        assert story.codes() == (["KV-UNEXPLAINED"] if watched else []), "only a watch tells which key it was"
+
+
+def test_foreign_writers_explain_a_revision_where_they_are_declared() -> None:
+    """With shared writers a revision that nobody recorded made is no finding."""
+    story = Story(watched=True)
+    story.put(b"a", b"1")
+    lost = story.lost(PutRequest(b"b", b"2"))
+    story.takes_effect(lost)
+    story.do(everything())
+    story.operations = [op for op in story.operations if op.id != lost.id]
+    assert story.codes() == ["KV-UNEXPLAINED"]
+    assert story.codes(Options(writers="shared")) == []
+
+
+def test_unanswered_write_explains_one_revision_only() -> None:
+    """One unanswered request cannot be two revisions; two equal ones can."""
+    for requests, codes in ((1, ["KV-UNEXPLAINED"]), (2, [])):
+        story = Story(watched=True)
+        losts = [story.lost(PutRequest(b"a", b"same")) for _ in range(requests)]
+        story.takes_effect(losts[0])
+        story.takes_effect(losts[0])
+        story.get(b"a")
+        assert story.codes() == codes
+
+
+def test_acknowledged_write_that_shows_again_was_applied_twice() -> None:
+    """A watch shows the effect of an acknowledged write at a second revision."""
+    story = Story(watched=True)
+    put = story.put(b"a", b"1")
+    story.takes_effect(put)
+    story.get(b"a")
+    assert story.codes() == ["KV-APPLIED-TWICE"]
+
+
+def test_acknowledged_write_that_a_watch_contradicts_is_lost() -> None:
+    """A watch of everything delivers something else at the revision of an acknowledged write."""
+    story = Story(watched=True)
+    story.put(b"a", b"1")
+    put = story.put(b"a", b"2")
+    story.change(put, input=PutRequest(b"b", b"2"))
+    story.put(b"a", b"3")
+    case = story.case()
+    codes = [f.code for f in check_kv(case).findings if f.status == "counts"]
+    assert codes == ["KV-LOST-WRITE"]
+    assert case.fork is not None
+
+
+# ---- leases ----
+
+
+def test_lease_that_ends_by_itself_takes_its_keys_once() -> None:
+    """An expiry explains one revision in which all keys of a lease go; the same again is unexplained, and so is a part of them."""
+    for watched in (True, False):
+        story = Story(watched=watched)
+        story.do(LeaseGrantRequest(1, 5))
+        story.put(b"a", b"1", lease=5)
+        story.put(b"b", b"1", lease=5)
+        story.expires(5)
+        story.do(everything())
+        assert story.codes() == []
+    story = Story(watched=True)
+    story.do(LeaseGrantRequest(1, 5))
+    story.put(b"a", b"1", lease=5)
+    story.put(b"b", b"1", lease=5)
+    story.takes_effect(story.add(DeleteRangeRequest(b"a"), FAILED, WireError(7, "etcdserver: permission denied"), 1, 2))
+    story.do(everything())
+    assert story.codes() == ["REFUSED-BUT-APPLIED"]
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_revoke_is_a_step_or_a_reader(watched: bool) -> None:
+    """An acknowledged revoke is the step to its revision where keys were attached; it leaves none."""
+    story = Story(watched=watched)
+    story.do(LeaseGrantRequest(60, 5))
+    story.do(LeaseGrantRequest(60, 6))
+    story.put(b"a", b"1", lease=5)
+    story.do(LeaseRevokeRequest(5))
+    story.do(LeaseRevokeRequest(6))
+    story.do(everything())
+    assert story.codes() == []
+
+
+def test_revoke_that_leaves_keys_is_a_content_finding() -> None:
+    """A key is still attached at the revision of an acknowledged revoke of its lease."""
+    story = Story()
+    story.do(LeaseGrantRequest(60, 5))
+    story.do(LeaseGrantRequest(60, 6))
+    story.put(b"a", b"1", lease=5)
+    revoke = story.do(LeaseRevokeRequest(6))
+    story.change(revoke, input=LeaseRevokeRequest(5))
+    assert story.codes() == ["KV-CONTENT"]
+
+
+# ---- local answers ----
+
+
+def test_local_answer_may_be_old_but_not_wrong() -> None:
+    """A serializable read may show an old revision; it must show the content of that revision, and one that existed."""
+    story = Story()
+    story.put(b"a", b"1")
+    old = story.do(get(b"a", serializable=True)).output
+    story.put(b"a", b"2")
+    late = story.add(get(b"a", serializable=True), OK, old, story.tick(), story.tick())
+    assert story.codes() == []
+    story.answer(late, kvs=(old.kvs[0]._replace(value=b"9"),))
+    assert story.codes() == ["LOCAL-CONTENT"]
+    story.change(late, output=old)
+    ahead = story.do(get(b"a", serializable=True))
+    story.change(ahead, call=1, ret=2)
+    assert story.codes() == ["LOCAL-CONTENT"]
+
+
+def test_local_transaction_may_be_old() -> None:
+    """A Txn whose every operation in both branches is a serializable Range may be old; with one that is not, it may not."""
+    for serializable, codes in ((True, []), (False, ["KV-REAL-TIME"])):
+        request = TxnRequest((), (get(b"a", serializable=True),), (get(b"b", serializable=serializable),))
+        story = Story()
+        story.put(b"a", b"1")
+        old = story.do(request).output
+        story.put(b"a", b"2")
+        story.add(request, OK, old, story.tick(), story.tick())
+        assert story.codes() == codes
+
+
+def test_transaction_without_operations_may_be_stale_under_its_own_code() -> None:
+    """Guards alone are answered from a member's own state: old is the known deviation, wrong for its revision is not."""
+    request = TxnRequest((Compare(EQUAL, VERSION, b"a", 1),), (), ())
+    story = Story()
+    story.put(b"a", b"1")
+    answer = story.do(request).output
+    assert story.codes() == []
+    story.put(b"a", b"2")
+    story.add(request, OK, answer, story.tick(), story.tick())
+    assert story.codes() == ["COMPARES-ONLY-STALE"]
+    story = Story()
+    story.put(b"a", b"1")
+    story.answer(story.do(request), succeeded=False)
+    assert story.codes() == ["KV-CONTENT"]
+
+
+# ---- compaction ----
+
+
+def test_compactions_hold() -> None:
+    """Compactions one above the other, old reads before and refused after them, and a repeated one refused."""
+    story = Story()
+    for value in range(6):
+        story.put(b"a", b"%d" % value)
+    story.do(get(b"a", revision=2))
+    story.do(CompactionRequest(4))
+    story.do(get(b"a", revision=4))
+    story.do(get(b"a", revision=3))
+    story.do(CompactionRequest(4))
+    story.do(CompactionRequest(6))
+    story.do(CompactionRequest(99))
+    assert [op.outcome for op in story.operations[-4:]] == [FAILED, FAILED, OK, FAILED]
+    assert story.codes() == []
+
+
+def test_compacted_answer_without_a_compaction() -> None:
+    """A read is told that its revision is compacted though no compaction above it was asked for by then."""
+    for revision, codes in ((3, []), (2, ["KV-COMPACTED"])):
+        story = Story()
+        for value in range(3):
+            story.put(b"a", b"%d" % value)
+        story.do(CompactionRequest(revision))
+        story.refused(get(b"a", revision=2), COMPACTED)
+        assert story.codes() == codes
+
+
+def test_unanswered_compaction_explains_a_refusal() -> None:
+    """A compaction without an answer may have happened, from its call on."""
+    for call, codes in ((None, []), (10_000, ["KV-COMPACTED"])):
+        story = Story()
+        for value in range(3):
+            story.put(b"a", b"%d" % value)
+        story.add(CompactionRequest(3), INDEFINITE, WireError(14, "lost"), story.tick() if call is None else call, None)
+        story.refused(get(b"a", revision=2), COMPACTED)
+        assert story.codes() == codes
+
+
+def test_read_below_a_compaction() -> None:
+    """A read below the compacted revision is answered after the compaction was acknowledged; a local one may be."""
+    for serializable, codes in ((False, ["KV-COMPACTED"]), (True, [])):
+        story = Story()
+        for value in range(3):
+            story.put(b"a", b"%d" % value)
+        answer = story.do(get(b"a", revision=2)).output
+        story.do(CompactionRequest(3))
+        story.add(get(b"a", revision=2, serializable=serializable), OK, answer, story.tick(), story.tick())
+        assert story.codes() == codes
+
+
+def test_one_revision_compacted_twice() -> None:
+    """Two compactions of one revision are both acknowledged."""
+    story = Story()
+    story.put(b"a", b"1")
+    first = story.do(CompactionRequest(2))
+    story.add(CompactionRequest(2), OK, first.output, story.tick(), story.tick())
+    assert story.codes() == ["KV-COMPACTED"]
+
+
+def test_future_revision_that_had_been_acknowledged() -> None:
+    """A linearizable read is told "future" of a revision that a write had been answered with; to a local one it says nothing."""
+    for serializable, codes in ((False, ["KV-FUTURE-REVISION"]), (True, [])):
+        story = Story()
+        story.put(b"a", b"1")
+        story.put(b"a", b"2")
+        story.refused(get(b"a", revision=3, serializable=serializable), FUTURE_REVISION)
+        assert story.codes() == codes
+        story.refused(get(b"a", revision=4), FUTURE_REVISION)
+        assert story.codes() == codes
+
+
+# ---- refusals that were applied ----
+
+
+def _refused_txn() -> TxnRequest:
+    return TxnRequest((), (PutRequest(b"z", b"phantom"), RangeRequest(b"a", revision=10_000)), ())
+
+
+def test_refused_transaction_that_a_watch_shows() -> None:
+    """Every watch shows what a refused transaction would have written: the finding names the request."""
+    story = Story(watched=True)
+    story.put(b"a", b"1")
+    refused = story.refused(_refused_txn(), FUTURE_REVISION)
+    assert story.codes() == []
+    story.takes_effect(refused)
+    story.put(b"a", b"2")
+    story.do(everything())
+    (finding,) = story.report().findings
+    assert finding.code == "REFUSED-BUT-APPLIED"
+    assert finding.certificate[0].operation == refused.id
+
+
+def test_refused_transaction_that_splits_the_members_is_the_root() -> None:
+    """The receiving member refuses, the others apply: what contradicts from there on follows, and the order ends before it."""
+    story = Story(watched=True)
+    story.put(b"a", b"1")
+    refused = story.refused(_refused_txn(), FUTURE_REVISION)
+    behind = story.state.revision
+    # m1 refuses and goes on with revision 3; m2 and m3 make revision 3 of the refused transaction.
+    story.put(b"a", b"2")
+    events = story.delivered["m1"][0].message.events
+    story.delivered["m2"] = list(story.delivered["m1"][:1])
+    phantom = events[0]._replace(kv=events[0].kv._replace(key=b"z", value=b"phantom", create_revision=3, mod_revision=3, version=1))
+    story.deliver("m2", 3, (phantom,))
+    moved = story.delivered["m1"][1].message.events[0]
+    story.deliver("m2", 4, (moved._replace(kv=moved.kv._replace(mod_revision=4)),))
+    story.add(PutRequest(b"b", b"3"), OK, story.operations[-1].output, story.tick(), story.tick(), member="m2")
+    case = story.case()
+    report = check_kv(case)
+    assert behind == 2
+    assert [f.code for f in report.findings if f.status == "counts"] == ["REFUSED-BUT-APPLIED"]
+    assert refused.id in {e.operation for e in report.findings[0].certificate}
+    assert case.fork is not None
+    assert (case.fork.revision, case.fork.code) == (3, "REFUSED-BUT-APPLIED")
+    assert set(case.fork.groups) == {("m1",), ("m2",)}
+    assert case.order is not None
+    assert case.order.last == 2
+
+
+def test_members_that_differ_without_a_refusal_have_diverged() -> None:
+    """Two members tell one revision differently and nothing that was refused explains it."""
+    story = Story(watched=True)
+    story.put(b"a", b"1")
+    event = story.delivered["m1"][0].message.events[0]
+    story.deliver("m2", 2, (event._replace(kv=event.kv._replace(value=b"2")),))
+    case = story.case()
+    assert [f.code for f in check_kv(case).findings if f.status == "counts"] == ["MEMBER-DIVERGED"]
+    assert case.fork is not None
+
+
+# ---- where a history begins and ends ----
+
+
+def test_unknown_start_is_judged_from_the_first_whole_read() -> None:
+    """A store with unknown content is judged from the first answer that shows all of it."""
+    story = Story(start="unknown")
+    story.put(b"a", b"1")
+    story.put(b"b", b"1")
+    early = len(story.operations)
+    story.do(everything())
+    story.put(b"a", b"2", prev_kv=True)
+    read = story.get(b"a")
+    story.operations = story.operations[early:]
+    assert story.codes() == []
+    assert story.report().undecided == ()
+    story.answer(read, kvs=(read.output.kvs[0]._replace(version=1),))
+    assert story.codes() == ["KV-CONTENT"]
+
+
+def test_unknown_start_without_a_whole_read_is_undecided() -> None:
+    """Without such an answer contents are undecided, and time is still judged."""
+    story = Story(start="unknown")
+    story.put(b"a", b"1")
+    old = story.get(b"a").output
+    story.put(b"a", b"2")
+    assert story.report().undecided != ()
+    story.add(get(b"a"), OK, old, story.tick(), story.tick())
+    assert story.codes() == ["KV-REAL-TIME"]
+
+
+def test_only_the_first_epoch_is_judged() -> None:
+    """What was answered after a restore is not held against the time before it."""
+    story = Story()
+    story.put(b"a", b"1")
+    put = story.put(b"a", b"2")
+    story.marks.append(Mark(story.tick(), "epoch", "", {}))
+    story.add(PutRequest(b"b", b"x"), OK, put.output, story.tick(), story.tick())
+    report = story.report()
+    assert report.findings == ()
+    assert report.undecided != ()
+
+
+def test_cut_record_makes_an_unexplained_revision_undecided() -> None:
+    """Where the record lost its tail, a revision that nobody made is no finding."""
+    story = Story()
+    lost = story.lost(PutRequest(b"a", b"1"))
+    story.takes_effect(lost)
+    story.get(b"a")
+    story.operations = story.operations[1:]
+    assert story.codes() == ["KV-UNEXPLAINED"]
+    report = story.report(cut=7)
+    assert report.findings == ()
+    assert report.undecided != ()
+
+
+def test_error_texts_are_those_that_the_checker_knows() -> None:
+    """A refusal with another text says nothing about revisions."""
+    story = Story()
+    story.put(b"a", b"1")
+    story.refused(RangeRequest(*ALL, revision=2), "etcdserver: something else", OUT_OF_RANGE)
+    assert story.codes() == []
