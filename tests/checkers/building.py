@@ -82,9 +82,7 @@ class Story:
         answer = outcome.answer._replace(header=header(outcome.answer.header.revision))
         return self.add(request, OK, answer, began, ended, process, member)
 
-    def add(
-        self, request: Any, outcome: Any, output: Any, call: int, ret: int | None, process: int = 0, member: str = "m1"
-    ) -> Operation:
+    def add(self, request: Any, outcome: Any, output: Any, call: int, ret: int | None, process: int = 0, member: str = "m1") -> Operation:
         """An operation as given; the store does not hear of it."""
         op = Operation(len(self.operations), process, call, ret, outcome, request, output, client=f"kv-{process}", member=member)
         self.operations.append(op)

@@ -309,6 +309,7 @@ def test_not_applicable_without_changes() -> None:
 
 CHANGES = (
     grant(),
+    grant(kind=READ),
     revoke(),
     pb.AuthUserGrantRoleRequest(user="u", role="r"),
     pb.AuthUserRevokeRoleRequest(name="u", role="r"),
@@ -337,8 +338,9 @@ def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], put
     for answer, offset, took in puts:
         clock.now = base + offset
         # A transaction: its revision may be another's, so that real time alone orders it.
-        told = TxnResponse(header(2), True, (PutResponse(header(2), None),)) if answer == 2 else DENIED
-        clock.op("m2", TxnRequest((), (PutRequest(b"a", b"v"),), ()), told, user="u", took=took, stay=True)
+        told = TxnResponse(header(2), True, ()) if answer == 2 else DENIED
+        each = RangeRequest(b"a") if took % 2 else PutRequest(b"a", b"v")
+        clock.op("m2", TxnRequest((), (each,), ()), told, user="u", took=took, stay=True)
         asked.append(clock.operations[-1])
     report = check_auth(case(clock))
     caught = {finding.subject["operations"][0] for finding in report.findings}

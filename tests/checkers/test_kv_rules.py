@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from .building import ALL, Story, everything, get
 
 from pekan.checkers.case import Options
 from pekan.checkers.kv import check_kv
@@ -22,6 +21,8 @@ from pekan.wire.messages import (
     RangeRequest,
     TxnRequest,
 )
+
+from .building import ALL, Story, everything, get
 
 
 def _busy(watched: bool = False) -> Story:

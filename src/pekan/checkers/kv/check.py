@@ -94,8 +94,8 @@ def _start(history: History, b: Buckets) -> State | None:
         return State(leases=None, past={} if past is not None else None)
     best: tuple[int, Operation] | None = None
     for buckets in (b.readers, b.local):
-        for header, group in buckets.items():
-            for op in group:
+        for header, answered in buckets.items():
+            for op in answered:
                 r = op.input
                 if type(r) is not RangeRequest or r.key != b"\0" or r.range_end != b"\0" or r.limit or any(r[7:]):
                     continue

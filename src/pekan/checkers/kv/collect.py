@@ -16,8 +16,8 @@
     any write, definite refusal          none                refused: must be none; suspects
     "future revision" q                  none                future: before the step to q
 
-(Exactness as read in etcd server/etcdserver/v3_server.go, apply/backend.go and api/v3rpc/header.go: a Compaction's header may be filled after
-the apply, all others named here are set by the apply or by the snapshot that was read.)
+(Exactness as read in etcd server/etcdserver/v3_server.go, apply/backend.go and api/v3rpc/header.go: a Compaction's header may be filled
+after the apply, all others named here are set by the apply or by the snapshot that was read.)
 """
 
 from __future__ import annotations

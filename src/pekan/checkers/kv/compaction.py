@@ -4,13 +4,15 @@
 
     compact(5) ok ──> compact(9) ok ──> compact(20) ok        each above the one before, each at a revision that existed
          │                 │
-         └ after every answer that read below 5               earliest(c) = max(call, earliest of revision c, of those answers,
-                           └ before every "compacted" for < 9                  of the compactions below c)          must be <= its return
+         └ after every answer that read below 5
+                           └ before every "compacted" for a revision below 9
 
-"compacted" for revision q: to a Range, some compaction above q had happened; to a Compaction, one at or above q. Unanswered compactions may have
-happened, at the time that this order leaves them. A member that answers for itself may know of any compaction that was asked for by then.
-(etcd server/storage/mvcc/kvstore.go, updateCompactRev and rangeKeys.) The header of a Compaction's answer is filled after the fact: it proves only
-that its revision existed.
+    earliest(c) = max(call, earliest of revision c, of answers that read below c, of compactions below c)      must be <= its return
+
+"compacted" for revision q: to a Range, some compaction above q had happened; to a Compaction, one at or above q. Unanswered compactions may
+have happened, at the time that this order leaves them. A member that answers for itself may know of any compaction that was asked for by
+then (etcd server/storage/mvcc/kvstore.go, updateCompactRev and rangeKeys). The header of a Compaction's answer is filled after the fact: it
+proves only that its revision existed.
 """
 
 from __future__ import annotations
@@ -115,8 +117,8 @@ def _twice(first: Operation, second: Operation) -> Problem:
         Finding(
             code="KV-COMPACTED",
             summary=f"revision {first.input.revision} was compacted twice",
-            explanation=f"Operations {first.id} and {second.id} both compacted revision {first.input.revision} and were both answered without an "
-            "error. Compacting at or below the compact revision is refused.",
+            explanation=f"Operations {first.id} and {second.id} both compacted revision {first.input.revision} and were both answered "
+            "without an error. Compacting at or below the compact revision is refused.",
             certificate=(telling.exhibit(first), telling.exhibit(second)),
             subject={"revision": first.input.revision, "operations": [first.id, second.id]},
             shape=("compaction", "twice"),
@@ -161,8 +163,8 @@ def _unexplained(op: Operation, q: int) -> Problem:
         Finding(
             code="KV-COMPACTED",
             summary=f"revision {q} was said to be compacted, and no compaction can have reached it",
-            explanation=f"Operation {op.id} was refused: the revision it named has been compacted. No recorded compaction at or above it can have "
-            "happened before that answer.",
+            explanation=f"Operation {op.id} was refused: the revision it named has been compacted. No recorded compaction that reaches it "
+            "can have happened before that answer.",
             certificate=(telling.exhibit(op),),
             subject={"revision": q, "operations": [op.id], "member": op.member},
             shape=(telling.kind_of(op.input), "compacted"),

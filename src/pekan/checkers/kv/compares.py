@@ -1,7 +1,7 @@
 """Transactions without operations: asked as linearizable, answered by any member from its own state.
 
-etcd counts a Txn with no operation in either branch as serializable (server/etcdserver/txn, IsTxnSerializable: a loop over no operations), so it
-is answered without a read barrier although nobody asked for that. It is judged last and constrains nothing else::
+etcd counts a Txn with no operation in either branch as serializable (server/etcdserver/txn, IsTxnSerializable: a loop over no operations),
+so it is answered without a read barrier although nobody asked for that. It is judged last and constrains nothing else::
 
     its guards are true or false of the state of its revision     else KV-CONTENT (in the replay)
     that revision existed before the answer                       else LOCAL-CONTENT
@@ -52,8 +52,8 @@ def _stale(op: Operation, revision: int, known: Exhibit | None) -> Problem:
         Finding(
             code="COMPARES-ONLY-STALE",
             summary=f"a transaction without operations was answered from revision {revision}, older than what had been acknowledged",
-            explanation=f"Operation {op.id} did not ask for a serializable answer. Its guards were decided at revision {revision}, though a later "
-            "revision had been shown to a client before it was called.",
+            explanation=f"Operation {op.id} did not ask for a serializable answer. Its guards were decided at revision {revision}, though "
+            "a later revision had been shown to a client before it was called.",
             certificate=(*((known,) if known is not None else ()), telling.exhibit(op)),
             subject={"operations": [op.id], "revision": revision, "member": op.member},
             shape=("txn without operations",),

@@ -115,8 +115,9 @@ def root_of_difference(difference: Difference, state: State | None, suspects: Po
         Finding(
             code="MEMBER-DIVERGED",
             summary=f"members tell revision {revision} differently",
-            explanation=f"At revision {revision} {_who(sides[0])} delivered {telling.events(sides[0].events)}, and {_who(sides[1])} delivered "
-            f"{telling.events(sides[1].events)}. Both watched the whole keyspace. A revision is one write, the same on every member.",
+            explanation=f"At revision {revision} {_who(sides[0])} delivered {telling.events(sides[0].events)}, and "
+            f"{_who(sides[1])} delivered {telling.events(sides[1].events)}. Both watched the whole keyspace. A revision is one write, "
+            "the same on every member.",
             certificate=exhibits,
             subject={"revision": revision, "members": sorted({side.member for side in sides})},
             shape=("watch", "watch"),

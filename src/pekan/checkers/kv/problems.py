@@ -1,7 +1,7 @@
 """Contradictions between the replayed store and an answer, told as findings.
 
-Each function takes what was found and gives a `Problem`: a finding, the revision it is at, and the keys whose state it rests on (so that the
-search knows which of its guesses could have caused it).
+Each function takes what was found and gives a `Problem`: a finding, the revision it is at, and the keys whose state it rests on (so that
+the search knows which of its guesses could have caused it).
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def wrong_answer(code: str, op: Operation, revision: int, expected: Any, writer:
     finding = Finding(
         code=code,
         summary=f"{telling.request(op.input)} was answered with something that is not the state of revision {revision}",
-        explanation=f"Replaying every write up to revision {revision} gives: {right}. But {whose} was: {telling.answer(op.output)}.{detail}",
+        explanation=f"Replaying every write up to revision {revision} gives: {right}. "
+        f"But {whose} was: {telling.answer(op.output)}.{detail}",
         certificate=tuple(e for e in (writer, telling.exhibit(op, said if isinstance(expected, str) else "")) if e is not None),
         subject={"operations": [op.id], "revision": revision, "member": op.member},
         shape=(telling.kind_of(op.input), *(("old revision",) if type(op.input) is RangeRequest and op.input.revision else ())),
@@ -96,7 +97,7 @@ def unexplained(revision: int, events: Sequence[Event] | None, around: Sequence[
         code="KV-UNEXPLAINED",
         summary=f"nobody who was recorded can have made revision {revision}",
         explanation=f"Revision {revision} exists, no acknowledged write carries it.{what} No unanswered request called early enough and no "
-        f"lease that held keys can have had that effect ({tried} could have by their call, and had another effect or are needed elsewhere).",
+        f"lease that held keys can have had that effect ({tried} could have, and are needed for other revisions).",
         certificate=tuple(around),
         subject={"revision": revision},
         shape=("revision", *sorted({"delete" if e.type else "put" for e in events or ()})),
@@ -109,8 +110,8 @@ def twice(revision: int, events: Sequence[Event], first: Operation, where: int, 
     finding = Finding(
         code="KV-APPLIED-TWICE",
         summary=f"revision {revision} repeats what operation {first.id} did at revision {where}",
-        explanation=f"{telling.request(first.input)} was made at revision {where}. Revision {revision} holds {telling.events(events)}, the same "
-        "write again, and no other recorded request can have made it.",
+        explanation=f"{telling.request(first.input)} was made at revision {where}. Revision {revision} holds {telling.events(events)}, the "
+        "same write again, and no other recorded request can have made it.",
         certificate=(telling.exhibit(first), *around),
         subject={"revision": revision, "operations": [first.id]},
         shape=(telling.kind_of(first.input),),
@@ -137,8 +138,8 @@ def lost_write(op: Operation, revision: int, events: Sequence[Event], evidence: 
     finding = Finding(
         code="KV-LOST-WRITE",
         summary=f"operation {op.id} was acknowledged at revision {revision}, where the history holds something else",
-        explanation=f"{telling.request(op.input)} was answered with revision {revision}. A watch of the whole keyspace delivered that revision "
-        f"as {telling.events(events)}, which is not what the request does there.",
+        explanation=f"{telling.request(op.input)} was answered with revision {revision}. A watch of the whole keyspace delivered that "
+        f"revision as {telling.events(events)}, which is not what the request does there.",
         certificate=(telling.exhibit(op), evidence),
         subject={"operations": [op.id], "revision": revision, "member": op.member},
         shape=(telling.kind_of(op.input), "watch"),
@@ -176,7 +177,8 @@ def out_of_time(clash: Clash, futures: frozenset[int], real_time: bool) -> Probl
             "KV-REAL-TIME",
             f"operation {late.id} took place at revision {_at(late)}, before what was acknowledged when it was called",
         )
-        story = f"Operation {late.id} {when} {early.id} had been answered with revision {_at(early)}. Its own answer is of revision {_at(late)}: "
+        story = f"Operation {late.id} {when} {early.id} had been answered with revision {_at(early)}. Its own answer is of revision "
+        story += f"{_at(late)}: "
         story += _kind_of_clash(late, early)
     finding = Finding(
         code=code,
@@ -204,8 +206,8 @@ def before_its_time(op: Operation, revision: int, timing: Timing) -> Problem:
     finding = Finding(
         code="LOCAL-CONTENT",
         summary=f"a member answered from revision {revision} before it can have existed",
-        explanation=f"Operation {op.id} was answered at {op.ret} ns from revision {revision}. By the calls of the writes up to it that revision "
-        f"cannot have existed before {timing.earliest_of(revision)} ns.",
+        explanation=f"Operation {op.id} was answered at {op.ret} ns from revision {revision}. By the calls of the writes up to it that "
+        f"revision cannot have existed before {timing.earliest_of(revision)} ns.",
         certificate=(telling.exhibit(op),),
         subject={"operations": [op.id], "revision": revision, "member": op.member},
         shape=(telling.kind_of(op.input), "too early"),

@@ -8,8 +8,8 @@
         S(r)                 = S(r-1) with the events of r
         what saw r           must answer S(r)
 
-A contradiction while nothing is guessed is a finding. One that may rest on a guess takes the guess back. After a wrong *answer* the replay goes on,
-for the state is known all the same; after a *write* whose effect is in doubt it stops, and what comes later is not judged.
+A contradiction while nothing is guessed is a finding. One that may rest on a guess takes the guess back. After a wrong *answer* the replay
+goes on, for the state is known all the same; after a *write* whose effect is in doubt it stops, and what comes later is not judged.
 
 Cost: about 1 us per Put or Get, 2 us per list of ten keys, 5 us per Txn of three operations; memory: the live keys, and one event for each
 revision (`Case.order`).
@@ -152,7 +152,7 @@ class Replay:
         }
 
     def _back(self, problem: Problem) -> int | None:
-        """Take back the last guess that has another way; the revision that is settled then. None where there is none, or the budget is spent."""
+        """Take back the last guess that has another way; the revision settled then. None where there is none, or the budget is spent."""
         while True:
             revision = self.search.take_back(self.state, self.matching, self.result.order, problem)
             if revision is None:
@@ -245,7 +245,7 @@ class Replay:
         return next((writer.operation for writer in found if writer.operation is not None), None)
 
     def _make(self, revision: int, events: tuple[Event, ...], known: tuple[Event, ...] | None) -> None:
-        """S(revision) from S(revision - 1). Events get the prev_kv of the replay; objects of the watch are preferred, replies share them."""
+        """S(revision) from S(revision - 1). Events get the prev_kv of the replay; a watch's objects are preferred: replies share them."""
         state = self.state
         if self.search.guessing:
             self.search.remember(state, events)
@@ -452,7 +452,7 @@ class Replay:
 
 def _foreign(revision: int) -> Undecided:
     return Undecided(
-        reason=f"revision {revision} was made by someone who is not in the record (writers are shared), and no watch of the whole keyspace shows it",
+        reason=f"revision {revision} was made by someone who is not in the record (writers are shared), and no watch of all shows it",
         would_decide="record a watch of the whole keyspace",
         checker="kv",
     )

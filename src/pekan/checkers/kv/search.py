@@ -13,8 +13,8 @@ What keeps it small (each is exact: it drops only what cannot be right, or what 
 3. symmetry   unanswered Puts that differ only in values that no reply, event or guard ever shows are tried once, earliest call first
 4. order      those whose caller was still waiting when the revision was made come first
 
-A contradiction about keys that no writer of any guess can touch is no reason to take anything back: it is a finding at once. The search is bounded by
-NODES evaluations and by time; past that the answer is undecided.
+A contradiction about keys that no writer of any guess can touch is no reason to take anything back: it is a finding at once. The search is
+bounded by NODES evaluations and by time; past that the answer is undecided.
 """
 
 from __future__ import annotations
