@@ -12,7 +12,10 @@ tells the later ones what it explains.
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from pekan.catalogue import CODES
@@ -40,7 +43,8 @@ def judge(history: History, options: Options) -> Verdict:
             raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
     began = time.perf_counter()
     case = Case(history, options)
-    reports = tuple(_timed(checker, case) for checker in CHECKERS)
+    with _without_collector():
+        reports = tuple(_timed(checker, case) for checker in CHECKERS)
     findings = [finding for report in reports for finding in report.findings]
     findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
     notes: list[str] = []
@@ -55,6 +59,18 @@ def judge(history: History, options: Options) -> Verdict:
         checkers=reports,
         notes=tuple(notes),
     )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No cyclic garbage collection meanwhile: it would walk a million recorded values again and again, and none is garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _timed(checker: Checker, case: Case) -> CheckerReport:

@@ -2,7 +2,7 @@
 
 ::
 
-    broken: 2 kinds of finding, 41,233 operations judged in 1.9 s
+    broken (etcd 3.5.1): 2 kinds of broken promise, 41,233 operations judged in 1.9 s by the reference engine
 
     1  WATCH-BOOKMARKABLE  (x14)
        progress at revision 812 came before the event at 812
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -28,8 +29,10 @@ from pekan.history.types import History
 from pekan.verdict import Exhibit, Finding, Verdict, Word
 
 STYLES: dict[Word, str] = {"holds": "bold green", "broken": "bold red", "undecided": "bold yellow"}
-SHOWN_FINDINGS_MAX = 20
-"""Kinds of finding told in full; a run that breaks more promises than these is not understood faster by reading further."""
+SHOWN_CODES_MAX = 12
+"""Codes of which one finding is told in full; a run that breaks more promises is not understood faster by reading further."""
+SHOWN_ALIKE_MAX = 3
+"""Findings of the same code and another shape that get a line each."""
 
 
 def print_verdict(console: Console, verdict: Verdict, history: History) -> None:
@@ -38,11 +41,16 @@ def print_verdict(console: Console, verdict: Verdict, history: History) -> None:
     origin_ns = start.time if start else None
     console.print(headline(verdict, _version(history)))
     counts = [f for f in verdict.findings if f.status == "counts"]
-    for number, finding in enumerate(counts[:SHOWN_FINDINGS_MAX], 1):
+    for number, code in enumerate(verdict.codes[:SHOWN_CODES_MAX], 1):
+        first, *alike = [f for f in counts if f.code == code]
         console.print()
-        console.print(_finding(number, finding, origin_ns))
-    if len(counts) > SHOWN_FINDINGS_MAX:
-        console.print(f"\n... and {len(counts) - SHOWN_FINDINGS_MAX} further kinds; all are in the JSON form")
+        console.print(_finding(number, first, origin_ns))
+        for finding in alike[:SHOWN_ALIKE_MAX]:
+            console.print(Padding(Text(f"also{_times(finding)}: {finding.summary}", "dim"), (0, 0, 0, 10)))
+        if len(alike) > SHOWN_ALIKE_MAX:
+            console.print(Padding(Text(f"and {len(alike) - SHOWN_ALIKE_MAX} further kinds of {code}", "dim"), (0, 0, 0, 10)))
+    if len(verdict.codes) > SHOWN_CODES_MAX:
+        console.print(f"\n... and {len(verdict.codes) - SHOWN_CODES_MAX} further codes; all are in the JSON form")
     others = [f for f in verdict.findings if f.status != "counts"]
     if others:
         console.print()
@@ -66,10 +74,10 @@ def _version(history: History) -> str:
 
 def headline(verdict: Verdict, version: str = "") -> Text:
     """One line that says the verdict and what it stands on."""
-    counts = [f for f in verdict.findings if f.status == "counts"]
     word = "holds (sequential)" if verdict.verdict == "holds" and verdict.order == "per-process" else verdict.verdict
     about = f" (etcd {version})" if version else ""
-    found = f"{len(counts)} kind{'s' if len(counts) != 1 else ''} of finding, " if counts else ""
+    kinds = len(verdict.codes)
+    found = f"{kinds} kind{'s' if kinds != 1 else ''} of broken promise, " if kinds else ""
     return Text.assemble(
         (f"{word}{about}", STYLES[verdict.verdict]),
         f": {found}{verdict.operations:,} operations judged in {verdict.seconds:.1f} s by the {verdict.engine} engine",
