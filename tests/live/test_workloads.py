@@ -1,0 +1,329 @@
+"""Workloads and faults against a real etcd: what was drawn was sent and answered, and the record tells it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pekan.etcd.binaries import find
+from pekan.etcd.client import Client
+from pekan.etcd.cluster import Cluster
+from pekan.etcd.recorder import Recorder
+from pekan.etcd.spec import ClusterSpec, MemberState
+from pekan.faults import Context, inject, parse
+from pekan.history.reading import load
+from pekan.history.records import RecordWriter
+from pekan.history.types import History, Operation
+from pekan.plan import Fault, Plan, Schedule
+from pekan.wire.messages import WATCH, WatchCreateRequest, WatchResponse, pb
+from pekan.workloads import COMPANIONS, Traffic, auth, kubernetes, kv, workload
+from pekan.workloads.keys import meets_known_deviation, put_values
+from pekan.workloads.traffic import LATE_FROM, masked
+
+pytestmark = pytest.mark.live
+
+VERSION = "3.5.1"
+DEADLINE_S = 90.0
+"""For one test; several times what it takes on two busy cores."""
+FINISH_S = 10.0
+CHEAP_PASSWORDS = (("bcrypt-cost", "4"),)
+"""A login costs a member some 100 ms of processor by default, which a short run has better uses for."""
+
+
+@dataclass
+class Run:
+    """What a small run left behind."""
+
+    plan: Plan
+    history: History
+    counts: Counter[str]
+    ended_within_s: float
+    states: dict[str, MemberState] = field(default_factory=dict)
+
+    def of(self, prefix: str) -> list[Operation]:
+        """Operations of the clients whose name begins with `prefix`."""
+        return [operation for operation in self.history.operations if operation.client.startswith(prefix)]
+
+
+def conduct(plan: Plan, directory: Path, faults: tuple[Fault, ...] = ()) -> Run:
+    """A hunt without its hunter: cluster, workloads of the plan with their companions, `faults`; nothing is judged."""
+
+    async def go() -> Run:
+        recorder = Recorder(RecordWriter(directory / "history.pb"))
+        clients: list[Client] = []
+        spec = ClusterSpec(find(VERSION), directory / "members", members=plan.members, options=dict(plan.flags))
+        async with asyncio.timeout(DEADLINE_S), Cluster(spec) as cluster:
+
+            def connect(name: str, member: str, *, metadata: tuple[tuple[str, str], ...] = (), slow: bool = False) -> Client:
+                client = Client(
+                    name=name,
+                    member=member,
+                    address=cluster.member(member).spec.advertise_client,
+                    recorder=recorder,
+                    timeout_s=plan.timeout_ms / 1000,
+                    metadata=metadata,
+                    slow=slow,
+                )
+                clients.append(client)
+                return client
+
+            traffic = Traffic(plan, tuple(member.name for member in cluster.members), connect)
+            works = [workload(name) for name in plan.workloads] + [make() for make in COMPANIONS]
+            for work in works:
+                await work.prepare(traffic)
+            traffic.begin()
+            loop = asyncio.get_running_loop()
+            async with asyncio.TaskGroup() as group:
+                for work in works:
+                    group.create_task(work.run(traffic))
+                heal_ms = plan.time_ms * 3 // 4
+                await inject(Schedule(0, heal_ms, plan.time_ms, faults), Context(cluster, recorder, traffic.elapsed_ms, heal_ms))
+                await asyncio.sleep(max(0, plan.time_ms - traffic.elapsed_ms()) / 1000)
+                traffic.finished.set()
+                finished = loop.time()
+            ended_within_s = loop.time() - finished
+            for work in works:
+                async with asyncio.timeout(FINISH_S):
+                    await work.finish(traffic)
+            for client in clients:
+                await client.close()
+            states = {member.name: member.state for member in cluster.members}
+        recorder.close()
+        return Run(plan, load(directory / "history.pb"), traffic.counts, ended_within_s, states)
+
+    return asyncio.run(go())
+
+
+@pytest.fixture(scope="module")
+def kv_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Eight seconds of `kv` on three members."""
+    return conduct(Plan(etcd=VERSION, seed=5, time_ms=8_000, workloads=("kv",)), tmp_path_factory.mktemp("kv"))
+
+
+def messages(run: Run, client: str) -> Iterator[WatchResponse]:
+    """What the watches of `client` were told."""
+    for stream in run.history.streams:
+        if stream.method == WATCH and stream.client == client:
+            yield from (message.message for message in stream.messages if not message.sent)
+
+
+def answered(run: Run) -> float:
+    """The share of operations that etcd decided, refusals included."""
+    decided = run.counts["ok"] + run.counts["refused"]
+    return decided / (decided + run.counts["failed"] + run.counts["indefinite"])
+
+
+def written(run: Run) -> list[bytes]:
+    """Every value that the record sent, but for the decimal revisions of compact_rev_key."""
+    return [
+        value
+        for operation in run.history.operations
+        if operation.client.split("-")[0] != "compactor"
+        for value in put_values(operation.input)
+    ]
+
+
+def test_kv_sends_and_etcd_answers(kv_run: Run) -> None:
+    """Every kind of choice was made, nearly everything was decided, most of it well, and each value was written once."""
+    assert {name for name in kv.WEIGHTS if kv_run.counts[f"kv:{name}"] == 0} == set()
+    assert answered(kv_run) > 0.95
+    assert kv_run.counts["ok"] > 4 * kv_run.counts["refused"]
+    values = written(kv_run)
+    assert len(set(values)) == len(values) > 300
+
+
+def test_a_workload_ends_when_it_is_told(kv_run: Run) -> None:
+    """Within the request timeout and a second everything has ended, and every call has its end in the record."""
+    assert kv_run.ended_within_s < kv_run.plan.timeout_ms / 1000 + 1
+    assert not [operation for operation in kv_run.history.operations if operation.output is None]
+
+
+def test_whole_keyspace_watchers_hear_of_everything(kv_run: Run) -> None:
+    """On every member one watch on everything from revision 1 was told nearly all of what was written."""
+    revisions = {
+        member: [e.kv.mod_revision for m in messages(kv_run, f"watch-{member}-all") for e in m.events] for member in ("m1", "m2", "m3")
+    }
+    for told in revisions.values():
+        assert told == sorted(told)
+        assert len(told) > 0.9 * max(map(len, revisions.values())) > 300
+    creates = [s.messages[0].message for s in kv_run.history.streams if s.client == "watch-m1-all"]
+    assert creates[0] == WatchCreateRequest(b"\0", b"\0", 1, progress_notify=True, prev_kv=True)
+
+
+def test_short_watchers_do_what_their_kinds_say(kv_run: Run) -> None:
+    """Watches were created, progress was asked for and told, compaction cancelled some, and fragments came."""
+    told = [
+        message
+        for client in kv_run.history.streams
+        if client.client.startswith(("watch-", "bulk"))
+        for message in messages(kv_run, client.client)
+    ]
+    assert any(message.created for message in told)
+    assert any(message.watch_id == -1 for message in told)
+    assert any(message.canceled and message.compact_revision for message in told)
+    assert any(message.fragment for message in told)
+    assert any(message.events for message in messages(kv_run, "watch-m1-slow"))
+
+
+def test_maintenance_compacts_and_watches_from_a_tombstone(kv_run: Run) -> None:
+    """A compaction was accepted at exactly the revision of a deletion, and a watch began there."""
+    deleted = {o.output.header.revision for o in kv_run.of("admin-") if o.outcome == "ok" and o.method.endswith("DeleteRange")}
+    compacted = {o.input.revision for o in kv_run.of("admin-") if o.outcome == "ok" and o.method.endswith("Compact")}
+    sent = [message.message for s in kv_run.history.streams if s.client.startswith("admin-") for message in s.messages if message.sent]
+    watched = {request.start_revision for request in sent if isinstance(request, WatchCreateRequest)}
+    assert deleted & compacted & watched
+
+
+def test_leases_are_kept_revoked_and_left_to_expire(kv_run: Run) -> None:
+    """Leases were granted, renewed on a stream and revoked, keys vanished with an expiry, and unknown leases were refused."""
+    assert kv_run.counts["keepalive"] > 0
+    outcomes = Counter((o.method.rsplit("/", 1)[1], o.outcome) for o in kv_run.of("kv-"))
+    assert outcomes["LeaseGrant", "ok"] > 3
+    assert outcomes["LeaseRevoke", "ok"] > 0
+    assert outcomes["LeaseRevoke", "failed"] > 0
+
+
+def test_known_deviations_come_late_and_from_their_own_clients(kv_run: Run) -> None:
+    """Both classes were sent, by late clients only, in the last fifth of the traffic only."""
+    first = min(operation.call for operation in kv_run.of("kv-"))
+    deviating = [operation for operation in kv_run.history.operations if meets_known_deviation(operation.input)]
+    assert {operation.client.rsplit("-", 2 if "-ask-" in operation.client else 1)[0] for operation in deviating} == {
+        "late-ask",
+        "late-range",
+    }
+    assert min(operation.call for operation in deviating) - first > (LATE_FROM * kv_run.plan.time_ms - 500) * 1_000_000
+    assert [operation for operation in deviating if operation.client.startswith("late-range") and operation.outcome == "failed"]
+
+
+def test_kubernetes_on_one_member(tmp_path: Path) -> None:
+    """An API server's shapes are answered, lists have pages, watches begin behind a list, compactors move their key, leases expire."""
+    run = conduct(Plan(etcd=VERSION, seed=6, members=1, time_ms=8_000, workloads=("kubernetes",)), tmp_path)
+    assert {name for name in kubernetes.WEIGHTS if run.counts[f"kubernetes:{name}"] == 0} == set()
+    assert answered(run) > 0.95
+    values = written(run)
+    assert len(set(values)) == len(values) > 300
+    pages = [operation for operation in run.of("kubernetes-") if operation.client.endswith("-pages")]
+    assert any(operation.outcome == "ok" and operation.output.kvs for operation in pages)
+    streams = [stream for stream in run.history.streams if stream.client.startswith("kubernetes-")]
+    assert any(message.message.events for stream in streams for message in stream.messages if not message.sent)
+    claims = [operation for operation in run.of("compactor-") if operation.method.endswith("Txn") and operation.outcome == "ok"]
+    assert any(operation.output.succeeded for operation in claims)
+    assert any(operation.outcome == "ok" for operation in run.of("kubernetes-") if operation.method.endswith("LeaseGrant"))
+
+
+def test_auth_allows_denies_and_changes(tmp_path: Path) -> None:
+    """Requests of every kind are allowed and denied, root changes roles, watchers hear everything, and auth is off at the end."""
+    run = conduct(Plan(etcd=VERSION, seed=7, time_ms=8_000, workloads=("auth",), flags=CHEAP_PASSWORDS), tmp_path)
+    assert {name for name in auth.WEIGHTS if run.counts[f"auth:{name}"] == 0} == set()
+    users = [operation for operation in run.of("auth-") if not operation.client.startswith(("auth-root", "auth-prepare", "auth-finish"))]
+    for method in ("Put", "Range", "DeleteRange", "Txn"):
+        outcomes = {operation.outcome for operation in users if operation.method.endswith("/" + method)}
+        assert {"ok", "failed"} <= outcomes, method
+    assert {operation.user for operation in users} >= {"alice", "bob", "carol", "dave"}
+    root = [operation for operation in run.of("auth-root") if operation.outcome == "ok"]
+    assert {operation.member for operation in root} == {"m1", "m2", "m3"}
+    assert any(message.events for message in messages(run, "watch-m2-all"))
+    assert [operation.outcome for operation in run.of("auth-finish")][-1] == "ok"
+    values = written(run)
+    assert len(set(values)) == len(values) > 100
+
+
+def requests(run: Run, client: str) -> list[Any]:
+    """What `client` sent, in order, without what replies decided."""
+    return [kept for operation in run.of(client) if operation.client == client and (kept := masked(operation.input)) is not None]
+
+
+@pytest.mark.parametrize("name", ["kv", "kubernetes", "auth"])
+def test_two_runs_of_a_plan_send_the_same(tmp_path: Path, name: str) -> None:
+    """Two runs agree on every client's common prefix, with what depends on replies masked."""
+    plan = Plan(etcd=VERSION, seed=8, members=1, time_ms=4_000, concurrency=4, workloads=(name,), flags=CHEAP_PASSWORDS)
+    runs = []
+    for index in range(2):
+        (tmp_path / str(index)).mkdir()
+        runs.append(conduct(plan, tmp_path / str(index)))
+    compared = 0
+    for client in (f"{name}-{index}" for index in range(4)):
+        # A token is asked for again when a member has forgotten it, which time decides.
+        first, second = ([r for r in requests(run, client) if not isinstance(r, pb.AuthenticateRequest)] for run in runs)
+        common = min(len(first), len(second))
+        compared += common
+        assert first[:common] == second[:common]
+    assert compared > 200
+
+
+def test_faults_have_a_life_in_the_record(tmp_path: Path) -> None:
+    """Kill, pause and restart fire on members of their role with the kernel's evidence, are healed, and traffic goes on around them."""
+    names = ("m1", "m2", "m3")
+    faults = tuple(parse(text, names) for text in ("kill leader 200ms at 1s", "pause follower 700ms at 1200ms", "restart any at 4s"))
+    run = conduct(Plan(etcd=VERSION, seed=10, time_ms=9_000), tmp_path, faults)
+    assert run.states == dict.fromkeys(names, MemberState.RUNNING)
+    spans = {span.kind: span for span in run.history.faults}
+    assert set(spans) == {"kill", "pause", "restart"}
+    for span in spans.values():
+        assert span.target in names
+        assert span.required
+        assert span.promise == "within"
+        assert span.fired is not None
+        assert span.healed is not None
+        assert span.armed < span.fired < span.healed
+        assert span.evidence["pid"] > 0
+    assert spans["kill"].evidence["wait_status"] == 9
+    assert spans["pause"].evidence["signal"] in ("SIGSTOP", "SIGCONT")
+    pause_ms = ((spans["pause"].healed or 0) - (spans["pause"].fired or 0)) / 1e6
+    assert 650 < pause_ms < 2_500
+    assert run.counts["indefinite"] + run.counts["failed"] > 0
+    assert answered(run) > 0.5
+    assert len({stream.id for stream in run.history.streams if stream.client == f"watch-{spans['kill'].target}-all"}) > 1
+
+
+def test_what_is_cancelled_is_healed(tmp_path: Path) -> None:
+    """A pause that is cancelled while it holds continues its member before it ends, and says so in the record."""
+
+    async def go() -> MemberState:
+        recorder = Recorder(RecordWriter(tmp_path / "history.pb"))
+        async with asyncio.timeout(DEADLINE_S), Cluster(ClusterSpec(find(VERSION), tmp_path / "members", members=1)) as cluster:
+            context = Context(cluster, recorder, lambda: 0, heal_ms=60_000)
+            task = asyncio.create_task(inject(Schedule(0, 60_000, 60_000, (parse("pause 50s at 0s"),)), context))
+            (member,) = cluster.members
+            while member.state is not MemberState.PAUSED or not context.active:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            state = member.state
+        recorder.close()
+        return state
+
+    assert asyncio.run(go()) is MemberState.RUNNING
+    (span,) = load(tmp_path / "history.pb").faults
+    assert span.fired is not None
+    assert span.healed is not None
+    assert span.healed - span.fired < 30_000_000_000
+
+
+def test_a_fault_without_a_victim_expires(tmp_path: Path) -> None:
+    """A second fault on a member that is held already is armed and never fires; the first one is not disturbed."""
+
+    async def go() -> Context:
+        recorder = Recorder(RecordWriter(tmp_path / "history.pb"))
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(DEADLINE_S), Cluster(ClusterSpec(find(VERSION), tmp_path / "members", members=1)) as cluster:
+            began = loop.time()
+            context = Context(cluster, recorder, lambda: int((loop.time() - began) * 1000), heal_ms=1_500)
+            await inject(Schedule(0, 1_500, 2_000, (parse("pause m1 60s at 0s"), parse("kill m1 at 300ms"))), context)
+        recorder.close()
+        return context
+
+    context = asyncio.run(go())
+    assert (context.fired, context.expired, context.active, context.busy) == (1, 1, 0, set())
+    pause, kill = sorted(load(tmp_path / "history.pb").faults, key=lambda span: span.id)
+    assert (pause.kind, kill.kind) == ("pause", "kill")
+    assert pause.healed is not None
+    assert kill.fired is None
+    assert kill.target == "m1"
