@@ -22,6 +22,13 @@ E = {revision: bare(events) for revision, events in STORY.items()}
 """The same as a watch without prev_kv delivers it."""
 
 
+TWICE = {
+    2: STORY[2],
+    3: tuple(event._replace(kv=event.kv._replace(mod_revision=3), prev_kv=STORY[2][0].kv) for event in STORY[4] + STORY[5]),
+}
+"""Revision 3 puts and deletes one key, as a transaction can whose delete is open to the end."""
+
+
 def codes(case: Case) -> list[str]:
     return [finding.code for finding in check_watch(case).findings]
 
@@ -205,6 +212,18 @@ PLANTED: dict[str, tuple[str, Build, Build]] = {
         lambda: case_of(STORY, full(until=3, prev_kv=True).say(*E[4]).cancel().canceled(9)),
         lambda: case_of(STORY, full(until=3, prev_kv=True).cancel().say(*E[4]).canceled(9)),
     ),
+    "a missing prev_kv, beside a compaction that was refused": (
+        "WATCH-PREV-KV",
+        lambda: case_of(STORY, full(until=3, prev_kv=True).say(*E[4]), operations=[compaction(1, 8, 900, "failed")]),
+        lambda: case_of(STORY, full(until=3, prev_kv=True).say(*E[4]), operations=[compaction(1, 8, 900)]),
+    ),
+    "one change of a key that a transaction put and deleted": (
+        "WATCH-CONTENT",
+        lambda: case_of(
+            TWICE, Script().create(start=2).say(*bare(TWICE[2])).say(bare(TWICE[3])[0], changed(E[5][0], mod_revision=3, lease=1))
+        ),
+        lambda: case_of(TWICE, Script().create(start=2).say(*bare(TWICE[2])).say(*bare(TWICE[3]))),
+    ),
     "another value": (
         "WATCH-CONTENT",
         lambda: case_of(STORY, full(until=3).say(changed(E[4][0], value=b"other"))),
@@ -243,7 +262,7 @@ PLANTED: dict[str, tuple[str, Build, Build]] = {
     "a header beyond what was ever asked for": (
         "WATCH-PROGRESS",
         lambda: case_of(STORY, full().progress(10)),
-        lambda: case_of(STORY, full().progress(10), operations=[compaction(1, 2, 900), *_put_without_answer()]),
+        lambda: case_of(STORY, full().progress(10), operations=_put_without_answer()),
     ),
     "a header before its write was asked for": (
         "WATCH-PROGRESS",
@@ -389,9 +408,11 @@ def test_a_thousand_missing_events_are_one_finding() -> None:
 
 
 def test_nothing_is_concluded_from_unknown_revisions() -> None:
-    """Missing or odd events of a revision that the order does not prove are no finding."""
-    assert codes(case_of(STORY, full(until=4).say(*E[6], revision=9), unknown=[5])) == []
+    """Missing or odd events of a revision that the order does not prove are no finding, but where they had to come whatever they were."""
+    assert codes(case_of(STORY, Script().create(b"a", b"b", 2).say(*E[2]).say(*E[4]).say(*E[9]), unknown=[5])) == []
     assert codes(case_of(STORY, full(until=3).say(changed(E[4][0], value=b"?")).say(*E[5]), unknown=[4])) == []
+    assert codes(case_of(STORY, full(until=4).say(*E[6], revision=9), unknown=[5])) == ["WATCH-RELIABLE"]
+    assert codes(case_of(STORY, full(until=4).say(*E[6], revision=9), unknown=[5], start="unknown")) == []
 
 
 def test_after_a_fork_streams_are_held_against_themselves_only() -> None:

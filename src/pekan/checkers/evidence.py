@@ -435,7 +435,7 @@ class _Merge:
             if event in first:
                 continue
             for at, known in enumerate(first):
-                if known.kv.key == event.kv.key:
+                if known.kv.key == event.kv.key and known.type == event.type:
                     if known.prev_kv is None and known[:2] == event[:2]:
                         result.events[revision] = (*first[:at], event, *first[at + 1 :])
                     break

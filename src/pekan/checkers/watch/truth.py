@@ -3,7 +3,7 @@
 ::
 
     order.events, less order.unknown, below the fork ──> proven      revision -> events, with prev_kv
-    else (no order) whole deliveries of any member   ──> proven      revision -> events
+    else (no order) whole deliveries of any member   ──> proven      revision -> events, prev_kv where it was asked for
     proven ──by key──> due(request)                                  sorted revisions with a matching event
 
 The cost of a narrow watch is that of the events that match it, not of the history: revisions are indexed by key.
@@ -12,11 +12,12 @@ The cost of a narrow watch is that of the events that match it, not of the histo
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 from pekan.checkers.case import Case
 from pekan.checkers.evidence import Watched, bounds, compactions, is_whole, matches, watched
-from pekan.history.types import OK, Operation
+from pekan.history.types import FAILED, OK, Operation
 from pekan.wire.messages import (
     DeleteRangeRequest,
     Event,
@@ -52,9 +53,11 @@ class Truth:
         self.counted = exclusive and self.real_time
         self.ordered = case.order is not None
         self.proven = self._proven()
-        self.compactions = tuple(sorted((c.revision, c.call if self.real_time else -1) for c in compactions(case)))
+        # A refused compaction took nothing away.
+        done = (c for c in compactions(case) if c.outcome != FAILED)
+        self.compactions = tuple(sorted((c.revision, c.call if self.real_time else -1) for c in done))
         self._operations: dict[int, Operation] | None = None
-        self._revisions: list[int] | None = None
+        self._revisions: Sequence[int] | None = None
         self._by_key: dict[bytes, list[int]] | None = None
         self._keys: list[bytes] = []
         self._due: dict[tuple[bytes, bytes | None, tuple[int, ...]], list[int]] = {}
@@ -73,17 +76,29 @@ class Truth:
 
     # ---- what a request has to see ----
 
-    def due(self, request: WatchCreateRequest) -> list[int]:
-        """The proven revisions with an event that `request` matches, ascending."""
+    def due(self, request: WatchCreateRequest) -> Sequence[int]:
+        """The revisions with an event that `request` matches, ascending: those proven, and for a watch of everything all that exist."""
         if is_whole(request):
             if self._revisions is None:
-                self._revisions = sorted(r for r, events in self.proven.items() if events)
+                self._revisions = self._existing()
             return self._revisions
         key = (*bounds(request), tuple(sorted(set(request.filters))))
         known = self._due.get(key)
         if known is None:
             known = self._due[key] = self._matching(request)
         return known
+
+    def _existing(self) -> Sequence[int]:
+        """Every revision has an event: etcd counts one up only for a transaction with changes (mvcc/kvstore_txn.go).
+
+        So a watch of everything has to show something even of a revision of which nobody knows what it did. Not so where the store did
+        not begin empty: a restored one may have bumped its revision (`etcdutl snapshot restore --bump-revision`).
+        """
+        if self.case.history.start != "empty":
+            return sorted(r for r, events in self.proven.items() if events)
+        order = self.case.order
+        top = max(order.last if order is not None else 1, max(self.watched.events, default=1))
+        return range(2, int(min(top + 1, self.limit)))
 
     def _matching(self, request: WatchCreateRequest) -> list[int]:
         if self._by_key is None:
@@ -100,8 +115,8 @@ class Truth:
         return sorted(found)
 
     def expected(self, request: WatchCreateRequest, revision: int) -> tuple[Event, ...]:
-        """The events of the proven `revision` that `request` has to see, in key order."""
-        return tuple(event for event in self.proven[revision] if matches(request, event))
+        """The events of `revision` that `request` has to see, in key order; empty where nothing is proven of it."""
+        return tuple(event for event in self.proven.get(revision, ()) if matches(request, event))
 
     # ---- compactions ----
 
@@ -157,15 +172,20 @@ class Truth:
         return bisect_right(self.invoked_by, time)
 
     def reachable(self, time: int) -> int | None:
-        """The highest revision that can exist at `time` (ns): one more than the requests invoked by then that may each make one.
+        """The highest revision that can exist at `time` (ns), None where others may write too, or times cannot be compared.
 
-        A lease makes one more when it expires. None where others may write too, or times cannot be compared.
+        Above the newest proven revision each further one needs a request that has no place yet: unanswered, or granting a lease that may
+        since have expired. Without an order every request that may write counts.
         """
         if not self.counted:
             return None
+        order = self.case.order
+        newest = order.last if order is not None else 1
         if self._attempts is None:
-            self._attempts = sorted(op.call for op in self.case.history.operations if type(op.input) in _MAY_WRITE)
-        return 1 + bisect_right(self._attempts, time)
+            placed = set(order.written_by.values()) if order is not None else set()
+            may = [op for op in self.case.history.operations if type(op.input) in _MAY_WRITE and op.id not in placed]
+            self._attempts = sorted(op.call for op in may if not _placed(op, newest))
+        return newest + bisect_right(self._attempts, time)
 
     def operation(self, id_: int | None) -> Operation | None:
         """The operation of that id, None where there is none."""
@@ -181,7 +201,16 @@ class Truth:
 
 
 _MAY_WRITE = frozenset({PutRequest, DeleteRangeRequest, TxnRequest, LeaseGrantRequest, LeaseRevokeRequest})
-"""Each makes at most one revision, a grant by the expiry of its lease. Refused ones count: whether they took effect is another finding."""
+"""Each makes at most one revision, a grant by the expiry of its lease."""
+
+
+def _placed(op: Operation, newest: int) -> bool:
+    """True where `op` can make no revision above `newest`: answered at or below it, or refused and no Txn, which may be applied (#18667)."""
+    if type(op.input) is LeaseGrantRequest:
+        return False
+    if op.outcome == FAILED:
+        return type(op.input) is not TxnRequest
+    return op.outcome == OK and _revision_of(op.output) <= newest
 
 
 def _revision_of(output: Any) -> int:

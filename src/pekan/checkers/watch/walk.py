@@ -14,6 +14,7 @@ each rule is reported once a watch with the number of times it broke.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -26,7 +27,7 @@ from pekan.wire import messages as wire
 from pekan.wire.messages import Event, WatchCreateRequest, WatchResponse
 
 _NO_EVENTS: tuple[Event, ...] = ()
-_NO_KEYS: frozenset[bytes] = frozenset()
+_NO_CHANGES: frozenset[tuple[bytes, int]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -68,12 +69,12 @@ class _Walk:
         self.plain = not self.narrow and truth.ordered
         self.floor = self.start if self.start > 0 else watch.floor  # Nothing below it may come.
         # A negative start means nothing that is documented; 3.5.1 cancels such a watch, newer releases refuse it.
-        self.due = truth.due(self.request) if self.start >= 0 else []
+        self.due: Sequence[int] = truth.due(self.request) if self.start >= 0 else []
         self.at = bisect_left(self.due, self.start) if self.start > 0 else -1
         self.last = 0  # Highest revision delivered.
         self.first = 0  # First revision delivered.
         self.last_message: StreamMessage | None = None
-        self.last_keys: frozenset[bytes] = _NO_KEYS  # Keys of `last` delivered so far, filled only where the revision comes again.
+        self.last_changes = _NO_CHANGES  # Of `last`, delivered so far: key and type; filled only where the revision comes again.
         self.last_group: tuple[Event, ...] = _NO_EVENTS
         self.promised = 0  # Highest progress revision.
         self.promise: StreamMessage | None = None
@@ -115,11 +116,12 @@ class _Walk:
             revision = event[1][2]
             if due[at] != revision or revision <= promised or (timed and (header[2] > newest or invoked_by[header[2]] > time)):
                 break
-            known = proven[revision]
+            known = proven.get(revision)
+            if known is None or len(known) != 1:
+                break
             made = known[0]
-            if len(known) != 1 or (
-                made is not event
-                and (event[1] != made[1] or event[0] != made[0] or (event[2] != made[2] and (wants_prev or event[2] is not None)))
+            if made is not event and (
+                event[1] != made[1] or event[0] != made[0] or (event[2] != made[2] and (wants_prev or event[2] is not None))
             ):
                 break
             at += 1
@@ -127,7 +129,7 @@ class _Walk:
             stop = len(messages)
         if stop > begin:
             item = messages[stop - 1]
-            self.at, self.last_message, self.last_group, self.last_keys = at, item, item.message.events, _NO_KEYS
+            self.at, self.last_message, self.last_group, self.last_changes = at, item, item.message.events, _NO_CHANGES
             self.last = self.last_group[0].kv.mod_revision
             self.first = self.first or messages[begin].message.events[0].kv.mod_revision
             self.seen.events += stop - begin
@@ -153,7 +155,7 @@ class _Walk:
                 self._backwards(item, revision, group)
             if revision > self.last:
                 self._advance(item, revision)
-                self.last, self.last_group, self.last_keys = revision, group, _NO_KEYS
+                self.last, self.last_group, self.last_changes = revision, group, _NO_CHANGES
                 self.first = self.first or revision
             known = self.truth.proven.get(revision)
             if known is None or revision >= self.truth.limit:
@@ -306,10 +308,10 @@ class _Walk:
             )
             return
         if revision == self.last:
-            if not self.last_keys:
-                self.last_keys = frozenset(event.kv.key for event in self.last_group)
-            again = [event for event in group if event.kv.key in self.last_keys]
-            self.last_keys |= {event.kv.key for event in group}
+            if not self.last_changes:
+                self.last_changes = frozenset(map(_change, self.last_group))
+            again = [event for event in group if _change(event) in self.last_changes]
+            self.last_changes |= set(map(_change, group))
             self._complete(revision, group)
             if again:
                 self._break(
@@ -343,14 +345,17 @@ class _Walk:
             )
 
     def _doubled(self, item: StreamMessage, revision: int, group: tuple[Event, ...]) -> None:
-        """`group` is in key order: the same key twice in one message."""
+        """The same change twice in one message. `group` is in key order, and in the transaction's order within a key.
+
+        A transaction may put and delete a key (a range open to the end is not checked for overlap), in turns, never the same twice running.
+        """
         for one, other in pairwise(group):
-            if one.kv.key == other.kv.key:
+            if _change(one) == _change(other):
                 self._break(
                     "WATCH-UNIQUE",
                     "in one message",
                     f"key {telling.text(one.kv.key)} at revision {revision} was delivered twice in one message",
-                    "A transaction changes a key once; one message carries two events of the same key at the same revision.",
+                    "No transaction makes the same change of a key twice running; the message carries it twice at one revision.",
                     (self._shown(item), *self._written(revision)),
                     revision,
                     one.kv.key,
@@ -392,24 +397,27 @@ class _Walk:
         if len(expected) == 1 and len(group) == 1 and expected[0].kv.key == group[0].kv.key:
             self._event(item, group[0], expected[0])
             return
-        by_key = {event.kv.key: event for event in known}
+        left = list(known)
         for event in group:
-            made = by_key.get(event.kv.key)
-            if made is None:
-                self._invented(item, event)
-            else:
+            same_key = [made for made in left if made.kv.key == event.kv.key]
+            # A key that is put and deleted in one transaction has two events; each delivered one stands for the one it equals.
+            made = min(same_key, key=lambda made: (made.type != event.type, made.kv != event.kv), default=None)
+            if made is not None:
+                left.remove(made)
                 self._event(item, event, made)
-        keys = {event.kv.key for event in group}
-        lacking = tuple(event for event in expected if event.kv.key not in keys)
-        if lacking and revision == self.last and revision not in self.short and not self.last_keys:
+            elif not any(_change(other) == _change(event) for other in known):
+                self._invented(item, event)
+        delivered = set(map(_change, group))
+        lacking = tuple(event for event in expected if _change(event) not in delivered)
+        if lacking and revision == self.last and revision not in self.short and not self.last_changes:
             self.short[revision] = (lacking, item)
 
     def _complete(self, revision: int, group: tuple[Event, ...]) -> None:
         """More of a revision that had been delivered in part."""
         if revision in self.short:
             lacking, item = self.short[revision]
-            keys = {event.kv.key for event in group}
-            rest = tuple(event for event in lacking if event.kv.key not in keys)
+            delivered = set(map(_change, group))
+            rest = tuple(event for event in lacking if _change(event) not in delivered)
             if rest:
                 self.short[revision] = (rest, item)
             else:
@@ -462,7 +470,7 @@ class _Walk:
             )
             return
         asked_to_end = self.watch.cancel_sent is not None and item.time >= self.watch.cancel_sent
-        if not self.request.prev_kv or asked_to_end or self.truth.may_be_compacted(revision, item.time):
+        if creates or not self.request.prev_kv or asked_to_end or self.truth.may_be_compacted(revision, item.time):
             return  # The server forgets what a watch asked for while it cancels it, before the last messages have left.
         assert made.prev_kv is not None
         self._break(
@@ -498,7 +506,7 @@ class _Walk:
             if revision in known.differing:
                 continue  # Said once, as the difference between the members.
             for other in told:
-                if other.kv.key == event.kv.key and other is not event and (other.kv != event.kv or other.type != event.type):
+                if other is not event and _change(other) == _change(event) and other.kv != event.kv:
                     self._break(
                         "WATCH-CONTENT",
                         "watches disagree",
@@ -539,7 +547,7 @@ class _Walk:
         begins = f"begins at revision {self.start}" if self.start > 0 else f"begins after revision {self._created_at()}"
         at_compaction = " It is the revision of a compaction (#18089, #19179)." if self._compacted_here(revision, item.time) else ""
         more = f" {count} revisions are missing in all." if count > 1 else ""
-        what = ", ".join(telling.event(event) for event in events[:3])
+        what = ", ".join(telling.event(event) for event in events[:3]) or "whatever it did: every revision has an event"
         first = self._last_before(item)
         self._break(
             code,
@@ -670,6 +678,10 @@ class _Walk:
         time, stream = seen
         what = f"stream {stream} delivered revision {revision}: {telling.events(self.truth.watched.events[revision])}"
         return (Exhibit(what, stream=stream, start=time, end=time),)
+
+
+def _change(event: Event) -> tuple[bytes, int]:
+    return event.kv.key, event.type
 
 
 def _with_times(one: Broken) -> Finding:
