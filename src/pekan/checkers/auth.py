@@ -27,8 +27,9 @@ its barrier, a write at apply). Known violations: #14571, #11651.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pekan.checkers.case import Case
@@ -94,10 +95,11 @@ def check_auth(case: Case) -> CheckerReport:
     if history.start != "empty" or history.order != "real-time" or case.options.writers != "exclusive":
         judged["not_judged"] = sum(1 for op in history.operations if needs_of(op.input) is not None)
         return CheckerReport(NAME, applicable=True, judged=judged)
-    store = _Store(changes)
+    store = _Store(sorted(changes, key=lambda op: op.call))
     tls = history.plan is not None and history.plan.tls
     findings = []
-    for op in history.operations:
+    told: set[tuple[str, ...]] = set()
+    for op in sorted(history.operations, key=lambda each: each.call):
         decision = _decision(op, tls)
         if decision is None:
             continue
@@ -108,6 +110,9 @@ def check_auth(case: Case) -> CheckerReport:
         judged[decision] += 1
         finding = _allowed(store, op, needs) if decision == "allowed" else _denied(store, op, needs)
         if finding is not None:
+            if finding.shape not in told:  # Of one shape only the first is shown with its reasons, and told in full.
+                told.add(finding.shape)
+                finding = replace(finding, certificate=finding.certificate + _reasons(store, op, granted=decision == "denied"))
             findings.append(finding)
     return CheckerReport(NAME, applicable=True, judged=judged, findings=tuple(findings))
 
@@ -128,89 +133,121 @@ def _decision(op: Operation, tls: bool) -> str | None:
 # ---- what is possible ----
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Bounds:
-    """`least` and `most` of the possible states, see the module's picture."""
+    """`least` and `most` of the possible states, see the module's picture; they hold one user and what bears on it."""
 
     least: AuthState
     most: AuthState
 
 
-@dataclass(slots=True)
+class _History:
+    """The writes of one fact, looked at by moments whose calls only ascend.
+
+    `live` are those that may still be last, `later` those called after every moment so far. What is overwritten for one moment is
+    overwritten for all later ones, so a long history costs no more than what is under way.
+    """
+
+    __slots__ = ("later", "live")
+
+    def __init__(self) -> None:
+        # Before everything: auth off, nobody there, nothing granted.
+        self.live = [_Write(_ALWAYS, _ALWAYS, None, None, None)]
+        self.later: deque[_Write] = deque()
+
+    def advance(self, moment: _Moment) -> None:
+        while self.later and self.later[0].call <= moment.ret:
+            self.live.append(self.later.popleft())
+        overwritten = max((write.call for write in self.live if write.ret < moment.call), default=_ALWAYS)
+        if len(self.live) > 1:
+            self.live = [write for write in self.live if write.ret >= overwritten]
+
+    def values(self, moment: _Moment) -> set[object]:
+        """The values that the fact may have at `moment`; None is among them where it may not hold."""
+        overwritten = max((write.call for write in self.live if _surely_before(write, moment)), default=_ALWAYS)
+        return {write.value for write in self.live if write.ret >= overwritten and not _surely_after(write, moment)}
+
+
 class _Store:
-    """The changes of a history as writes of facts, and the bounds of the states possible at a moment (kept per stretch of time)."""
+    """The changes of a history as writes of facts, and the bounds of the states possible at a moment.
 
-    facts: dict[Fact, list[_Write]] = field(default_factory=dict)
-    times: list[float] = field(default_factory=list)
-    known: dict[tuple[int, int], _Bounds] = field(default_factory=dict)
+    Moments have to be asked for in order of their calls.
+    """
 
-    def __init__(self, changes: Iterable[Operation]) -> None:
-        self.facts = {}
-        self.known = {}
-        self.times = []
-        changes = list(changes)
+    def __init__(self, changes: Sequence[Operation]) -> None:
         named = {fact for op in changes for fact, _ in _sets(op.input, ())}
-        for fact in (("enabled",), *sorted(named, key=repr)):
-            # Before everything: auth off, nobody there, nothing granted.
-            self.facts[fact] = [_Write(_ALWAYS, _ALWAYS, False, None, None)]
+        self.facts: dict[Fact, _History] = {fact: _History() for fact in (("enabled",), *sorted(named, key=repr))}
+        self._of_user: dict[str, list[Fact]] = {}
+        self._of_role: dict[str, list[Fact]] = {}
+        for fact in self.facts:
+            if fact[0] == "has":
+                self._of_user.setdefault(str(fact[1]), []).append(fact)
+            elif fact[0] == "may":
+                self._of_role.setdefault(str(fact[1]), []).append(fact)
+        self._times: list[float] = []
         for op in changes:
             ret = _NEVER if op.outcome == INDEFINITE or op.ret is None else op.ret
             revision = op.output.header.revision if op.outcome == OK and op.output is not None else None
             for fact, value in _sets(op.input, named):
-                self.facts[fact].append(_Write(op.call, ret, value, revision, op))
-            self.times += [op.call, ret]
-        self.times.sort()
+                self.facts[fact].later.append(_Write(op.call, ret, value, revision, op))
+            self._times += [op.call, ret]
+        self._times.sort()
+        self._known: dict[str, tuple[tuple[int, int], _Bounds]] = {}
 
-    def bounds(self, moment: _Moment) -> _Bounds:
-        """The bounds at `moment`, by real time alone."""
-        # Writes called up to (and at) ret may come before; writes answered strictly before call surely do.
-        stretch = (bisect_left(self.times, moment.call), bisect_right(self.times, moment.ret))
-        found = self.known.get(stretch)
-        if found is None:
-            found = self.known[stretch] = self._bounds(_Moment(moment.call, moment.ret))
-        return found
+    def bounds(self, moment: _Moment, user: str) -> _Bounds:
+        """The bounds for `user` at `moment`, by real time alone."""
+        # The same changes are surely before and surely after all moments of one stretch; neighbours mostly share it.
+        stretch = self._stretch(moment)
+        known = self._known.get(user)
+        if known is None or known[0] != stretch:
+            known = self._known[user] = (stretch, self._bounds(_Moment(moment.call, moment.ret), user))
+        return known[1]
 
-    def exact_bounds(self, moment: _Moment) -> _Bounds:
-        """The bounds at `moment`, by real time and by revisions."""
-        if moment.revision is None or bisect_left(self.times, moment.call) == bisect_right(self.times, moment.ret):
-            return self.bounds(moment)
-        return self._bounds(moment)
+    def exact_bounds(self, moment: _Moment, user: str) -> _Bounds:
+        """The bounds for `user` at `moment`, by real time and by revisions."""
+        low, high = self._stretch(moment)
+        return self.bounds(moment, user) if moment.revision is None or low == high else self._bounds(moment, user)
 
-    def values(self, fact: Fact, moment: _Moment) -> set[object]:
-        """The values that `fact` may have at `moment`."""
-        writes = self.facts[fact]
-        overwritten = max((write.call for write in writes if _surely_before(write, moment)), default=_ALWAYS)
-        return {write.value for write in writes if write.ret >= overwritten and not _surely_after(write, moment)}
+    def concerning(self, user: str) -> Iterator[Fact]:
+        """The facts that decide what `user` may do."""
+        yield ("enabled",)
+        if ("user", user) in self.facts:
+            yield ("user", user)
+        for fact in self._of_user.get(user, ()):
+            yield fact
+            yield from self._of_role.get(str(fact[2]), ())
 
-    def _bounds(self, moment: _Moment) -> _Bounds:
-        least_users: dict[str, set[str]] = {}
-        most_users: dict[str, set[str]] = {}
+    def _stretch(self, moment: _Moment) -> tuple[int, int]:
+        return bisect_left(self._times, moment.call), bisect_right(self._times, moment.ret)
+
+    def _bounds(self, moment: _Moment, user: str) -> _Bounds:
         least_roles: dict[str, set[Permission]] = {}
         most_roles: dict[str, set[Permission]] = {}
-        least_enabled = most_enabled = False
-        held: list[tuple[str, str, bool]] = []
-        for fact in self.facts:
-            values = self.values(fact, moment)
+        least_has: set[str] = set()
+        most_has: set[str] = set()
+        there: set[object] = {None}
+        on: set[object] = {None}
+        for fact in self.concerning(user):
+            writes = self.facts[fact]
+            writes.advance(moment)
+            values = writes.values(moment)
             if fact[0] == "enabled":
-                # Auth switched off permits everything: the least that is permitted is what is permitted when it is on.
-                least_enabled, most_enabled = True in values, values == {True}
+                on = values
             elif fact[0] == "user":
-                if True in values:
-                    most_users[str(fact[1])] = set()
-                    if values == {True}:
-                        least_users[str(fact[1])] = set()
+                there = values
             elif fact[0] == "has":
                 if True in values:
-                    held.append((str(fact[1]), str(fact[2]), values == {True}))
+                    most_has.add(str(fact[2]))
+                if values == {True}:
+                    least_has.add(str(fact[2]))
             else:
                 _grant(fact, values, least_roles, most_roles)
-        for user, role, surely in held:
-            most_users.setdefault(user, set()).add(role)
-            if surely and user in least_users:
-                least_users[user].add(role)
+        least_users = {user: frozenset(least_has)} if there == {True} else {}
+        most_users = {user: frozenset(most_has)} if True in there else {}
         return _Bounds(
-            AuthState(least_enabled, _frozen(least_users), _frozen(least_roles)),
-            AuthState(most_enabled, _frozen(most_users), _frozen(most_roles)),
+            # Auth switched off permits everything: the least that is permitted is what is permitted when it is on.
+            AuthState(True in on, least_users, _frozen(least_roles)),
+            AuthState(on == {True}, most_users, _frozen(most_roles)),
         )
 
 
@@ -218,7 +255,7 @@ def _grant(fact: Fact, values: set[object], least: dict[str, set[Permission]], m
     _, role, key, range_end = fact
     assert isinstance(key, bytes)
     assert isinstance(range_end, bytes)
-    kinds = {value for value in values if not isinstance(value, bool)}
+    kinds = values - {None}
     if not kinds:
         return
     if interval(key, range_end) is None:
@@ -228,11 +265,11 @@ def _grant(fact: Fact, values: set[object], least: dict[str, set[Permission]], m
     for kind in (READ, WRITE):
         if any(kind in each for each in allowed):
             most.setdefault(str(role), set()).add(Permission(kind, key, range_end))
-        if len(kinds) == len(values) and all(kind in each for each in allowed):
+        if None not in values and all(kind in each for each in allowed):
             least.setdefault(str(role), set()).add(Permission(kind, key, range_end))
 
 
-def _frozen(of: Mapping[str, set[Any]]) -> dict[str, frozenset[Any]]:
+def _frozen(of: Mapping[str, set[Permission]]) -> dict[str, frozenset[Permission]]:
     return {name: frozenset(values) for name, values in of.items()}
 
 
@@ -254,29 +291,29 @@ def _by_revision(write: _Write, moment: _Moment) -> bool | None:
 
 
 def _sets(request: Any, named: Iterable[Fact]) -> Iterator[tuple[Fact, object]]:
-    """The facts that `request` sets, with their values (False: not granted, not there). `named` are all facts of the history."""
+    """The facts that `request` sets, with their values (None: does not hold). `named` are all facts of the history."""
     match request:
         case pb.AuthEnableRequest():
             yield ("enabled",), True
         case pb.AuthDisableRequest():
-            yield ("enabled",), False
+            yield ("enabled",), None
         case pb.AuthUserAddRequest():
             yield ("user", request.name), True
         case pb.AuthUserDeleteRequest():
-            yield ("user", request.name), False
-            yield from ((fact, False) for fact in named if fact[0] == "has" and fact[1] == request.name)
+            yield ("user", request.name), None
+            yield from ((fact, None) for fact in named if fact[0] == "has" and fact[1] == request.name)
         case pb.AuthUserGrantRoleRequest():
             yield ("has", request.user, request.role), True
         case pb.AuthUserRevokeRoleRequest():
-            yield ("has", request.name, request.role), False
+            yield ("has", request.name, request.role), None
         case pb.AuthRoleDeleteRequest():
-            yield from ((fact, False) for fact in named if fact[0] == "has" and fact[2] == request.role)
-            yield from ((fact, False) for fact in named if fact[0] == "may" and fact[1] == request.role)
+            yield from ((fact, None) for fact in named if fact[0] == "has" and fact[2] == request.role)
+            yield from ((fact, None) for fact in named if fact[0] == "may" and fact[1] == request.role)
         case pb.AuthRoleGrantPermissionRequest():
             perm = request.perm
             yield ("may", request.name, perm.key, perm.range_end), int(perm.permType)
         case pb.AuthRoleRevokePermissionRequest():
-            yield ("may", request.role, request.key, request.range_end), False
+            yield ("may", request.role, request.key, request.range_end), None
 
 
 # ---- findings ----
@@ -292,10 +329,10 @@ def _moment(op: Operation) -> _Moment:
 
 def _allowed(store: _Store, op: Operation, needs: Needs) -> Finding | None:
     moment = _moment(op)
-    coarse = store.bounds(moment)
+    coarse = store.bounds(moment, op.user)
     if permits(coarse.least, op.user, needs):
         return None  # By far the most common, and revisions can only narrow what is possible.
-    if permits(coarse.most, op.user, needs) and permits(store.exact_bounds(moment).most, op.user, needs):
+    if permits(coarse.most, op.user, needs) and permits(store.exact_bounds(moment, op.user).most, op.user, needs):
         return None
     who = f"user {op.user!r}" if op.user else "a request without a token"
     return Finding(
@@ -305,7 +342,7 @@ def _allowed(store: _Store, op: Operation, needs: Needs) -> Finding | None:
             f"Auth is on, and whatever order the overlapping and unanswered changes took effect in, {who} does not have what this request "
             f"needs ({_needed(needs)}) at any moment between its call and its answer. It was answered all the same."
         ),
-        certificate=(_exhibit(op, "allowed"), *_reasons(store, op, moment, granted=False)),
+        certificate=(_exhibit(op, "allowed"),),
         subject={"user": op.user, "member": op.member, "operations": [op.id]},
         shape=("allowed", _kind(op), "user" if op.user else "no token"),
     )
@@ -313,7 +350,7 @@ def _allowed(store: _Store, op: Operation, needs: Needs) -> Finding | None:
 
 def _denied(store: _Store, op: Operation, needs: Needs) -> Finding | None:
     moment = _moment(op)
-    if not permits(store.bounds(moment).least, op.user, needs, strict=True):
+    if not permits(store.bounds(moment, op.user).least, op.user, needs, strict=True):
         return None
     return Finding(
         code="AUTH-DENIED",
@@ -322,21 +359,20 @@ def _denied(store: _Store, op: Operation, needs: Needs) -> Finding | None:
             f"Whatever order the overlapping and unanswered changes took effect in, user {op.user!r} has what this request needs "
             f"({_needed(needs)}) at every moment between its call and its answer. It was denied all the same."
         ),
-        certificate=(_exhibit(op, "permission denied"), *_reasons(store, op, moment, granted=True)),
+        certificate=(_exhibit(op, "permission denied"),),
         subject={"user": op.user, "member": op.member, "operations": [op.id]},
         shape=("denied", _kind(op), "user"),
     )
 
 
-def _reasons(store: _Store, op: Operation, moment: _Moment, *, granted: bool) -> tuple[Exhibit, ...]:
+def _reasons(store: _Store, op: Operation, *, granted: bool) -> tuple[Exhibit, ...]:
     """The last two changes before the decision that the user's rights rest on: what granted them, or what took them away."""
-    rights = store.exact_bounds(moment).most
-    roles = rights.users.get(op.user, frozenset())
+    moment = _moment(op)
     found: dict[int, Operation] = {}
-    for fact, writes in store.facts.items():
-        concerns = fact[0] == "enabled" or fact[1] == op.user or (fact[0] == "may" and (fact[1] in roles or not granted))
-        last = max((write for write in writes if _surely_before(write, moment)), key=lambda write: write.call)
-        if concerns and last.operation is not None and (bool(last.value is not False) is granted or fact[0] == "enabled"):
+    for fact in store.concerning(op.user):
+        before = [write for write in store.facts[fact].live if _surely_before(write, moment)]
+        last = max(before, key=lambda write: write.call, default=None)
+        if last is not None and last.operation is not None and (fact[0] == "enabled" or (last.value is not None) is granted):
             found[last.operation.id] = last.operation
     latest = sorted(found.values(), key=lambda each: each.call)[-2:]
     return tuple(_exhibit(each, "ok" if each.outcome == OK else "no answer") for each in latest)
