@@ -141,10 +141,11 @@ _Open: TypeAlias = tuple[int, int, int, Any, str, str, str, str]
 class _OpenStream:
     """A stream while its messages are gathered."""
 
-    __slots__ = ("by_client", "client", "code", "ended", "id", "member", "messages", "method", "reason", "user")
+    __slots__ = ("by_client", "client", "code", "decode", "ended", "id", "member", "messages", "method", "reason", "user")
 
-    def __init__(self, stream: int, method: str, client: str, member: str, user: str) -> None:
+    def __init__(self, stream: int, method: str, client: str, member: str, user: str, decode: Callable[[bytes], Any]) -> None:
         self.id = stream
+        self.decode = decode
         self.method = method
         self.client = client
         self.member = member
@@ -172,6 +173,7 @@ class _Part:
         self.nameless_streams: list[tuple[_OpenStream, str]] = []
         self._decode_request = decoder.request
         self._decode_response = decoder.response
+        self._response_decoder = decoder.response_decoder
         self._time = 0
         self._last_operation = 0
         self._open: dict[int, _Open] = {}
@@ -313,7 +315,11 @@ class _Part:
             if not body.method:
                 raise _Malformed(f"stream {body.stream} begins without naming its method")
             user, token = self._user(body.metadata)
-            stream = _OpenStream(body.stream + self.base, body.method, body.client, body.member, user)
+            try:
+                decode = self._response_decoder(body.method)
+            except ValueError as error:
+                raise _Malformed(f"stream {body.stream}: {error}") from None
+            stream = _OpenStream(body.stream + self.base, body.method, body.client, body.member, user, decode)
             if token:
                 self.nameless_streams.append((stream, token))
             self._stream_by_id[body.stream] = stream
@@ -333,9 +339,9 @@ class _Part:
         if stream.ended is not None:
             raise _Malformed(f"stream {body.stream} receives after its end")
         try:
-            message = self._decode_response(stream.method, body.response)
-        except ValueError as error:
-            raise _Malformed(f"message received on stream {body.stream}: {error}") from None
+            message = stream.decode(body.response)
+        except (ValueError, DecodeError) as error:
+            raise _Malformed(f"message received on stream {body.stream}: not a response of {stream.method}: {error}") from None
         stream.messages.append(_new(StreamMessage, (time, False, message)))
 
     def _stream_ended(self, time: int, body: Any) -> None:
@@ -478,11 +484,18 @@ def _object(text: str, what: str) -> dict[str, Any]:
 
 @contextmanager
 def _bulk() -> Iterator[None]:
-    """No cyclic garbage collection while millions of values without cycles are made: it would walk them again and again."""
+    """No cyclic garbage collection while millions of values without cycles are made: it would walk them again and again.
+
+    Afterwards they count as old, which is what freezing and unfreezing does to them; the first collection of the young would walk them
+    all otherwise. (Not where the caller has frozen objects of its own: unfreezing would undo that.)
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            if gc.get_freeze_count() == 0:
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
