@@ -308,5 +308,5 @@ def _next(results: list[Judged]) -> None:
     last = next((result for result in results if result.verdict and result.verdict.verdict == "broken"), results[-1])
     if last.verdict is not None and last.verdict.verdict == "holds":
         click.echo(f"etcd {last.plan.etcd} kept its promises here.", err=True)
-    click.echo(f"next: {program()} check {last.path}", err=True)
     click.echo(f"run: {last.path}", err=True)
+    click.echo(f"next: {program()} check {last.path}", err=True)
