@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pekan.checkers.case import Case, Fork
+from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.members import check_members
 from pekan.wire import pb
 from pekan.wire.errors import UNIMPLEMENTED, WireError
@@ -196,6 +196,19 @@ def test_a_fork_found_before_explains_what_comes_at_or_after_it_only() -> None:
         report = check_members(judged)
         assert codes(report) == [("MEMBER-REVISION", status_)]
         assert judged.fork.code == ("MEMBER-REVISION" if status_ == "counts" else "REFUSED-BUT-APPLIED")
+
+
+def test_members_that_differ_prove_a_suspected_fork() -> None:
+    """A refused write found applied at 30 explains members that part at 41, and nothing that parted below 30."""
+    for revision, status_ in ((30, "follows"), (60, "counts")):
+        clock = cluster()
+        standing(clock, "m1", 90, 40)
+        standing(clock, "m2", 90, 42)
+        judged = case(clock)
+        judged.shared[SUSPECTED_FORK] = Fork(revision, "REFUSED-BUT-APPLIED", "", ())
+        assert codes(check_members(judged)) == [("MEMBER-REVISION", status_)]
+        assert judged.fork is not None
+        assert judged.fork.revision == min(revision, 41)
 
 
 # ---- hashes ----

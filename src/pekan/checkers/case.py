@@ -76,4 +76,8 @@ class Case:
     """Derived evidence that several checkers need, computed once (see `evidence.watched`)."""
 
 
+SUSPECTED_FORK = "suspected fork"
+"""Key of `Case.shared`: a `Fork` that a finding suggests and nothing has shown yet (a refused request that was applied may have been
+applied by all, or by all but the member that refused it). A checker that sees members differ at or above its revision makes it `Case.fork`."""
+
 Checker: TypeAlias = Callable[[Case], CheckerReport]

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pekan.checkers.case import Case, Fork
+from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.causes import follows
 from pekan.checkers.evidence import compactions
 from pekan.history.types import FAILED, OK, FaultSpan, History, Mark, Operation
@@ -368,9 +368,13 @@ def _auth_revisions(standings: Iterable[_AuthStanding], judged: dict[str, int]) 
 def _rooted(case: Case, differences: Iterable[_Difference]) -> Iterator[Finding]:
     """The findings of `differences`, the one with the lowest revision first. That one is the fork, unless a fork at or below it is known.
 
-    Each says "at this revision or before", so the others of the same revision or above are explained by it.
+    Each says "at this revision or before", so the others of the same revision or above are explained by it. A fork that the key-value
+    checker suspects (a refused write that was applied) is proven by the first of them at or above it.
     """
+    suspected = case.shared.get(SUSPECTED_FORK)
     for finding, revision, groups, time in sorted(differences, key=lambda each: each.revision):
+        if case.fork is None and isinstance(suspected, Fork) and suspected.revision <= revision:
+            case.fork = suspected
         if case.fork is None or revision < case.fork.revision:
             case.fork = Fork(revision, finding.code, finding.summary, finding.certificate, groups, time)
             yield finding
