@@ -78,6 +78,7 @@ class Case:
 
 SUSPECTED_FORK = "suspected fork"
 """Key of `Case.shared`: a `Fork` that a finding suggests and nothing has shown yet (a refused request that was applied may have been
-applied by all, or by all but the member that refused it). A checker that sees members differ at or above its revision makes it `Case.fork`."""
+applied by all members, or by all but the one that refused it). A checker that sees members differ at or above its revision makes it
+`Case.fork`."""
 
 Checker: TypeAlias = Callable[[Case], CheckerReport]
