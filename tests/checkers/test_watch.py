@@ -112,6 +112,11 @@ PLANTED: dict[str, tuple[str, Build, Build]] = {
         lambda: case_of(STORY, full(until=4).progress(9)),
         lambda: case_of(STORY, full(until=4)),  # Header 9 on a message with events promises nothing: a catch-up goes on.
     ),
+    "progress at a revision of which nobody has seen anything": (
+        "WATCH-RELIABLE",
+        lambda: case_of(STORY, full().progress(10), operations=_put_without_answer()),
+        lambda: case_of(STORY, Script().create(b"a", b"d", 9).say(*E[9]).progress(10), operations=_put_without_answer()),
+    ),
     "a lost half of a transaction": (
         "WATCH-RELIABLE",
         lambda: case_of(STORY, full(until=2).say(E[3][0], revision=9).say(*E[4])),
@@ -262,7 +267,7 @@ PLANTED: dict[str, tuple[str, Build, Build]] = {
     "a header beyond what was ever asked for": (
         "WATCH-PROGRESS",
         lambda: case_of(STORY, full().progress(10)),
-        lambda: case_of(STORY, full().progress(10), operations=_put_without_answer()),
+        lambda: case_of(STORY, Script().create(b"x", b"", 2).progress(10), operations=_put_without_answer()),
     ),
     "a header before its write was asked for": (
         "WATCH-PROGRESS",
@@ -447,7 +452,7 @@ def test_other_writers_and_an_unknown_beginning_weaken_what_needs_a_complete_rec
     scripts: list[Callable[[], Script]] = [
         lambda: Script().create(start=2, at=9).canceled(compact_revision=5),
         lambda: full(until=3, prev_kv=True).say(*E[4]),
-        lambda: full().progress(20),
+        lambda: Script().create(b"x", b"", 2).progress(20),
     ]
     for script in scripts:
         assert len(codes(case_of(STORY, script()))) == 1

@@ -18,6 +18,7 @@ from typing import Any
 from pekan.checkers.case import Case
 from pekan.checkers.evidence import Watched, bounds, compactions, is_whole, matches, watched
 from pekan.history.types import FAILED, OK, Operation
+from pekan.wire.errors import COMPACTED, FUTURE_REVISION
 from pekan.wire.messages import (
     DeleteRangeRequest,
     Event,
@@ -205,11 +206,15 @@ _MAY_WRITE = frozenset({PutRequest, DeleteRangeRequest, TxnRequest, LeaseGrantRe
 
 
 def _placed(op: Operation, newest: int) -> bool:
-    """True where `op` can make no revision above `newest`: answered at or below it, or refused and no Txn, which may be applied (#18667)."""
+    """True where `op` can make no revision above `newest`: it was answered at or below it, or refused.
+
+    A Txn refused for a compacted or future revision counts as possible all the same: other members may have applied it (#18667), and that
+    is another finding's to say.
+    """
     if type(op.input) is LeaseGrantRequest:
         return False
     if op.outcome == FAILED:
-        return type(op.input) is not TxnRequest
+        return type(op.input) is not TxnRequest or getattr(op.output, "message", "") not in (COMPACTED, FUTURE_REVISION)
     return op.outcome == OK and _revision_of(op.output) <= newest
 
 

@@ -454,6 +454,8 @@ class _Walk:
         revision = event.kv.mod_revision
         if not self.truth.ordered or event.prev_kv == made.prev_kv:
             return
+        if made.prev_kv is not None and made.prev_kv.mod_revision == revision:
+            return  # etcd reads the value at the revision before, and what one transaction put and deleted was not there.
         creates = event.type == wire.PUT and event.kv.version == 1
         if made.prev_kv is None and not creates:
             return  # What stood there before was never seen (the store did not begin empty).
@@ -523,6 +525,9 @@ class _Walk:
         if self.promise is not None:
             if self.at < 0:
                 self.at = self._begin()
+            if type(self.due) is range and self.promised < self.truth.limit and not self._overstated():
+                # A header that names a revision says that it exists, and so that it has an event, which a watch of everything must have.
+                self.due = range(2, max(len(self.due) + 2, self.promised + 1))
             upto = bisect_right(self.due, self.promised)
             if upto > self.at:
                 self.gaps.append((self.at, upto, self.promise))
@@ -541,6 +546,10 @@ class _Walk:
                 # The first revision of a watch is where compaction meets it: half of it missing is a start that went wrong.
                 code = "WATCH-RESUMABLE" if self.start > 0 and revision == self.first else "WATCH-RELIABLE"
                 self._gap(code, revision, events, item, len(parts))
+
+    def _overstated(self) -> bool:
+        """True where a header of this watch was found to name a revision that cannot have existed."""
+        return ("WATCH-PROGRESS", "beyond") in self.broken or ("WATCH-PROGRESS", "early") in self.broken
 
     def _gap(self, code: str, revision: int, events: tuple[Event, ...], item: StreamMessage, count: int) -> None:
         by = f"delivered revision {self._passing(item, revision)}" if item.message.events else f"announced progress at {self.promised}"
