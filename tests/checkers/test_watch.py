@@ -117,6 +117,11 @@ PLANTED: dict[str, tuple[str, Build, Build]] = {
         lambda: case_of(STORY, full().progress(10), operations=_put_without_answer()),
         lambda: case_of(STORY, Script().create(b"a", b"d", 9).say(*E[9]).progress(10), operations=_put_without_answer()),
     ),
+    "progress at a revision that only a put of its key can have made": (
+        "WATCH-RELIABLE",
+        lambda: case_of(STORY, Script().create(b"q", b"", 2).progress(10), operations=_put_without_answer()),
+        lambda: case_of(STORY, Script().create(b"q", b"", 2, filters=(NOPUT,)).progress(10), operations=_put_without_answer()),
+    ),
     "a lost half of a transaction": (
         "WATCH-RELIABLE",
         lambda: case_of(STORY, full(until=2).say(E[3][0], revision=9).say(*E[4])),

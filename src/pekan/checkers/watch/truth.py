@@ -20,6 +20,7 @@ from pekan.checkers.evidence import Watched, bounds, compactions, is_whole, matc
 from pekan.history.types import FAILED, OK, Operation
 from pekan.wire.errors import COMPACTED, FUTURE_REVISION
 from pekan.wire.messages import (
+    NOPUT,
     DeleteRangeRequest,
     Event,
     LeaseGrantRequest,
@@ -37,6 +38,7 @@ class Truth:
     """What is proven about a case, in the form in which watches are judged.
 
     proven    revision -> events in key order
+    newest    the last revision of the order (1 without one)
     limit     first revision that belongs to no common history (a fork), or one past anything
     closed    True where every compaction that can have happened is in the record
     ordered   True where it rests on the replayed order, False where on whole deliveries of the watches alone (no prev_kv, no writers)
@@ -62,9 +64,10 @@ class Truth:
         self._by_key: dict[bytes, list[int]] | None = None
         self._keys: list[bytes] = []
         self._due: dict[tuple[bytes, bytes | None, tuple[int, ...]], list[int]] = {}
-        self.newest, self.invoked_by = self._invocations()
+        self.newest = case.order.last if case.order is not None else 1
+        self.invoked_by = self._invocations()
         self.timed = self.counted or bool(self.invoked_by)
-        self._attempts: list[int] | None = None
+        self._attempts: list[Operation] | None = None
 
     def _proven(self) -> dict[int, tuple[Event, ...]]:
         order, limit = self.case.order, self.limit
@@ -141,15 +144,15 @@ class Truth:
 
     # ---- when a revision can have existed ----
 
-    def _invocations(self) -> tuple[int, list[int]]:
-        """(newest revision whose writer is known for sure, for each revision the latest invocation at or below it).
+    def _invocations(self) -> list[int]:
+        """For each revision the latest invocation of a writer at or below it (ns); empty where no writer or no time is known.
 
         Only acknowledged writes whose answer names the revision count: which of several unanswered requests filled a revision may be a
         choice among equals, and this must hold for all of them.
         """
         order = self.case.order
         if order is None or not self.real_time or not order.written_by:
-            return 0, []
+            return []
         calls = [0] * (order.last + 1)
         for revision, id_ in order.written_by.items():
             if revision >= self.limit or revision > order.last:
@@ -160,7 +163,7 @@ class Truth:
         latest = 0
         for revision, call in enumerate(calls):
             latest = calls[revision] = max(latest, call)
-        return order.last, calls
+        return calls
 
     def invoked_after(self, revision: int, time: int) -> bool:
         """True where some revision at or below `revision` was written by an operation that was invoked only after `time` (ns)."""
@@ -172,21 +175,23 @@ class Truth:
         """The lowest revision whose acknowledged writer was invoked after `time` (ns); meaningful where `invoked_after` holds."""
         return bisect_right(self.invoked_by, time)
 
-    def reachable(self, time: int) -> int | None:
+    def reachable(self, time: int, unseen_by: WatchCreateRequest | None = None) -> int | None:
         """The highest revision that can exist at `time` (ns), None where others may write too, or times cannot be compared.
 
         Above the newest proven revision each further one needs a request that has no place yet: unanswered, or granting a lease that may
-        since have expired. Without an order every request that may write counts.
+        since have expired. Without an order every request that may write counts. With `unseen_by`, the highest that can exist if that
+        watch had nothing to see above the newest proven one: puts that it matches count no more.
         """
         if not self.counted:
             return None
-        order = self.case.order
-        newest = order.last if order is not None else 1
+        order, newest = self.case.order, self.newest
         if self._attempts is None:
             placed = set(order.written_by.values()) if order is not None else set()
             may = [op for op in self.case.history.operations if type(op.input) in _MAY_WRITE and op.id not in placed]
-            self._attempts = sorted(op.call for op in may if not _placed(op, newest))
-        return newest + bisect_right(self._attempts, time)
+            self._attempts = [op for op in may if not _placed(op, newest)]  # In order of call, as operations are.
+        invoked = bisect_right(self._attempts, time, key=_call)
+        seen = 0 if unseen_by is None else sum(1 for op in self._attempts[:invoked] if _seen(unseen_by, op))
+        return newest + invoked - seen
 
     def operation(self, id_: int | None) -> Operation | None:
         """The operation of that id, None where there is none."""
@@ -216,6 +221,18 @@ def _placed(op: Operation, newest: int) -> bool:
     if op.outcome == FAILED:
         return type(op.input) is not TxnRequest or getattr(op.output, "message", "") not in (COMPACTED, FUTURE_REVISION)
     return op.outcome == OK and _revision_of(op.output) <= newest
+
+
+def _call(op: Operation) -> int:
+    return op.call
+
+
+def _seen(watch: WatchCreateRequest, op: Operation) -> bool:
+    """True where whatever revision `op` makes has an event that `watch` matches."""
+    if type(op.input) is not PutRequest or NOPUT in watch.filters:
+        return False
+    low, high = bounds(watch)
+    return low <= op.input.key and (high is None or op.input.key < high)
 
 
 def _revision_of(output: Any) -> int:

@@ -531,6 +531,7 @@ class _Walk:
             upto = bisect_right(self.due, self.promised)
             if upto > self.at:
                 self.gaps.append((self.at, upto, self.promise))
+        self._unseen()
         passed: dict[int, StreamMessage] = {}
         for begin, end, item in self.gaps:
             passed.update((revision, item) for revision in self.due[begin:end] if revision not in self.returned)
@@ -546,6 +547,24 @@ class _Walk:
                 # The first revision of a watch is where compaction meets it: half of it missing is a start that went wrong.
                 code = "WATCH-RESUMABLE" if self.start > 0 and revision == self.first else "WATCH-RELIABLE"
                 self._gap(code, revision, events, item, len(parts))
+
+    def _unseen(self) -> None:
+        """Progress at a revision that only requests can have made which this watch would have seen."""
+        item, truth = self.promise, self.truth
+        if not self.narrow or item is None or not truth.ordered or not self.start <= truth.newest or self._overstated():
+            return
+        reachable = truth.reachable(item.time, unseen_by=self.request)
+        if reachable is None or not max(self.last, reachable) < self.promised < truth.limit:
+            return
+        self._break(
+            "WATCH-RELIABLE",
+            "unseen",
+            f"progress at revision {self.promised}, but nothing delivered above {max(self.last, truth.newest)}",
+            f"Everything up to revision {truth.newest} is known. Of the requests that may have made the revisions above it, all but "
+            f"{reachable - truth.newest} are puts that match this watch, so that it must have had one to deliver.",
+            (self._asked(), *self._last_shown(), self._shown(item)),
+            self.promised,
+        )
 
     def _overstated(self) -> bool:
         """True where a header of this watch was found to name a revision that cannot have existed."""
