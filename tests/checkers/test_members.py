@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.members import check_members
@@ -312,6 +314,113 @@ def test_an_auth_difference_is_not_explained_by_a_fork_of_the_store() -> None:
     judged: Case = case(clock)
     judged.fork = Fork(2, "KV-LOST-WRITE", "", ())
     assert codes(check_members(judged)) == AUTH
+
+
+# ---- against a log that is known ----
+
+
+class Machine:
+    """Three members of one log, whose every step is chosen: what is committed where, what is applied, what is published.
+
+    An entry is idle, a write of the store or a change of auth. Where `skips` is not 0, m3 does not execute the entry of that index.
+    """
+
+    def __init__(self, skips: int = 0) -> None:
+        self.clock = cluster("m1", "m2", "m3")
+        self.log: list[str] = []
+        self.skips = skips
+        self.known = {"m1": 0, "m2": 0, "m3": 0}
+        self.applied = dict(self.known)
+        self.executed = dict(self.known)
+
+    def counted(self, member: str, kind: str, upto: int) -> int:
+        skipped = self.skips if member == "m3" else 0
+        return 1 + sum(1 for index, entry in enumerate(self.log[:upto], start=1) if entry == kind and index != skipped)
+
+    def advance(self, member: str, steps: int) -> None:
+        """Learn of a commit, execute, publish: one of them a step, in the order in which a member can."""
+        for _ in range(steps):
+            if self.applied[member] < self.executed[member]:
+                self.applied[member] += 1
+            elif self.executed[member] < self.known[member]:
+                self.executed[member] += 1
+            elif self.known[member] < len(self.log):
+                self.known[member] += 1
+
+    def status(self, member: str, steps: int) -> None:
+        """Revision, committed and applied index are read one after the other, and the member goes on in between."""
+        revision = self.counted(member, "write", self.executed[member])
+        self.advance(member, steps)
+        index = self.known[member]
+        self.advance(member, steps)
+        status(self.clock, member, index, revision, applied=self.applied[member])
+
+    def ask(self, member: str, what: str) -> None:
+        """A request that is an entry itself, answered when it has been executed there, published or not."""
+        self.log.append("idle")
+        while self.executed[member] < len(self.log):
+            self.advance(member, 1)
+        if what == "alarm":
+            alarm(self.clock, member)
+        else:
+            auth_status(self.clock, member, self.counted(member, "auth", len(self.log)))
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["status", "status", "status", "alarm", "auth", "advance", "rest", "write", "change"]),
+        st.sampled_from(["m1", "m2", "m3"]),
+        st.integers(0, 4),
+    ),
+    min_size=5,
+    max_size=60,
+)
+
+
+def played(steps: Any, skips: int = 0) -> Machine:
+    machine = Machine(skips)
+    for what, member, count in steps:
+        if what == "status":
+            machine.status(member, count)
+        elif what in ("alarm", "auth"):
+            machine.ask(member, what)
+        elif what == "advance":
+            machine.advance(member, count)
+        elif what == "rest":
+            for each in machine.known:
+                machine.advance(each, 3 * len(machine.log))
+        else:
+            machine.log.append("write" if what == "write" else "auth")
+    return machine
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_members_of_one_log_never_differ(steps: Any) -> None:
+    """However members lag and are asked in mid-step, those that execute one log are never said to have parted."""
+    assert found(played(steps).clock) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS, st.integers(1, 20))
+def test_only_the_member_that_skipped_an_entry_is_said_to_differ(steps: Any, skips: int) -> None:
+    """Where m3 leaves out one entry, each finding is about m3, and about the store that the entry was of."""
+    machine = played(steps, skips)
+    for finding in check_members(case(machine.clock)).findings:
+        assert "m3" in (finding.subject["member"], finding.subject["other"])
+        assert finding.code == {"write": "MEMBER-REVISION", "auth": "MEMBER-AUTH-REVISION"}[machine.log[skips - 1]]
+
+
+def test_a_skipped_entry_shows_at_the_next_rest() -> None:
+    """With the questions that a hunt asks, one skipped write and one skipped auth change are found."""
+    asked = [
+        (what, member, 0)
+        for what in ("alarm", "rest", "status", "status", "auth", "rest", "status", "status")
+        for member in ("m1", "m2", "m3")
+    ]
+    for what, expected in (("write", REVISION), ("change", AUTH)):
+        assert expected[0] in found(played([(what, "m1", 0), *asked], skips=1).clock)
+        assert found(played([(what, "m1", 0), *asked]).clock) == []
 
 
 # ---- exits and alarms ----

@@ -141,7 +141,7 @@ class _Bounds:
     most: AuthState
 
 
-class _History:
+class _Writes:
     """The writes of one fact, looked at by moments whose calls only ascend.
 
     `live` are those that may still be last, `later` those called after every moment so far. What is overwritten for one moment is
@@ -176,7 +176,7 @@ class _Store:
 
     def __init__(self, changes: Sequence[Operation]) -> None:
         named = {fact for op in changes for fact, _ in _sets(op.input, ())}
-        self.facts: dict[Fact, _History] = {fact: _History() for fact in (("enabled",), *sorted(named, key=repr))}
+        self.facts: dict[Fact, _Writes] = {fact: _Writes() for fact in (("enabled",), *sorted(named, key=repr))}
         self._of_user: dict[str, list[Fact]] = {}
         self._of_role: dict[str, list[Fact]] = {}
         for fact in self.facts:
