@@ -239,7 +239,7 @@ def _show(judged: Judged, *, brief: bool) -> None:
 
     console = stdout()
     if judged.conducted.failure is not None:
-        stderr().print(f"pekan: {judged.conducted.failure}", markup=False)
+        click.echo(f"pekan: {judged.conducted.failure}", err=True)
     if judged.verdict is None or judged.history is None:
         return
     if brief:

@@ -14,7 +14,7 @@ class Live:
     counts      operations by outcome, as `Traffic.counts`
     disturbed   members that a fault holds now
     fired       faults that fired so far
-    findings    kinds of finding so far (known only once judged)
+    findings    kinds of broken promise so far, by the last look at the record
     """
 
     seed: int

@@ -74,9 +74,11 @@ def hunt_once(plan: Plan, binary: Binary, directory: Path, show: Show, *, keep: 
     history = verdict = None
     with contextlib.suppress(EvidenceError):
         history = load(run.path)
-        verdict = check(history, budget=budget_s)
-        live.findings = sum(f.status == "counts" for f in verdict.findings)
-        show(live)
+        # Without a start mark the cluster never served: that is the environment's failure, and there is nothing to judge.
+        if any(mark.kind == "start" for mark in history.marks):
+            verdict = check(history, budget=budget_s)
+            live.findings = len(verdict.codes)
+            show(live)
     return Judged(plan, conducted, history, verdict, time.monotonic() - began)
 
 
