@@ -67,6 +67,7 @@ class Truth:
         self.newest = case.order.last if case.order is not None else 1
         self.invoked_by = self._invocations()
         self.timed = self.counted or bool(self.invoked_by)
+        self._may_write: list[Operation] = []
         self._attempts: list[Operation] | None = None
 
     def _proven(self) -> dict[int, tuple[Event, ...]]:
@@ -178,20 +179,21 @@ class Truth:
     def reachable(self, time: int, unseen_by: WatchCreateRequest | None = None) -> int | None:
         """The highest revision that can exist at `time` (ns), None where others may write too, or times cannot be compared.
 
-        Above the newest proven revision each further one needs a request that has no place yet: unanswered, or granting a lease that may
-        since have expired. Without an order every request that may write counts. With `unseen_by`, the highest that can exist if that
-        watch had nothing to see above the newest proven one: puts that it matches count no more.
+        Each revision needs a request of its own that had been invoked, and above the newest proven revision one that has no place yet:
+        unanswered, or granting a lease that may since have expired. With `unseen_by`, the highest that can exist if that watch had nothing
+        to see above the newest proven one: puts that it matches count no more.
         """
         if not self.counted:
             return None
         order, newest = self.case.order, self.newest
         if self._attempts is None:
             placed = set(order.written_by.values()) if order is not None else set()
-            may = [op for op in self.case.history.operations if type(op.input) in _MAY_WRITE and op.id not in placed]
-            self._attempts = [op for op in may if not _placed(op, newest)]  # In order of call, as operations are.
+            # In order of call, as operations are.
+            self._may_write = [op for op in self.case.history.operations if type(op.input) in _MAY_WRITE and not _refused(op)]
+            self._attempts = [op for op in self._may_write if op.id not in placed and not _answered(op, newest)]
         invoked = bisect_right(self._attempts, time, key=_call)
         seen = 0 if unseen_by is None else sum(1 for op in self._attempts[:invoked] if _seen(unseen_by, op))
-        return newest + invoked - seen
+        return min(newest + invoked - seen, 1 + bisect_right(self._may_write, time, key=_call))
 
     def operation(self, id_: int | None) -> Operation | None:
         """The operation of that id, None where there is none."""
@@ -210,17 +212,20 @@ _MAY_WRITE = frozenset({PutRequest, DeleteRangeRequest, TxnRequest, LeaseGrantRe
 """Each makes at most one revision, a grant by the expiry of its lease."""
 
 
-def _placed(op: Operation, newest: int) -> bool:
-    """True where `op` can make no revision above `newest`: it was answered at or below it, or refused.
+def _refused(op: Operation) -> bool:
+    """True where `op` made no revision because it was refused.
 
     A Txn refused for a compacted or future revision counts as possible all the same: other members may have applied it (#18667), and that
     is another finding's to say.
     """
-    if type(op.input) is LeaseGrantRequest:
+    if op.outcome != FAILED:
         return False
-    if op.outcome == FAILED:
-        return type(op.input) is not TxnRequest or getattr(op.output, "message", "") not in (COMPACTED, FUTURE_REVISION)
-    return op.outcome == OK and _revision_of(op.output) <= newest
+    return type(op.input) is not TxnRequest or getattr(op.output, "message", "") not in (COMPACTED, FUTURE_REVISION)
+
+
+def _answered(op: Operation, newest: int) -> bool:
+    """True where `op` was answered at or below `newest` and can make no revision above it (the lease of a grant can expire later)."""
+    return op.outcome == OK and type(op.input) is not LeaseGrantRequest and _revision_of(op.output) <= newest
 
 
 def _call(op: Operation) -> int:

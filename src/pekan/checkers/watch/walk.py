@@ -272,8 +272,8 @@ class _Walk:
                     "WATCH-PROGRESS",
                     "beyond",
                     f"a watch spoke of revision {revision} when at most revision {reachable} can have existed",
-                    f"The store began empty at revision 1 and each request makes at most one revision. {reachable - 1} requests that can "
-                    "make one (an expiring lease counted for its grant) had been sent when this message came.",
+                    "The store began empty at revision 1 and each request makes at most one revision (a lease that expires counts for its "
+                    f"grant). The requests sent when this message came, less those whose revision is known, reach {reachable} at most.",
                     (self._shown(item),),
                     revision,
                 )
@@ -455,7 +455,11 @@ class _Walk:
         if not self.truth.ordered or event.prev_kv == made.prev_kv:
             return
         if made.prev_kv is not None and made.prev_kv.mod_revision == revision:
-            return  # etcd reads the value at the revision before, and what one transaction put and deleted was not there.
+            # etcd reads the value at the revision before: of what one transaction put and deleted, that is what its first change replaced.
+            first = next((other for other in self.truth.proven[revision] if other.kv.key == made.kv.key), made)
+            made = made._replace(prev_kv=None if first is made else first.prev_kv)
+            if event.prev_kv == made.prev_kv:
+                return
         creates = event.type == wire.PUT and event.kv.version == 1
         if made.prev_kv is None and not creates:
             return  # What stood there before was never seen (the store did not begin empty).
