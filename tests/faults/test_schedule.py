@@ -140,7 +140,10 @@ def test_classes_are_named_in_errors() -> None:
         ("pause leader 2s at 10s", Fault("pause", "leader", Trigger(10_000), {"hold_ms": 2_000}, required=True)),
         ("pause at 10s 2s leader", Fault("pause", "leader", Trigger(10_000), {"hold_ms": 2_000}, required=True)),
         ("kill m2 down_ms=30 at 1.5s", Fault("kill", "m2", Trigger(1_500), {"down_ms": 30}, required=True)),
-        ("restart follower down_ms=1s", Fault("restart", "follower", Trigger(AT_MS), {"down_ms": 1_000}, required=True)),
+        (
+            "restart follower down_ms=1s",
+            Fault("restart", "follower", Trigger(AT_MS), {"grace_ms": 10_000, "down_ms": 1_000}, required=True),
+        ),
     ],
 )
 def test_a_fault_in_words(text: str, expected: Fault) -> None:
@@ -181,7 +184,7 @@ def test_a_fault_that_makes_no_sense(text: str, message: str) -> None:
 )
 def test_what_is_shown_is_what_is_parsed(kind: str, target: str, at_ms: int, ms: int) -> None:
     """A fault printed by a plan can be pasted back."""
-    fault = Fault(kind, target, Trigger(at_ms), {INJECTORS[kind].duration: ms}, required=True)
+    fault = Fault(kind, target, Trigger(at_ms), {**INJECTORS[kind].defaults, INJECTORS[kind].duration: ms}, required=True)
     assert parse(show(fault), MEMBERS) == fault
     assert parse(show(replace(fault, required=False)), MEMBERS) == fault
 

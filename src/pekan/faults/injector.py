@@ -9,7 +9,7 @@
 
 A victim is reserved from its arming to its healing, so that faults overlap on different members and never fight over one. Roles are
 resolved when a fault is armed; where the member with that role is reserved already, "any" and "follower" take another one, and "leader"
-waits a little for the next election.
+waits a little for the next election. A drawn fault that finds nobody with its role in time takes any member that is free.
 
 Whatever ends a fault - its time, the end of the faults' phase, a cancellation - it is healed: `Armed.hold` ends early, and
 `shielded` finishes a heal under cancellation.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROLES = ("leader", "follower", "any")
-DRAWN_WAIT_MS = 3_000
+DRAWN_WAIT_MS = 2_500
 """How long a drawn fault waits for a victim of its role: an election with default timeouts takes 1 to 2 s. One asked for by name waits
 until the faults' phase ends, because a run in which it does not fire is undecided."""
 LEADER_TIMEOUT_S = 0.5
@@ -160,13 +160,15 @@ async def _victim(fault: Fault, context: Context, rng: random.Random) -> Member 
     wait_ms = context.left_ms() if fault.required else min(DRAWN_WAIT_MS, context.left_ms())
     deadline = context.elapsed_ms() + wait_ms
     while True:
-        candidates = await _candidates(fault.target, context)
+        last = context.elapsed_ms() >= deadline
+        # A drawn fault rather hits somebody else than nobody: a leader that is going down answers nobody who asks for it.
+        candidates = await _candidates("any" if last and not fault.required and fault.target in ROLES else fault.target, context)
         free = [member for member in candidates if member.name not in context.busy and member.state is MemberState.RUNNING]
         if free:
             victim = rng.choice(free)
             context.busy.add(victim.name)
             return victim
-        if context.elapsed_ms() >= deadline:
+        if last:
             return None
         await asyncio.sleep(LOOK_PAUSE_S)
 

@@ -61,6 +61,11 @@ PAUSE_LONG_MS = (1_300, 3_800)
 """Below and above etcd's default election timeout of 1,000 ms (which raft randomizes up to twice that)."""
 PAUSE_LONG_SHARE = 0.4
 RESTART_DOWN_MS = (0, 400)
+RESTART_GRACE_MS = 9_000
+"""What a member with watchers needs to end by itself (7 to 8 s, see restart.py), and one more."""
+RESTART_IMPATIENT_MS = (200, 1_500)
+RESTART_IMPATIENT_SHARE = 0.5
+"""Of restarts: those whose supervisor loses patience and kills. A run is too short to wait 9 s each time."""
 RECOVERY_MS = {"kill": 1_200, "pause": 600, "restart": 1_000}
 """For how long after a heal a member counts as down when the failure budget is drawn on: replay and catching up."""
 ALL_KILLED_SHARE = 0.12
@@ -128,13 +133,16 @@ def _stagger(rng: random.Random, kind: str, members: int, quiet: int, heal: int)
         target = rng.choices(list(weights), list(weights.values()))[0] if members > 1 else "any"
         if kind == "pause":
             low, high = PAUSE_LONG_MS if rng.random() < PAUSE_LONG_SHARE else PAUSE_SHORT_MS
-            faults.append(_drawn(kind, target, at, "hold_ms", rng.randint(low, high)))
+            faults.append(_drawn(kind, target, at, hold_ms=rng.randint(low, high)))
         elif kind == "restart":
-            faults.append(_drawn(kind, target, at, "down_ms", rng.randint(*RESTART_DOWN_MS)))
+            patient, impatient_ms = rng.random() >= RESTART_IMPATIENT_SHARE, rng.randint(*RESTART_IMPATIENT_MS)
+            # With less left than it needs it would be killed at the end of the phase instead of ending.
+            grace_ms = RESTART_GRACE_MS if patient and at + RESTART_GRACE_MS + RESTART_DOWN_MS[1] < heal else impatient_ms
+            faults.append(_drawn(kind, target, at, grace_ms=grace_ms, down_ms=rng.randint(*RESTART_DOWN_MS)))
         elif rng.random() < ALL_KILLED_SHARE and members > 1:
-            faults.extend(_drawn(kind, "any", at, "down_ms", rng.randint(DOWN_MS[0], QUORUM_LOSS_MS_MAX)) for _ in range(members))
+            faults.extend(_drawn(kind, "any", at, down_ms=rng.randint(DOWN_MS[0], QUORUM_LOSS_MS_MAX)) for _ in range(members))
         else:
-            faults.append(_drawn(kind, target, at, "down_ms", rng.randint(*DOWN_MS)))
+            faults.append(_drawn(kind, target, at, down_ms=rng.randint(*DOWN_MS)))
         at += max(1, int(rng.uniform(0, 2 * mean)))
     return faults
 
@@ -142,11 +150,11 @@ def _stagger(rng: random.Random, kind: str, members: int, quiet: int, heal: int)
 def _last_pause(rng: random.Random, time_ms: int, heal: int) -> tuple[Fault, ...]:
     at = int(time_ms * (LAST_FIFTH + rng.uniform(0.005, 0.03)))
     # In a run too short to be healed after the last fifth has begun there is no room for it.
-    return (_drawn("pause", "follower", at, "hold_ms", min(heal - at, rng.randint(*LAST_PAUSE_MS))),) if at < heal else ()
+    return (_drawn("pause", "follower", at, hold_ms=min(heal - at, rng.randint(*LAST_PAUSE_MS))),) if at < heal else ()
 
 
-def _drawn(kind: str, target: str, at_ms: int, parameter: str, ms: int) -> Fault:
-    return Fault(kind=kind, target=target, trigger=Trigger(at_ms), parameters={parameter: ms}, fault_class=kind)
+def _drawn(kind: str, target: str, at_ms: int, **parameters: int) -> Fault:
+    return Fault(kind=kind, target=target, trigger=Trigger(at_ms), parameters=parameters, fault_class=kind)
 
 
 def _within_budget(rng: random.Random, wanted: list[Fault], fixed: tuple[Fault, ...], members: int, heal: int) -> tuple[Fault, ...]:
@@ -178,7 +186,11 @@ def _span(at: int, group: list[Fault]) -> _Span:
 
 
 def _shortened(fault: Fault, ms: int) -> Fault:
-    return replace(fault, parameters={name: min(value, ms) for name, value in fault.parameters.items()})
+    """`fault` with its parameters, lengths of time one after the other, cut so that it lasts no longer than `ms`."""
+    kept: dict[str, int] = {}
+    for name, value in fault.parameters.items():
+        kept[name] = min(value, ms - sum(kept.values()))
+    return replace(fault, parameters=kept)
 
 
 def _first_free(spans: list[_Span], wanted: _Span, budget: int) -> _Span:

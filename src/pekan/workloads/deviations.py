@@ -143,7 +143,7 @@ NUMBER_BYTES = 8
 
 async def _writer(traffic: Traffic, member: str, acknowledged: Acknowledged) -> None:
     name = f"late-put-{member}"
-    if not await until(traffic, LATE_FROM):
+    if not await traffic.until(LATE_FROM):
         return
     caller = traffic.caller(name, member, administrator=True)
     key = WRITTEN + member.encode()
@@ -160,7 +160,7 @@ async def _writer(traffic: Traffic, member: str, acknowledged: Acknowledged) -> 
 
 async def _asker(traffic: Traffic, member: str, number: int, acknowledged: Acknowledged) -> None:
     name = f"late-ask-{member}-{number}"
-    if not await until(traffic, LATE_FROM):
+    if not await traffic.until(LATE_FROM):
         return
     caller = traffic.caller(name, member, administrator=True)
     others = tuple(other for other in traffic.members if other != member) or traffic.members
@@ -180,7 +180,7 @@ async def _asker(traffic: Traffic, member: str, number: int, acknowledged: Ackno
 
 async def _ranged(traffic: Traffic, member: str) -> None:
     name = f"late-range-{member}"
-    if not await until(traffic, RANGED_FROM):
+    if not await traffic.until(RANGED_FROM):
         return
     caller = traffic.caller(name, member, administrator=True)
     n = 0
@@ -190,13 +190,3 @@ async def _ranged(traffic: Traffic, member: str) -> None:
         traffic.counts["late:ranged-write"] += 1
         await traffic.rest(draws(traffic.plan.seed, name + "/rest", n).uniform(*RANGED_REST_S))
         n += 1
-
-
-async def until(traffic: Traffic, share: float) -> bool:
-    """Wait until `share` of the traffic's time is over; False where the traffic ends first."""
-    while not traffic.finished.is_set():
-        left_ms = share * traffic.plan.time_ms - traffic.elapsed_ms()
-        if left_ms <= 0:
-            return True
-        await traffic.rest(left_ms / 1000)
-    return False

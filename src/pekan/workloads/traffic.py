@@ -209,6 +209,15 @@ class Traffic:
             await self.rest(delay)
         return not self.finished.is_set()
 
+    async def until(self, share: float) -> bool:
+        """Wait until `share` of the traffic's time is over; False where the traffic ends first."""
+        while not self.finished.is_set():
+            left_ms = share * self.plan.time_ms - self.elapsed_ms()
+            if left_ms <= 0:
+                return True
+            await self.rest(left_ms / 1000)
+        return False
+
     def saw(self, revision: int) -> None:
         """Take note of a header revision."""
         if revision > self.revision:

@@ -352,8 +352,8 @@ async def _slow(traffic: Traffic) -> None:
 
 async def _bulk(traffic: Traffic) -> None:
     """Once a run: write what will not fit into one message, and watch it from its past with fragments asked for."""
-    while not traffic.finished.is_set() and (left := BULK_FROM * traffic.plan.time_ms - traffic.elapsed_ms()) > 0:
-        await traffic.rest(left / 1000)
+    if not await traffic.until(BULK_FROM):
+        return
     caller = traffic.caller("bulk", traffic.members[traffic.plan.seed % len(traffic.members)], administrator=True)
     start = 0
     for n in range(2):
