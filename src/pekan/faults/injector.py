@@ -37,8 +37,9 @@ ROLES = ("leader", "follower", "any")
 DRAWN_WAIT_MS = 2_500
 """How long a drawn fault waits for a victim of its role: an election with default timeouts takes 1 to 2 s. One asked for by name waits
 until the faults' phase ends, because a run in which it does not fire is undecided."""
-LEADER_TIMEOUT_S = 0.5
-"""One look for the leader; looks are repeated, and a look that hangs on a dead member must not eat a short phase."""
+LEADER_TIMEOUT_S = 1.0
+"""One look for the leader, a login included where auth is on; looks are repeated, and one that hangs on a dead member must not eat a short
+phase."""
 LOOK_PAUSE_S = 0.05
 """Between two looks for a victim: a twentieth of the default election timeout."""
 

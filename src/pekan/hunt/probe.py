@@ -13,6 +13,7 @@ from pekan.etcd.client import Client, Reply
 from pekan.etcd.spec import MemberSpec, MemberStatus
 from pekan.wire.errors import WireError, is_decided
 from pekan.wire.messages import RangeRequest, Request, pb
+from pekan.workloads.traffic import Caller, Traffic, token_refused
 
 KEY = b"pekan/probe"
 """Read and never written."""
@@ -25,6 +26,13 @@ class Probe:
         self._open = open_client
         self._timeout_s = timeout_s
         self._clients: dict[str, tuple[Client, asyncio.Lock]] = {}
+        self._traffic: Traffic | None = None
+        self._callers: dict[str, Caller] = {}
+
+    def speak_as_administrator(self, traffic: Traffic) -> None:
+        """From now on ask with the token of `traffic`'s administrator, while there is one: with auth on, members from 3.5.35 on tell their
+        status to nobody else, and nobody would know who leads."""
+        self._traffic = traffic
 
     async def linearizable_read(self, member: MemberSpec) -> None:
         """Return once `member` has decided a linearizable read; TimeoutError or ClusterFailure otherwise.
@@ -57,7 +65,14 @@ class Probe:
             self._clients[member.name] = (self._open(f"probe-{member.name}", member), asyncio.Lock())
         client, lock = self._clients[member.name]
         async with lock:
-            return await client.call(request, self._timeout_s)
+            if self._traffic is None:
+                return await client.call(request, self._timeout_s)
+            caller = self._callers.setdefault(member.name, Caller(self._traffic, client, administrator=True))
+            await caller.authorize()
+            reply = await client.call(request, self._timeout_s)
+            if isinstance(reply.output, WireError) and token_refused(reply.output):
+                caller.forget_token()
+            return reply
 
 
 def _said(output: object) -> str:

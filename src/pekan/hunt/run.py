@@ -132,7 +132,7 @@ class _Run:
             options=dict(plan.flags),
             tls=plan.tls,
         )
-        probe = Probe(self.open_client, plan.timeout_ms / 1000)
+        self.probe = probe = Probe(self.open_client, plan.timeout_ms / 1000)
         try:
             async with AsyncExitStack() as stack:
                 self.cluster = await stack.enter_async_context(Cluster(spec, probe, on_exit=self.on_exit))
@@ -238,6 +238,7 @@ class _Run:
     async def hunt(self) -> None:
         names = tuple(member.name for member in self.cluster.members)
         traffic = Traffic(self.plan, names, self.connect)
+        self.probe.speak_as_administrator(traffic)
         traffic.counts = self.live.counts
         works: list[Workload] = [workload(name) for name in self.plan.workloads] + [make() for make in COMPANIONS]
         checkers = {name: traffic.caller(f"check-{name}", name, administrator=True) for name in names}
