@@ -38,7 +38,8 @@ def check_watch(case: Case) -> CheckerReport:
         events += seen.events
         progress += seen.progress
         findings.extend(seen.broken)
-    judged = {"watches": len(all_watches), "events": events, "progress": progress, "proven revisions": len(truth.proven)}
+    opened = sum(1 for watch in all_watches if watch.created is not None and not watch.refused)
+    judged = {"watches": opened, "events": events, "progress": progress, "proven revisions": len(truth.proven)}
     return CheckerReport(NAME, True, judged, group(findings), tuple(_silent(truth, all_watches)))
 
 

@@ -390,13 +390,10 @@ class _Walk:
 
     def _content(self, item: StreamMessage, revision: int, group: tuple[Event, ...], known: tuple[Event, ...]) -> None:
         """`group` is what came of the proven `revision`, `known` what it did."""
-        if self.narrow:
-            expected = self.truth.expected(self.request, revision)
-        else:
-            expected = known
-        if len(expected) == 1 and len(group) == 1 and expected[0].kv.key == group[0].kv.key:
-            self._event(item, group[0], expected[0])
+        if len(known) == 1 and len(group) == 1 and known[0].kv.key == group[0].kv.key:
+            self._event(item, group[0], known[0])
             return
+        expected = self.truth.expected(self.request, revision) if self.narrow else known
         left = list(known)
         for event in group:
             same_key = [made for made in left if made.kv.key == event.kv.key]
@@ -663,7 +660,7 @@ class _Walk:
         operations = [exhibit.operation for exhibit in certificate if exhibit.operation is not None]
         if operations:
             subject["operations"] = operations
-        shape = (kind, *_options(self.request, self._created_at()))
+        shape = (kind, *_shape(code, self.request, self._created_at()))
         where = f"member {watch.member}: " if watch.member else ""
         finding = Finding(code, f"{where}{summary}", explanation, certificate, subject, shape)
         self.broken[(code, kind)] = Broken(finding)
@@ -740,11 +737,21 @@ def _types(events: tuple[Event, ...]) -> str:
     return "+".join(sorted({"put" if event.type == wire.PUT else "delete" for event in events}))
 
 
-def _options(request: WatchCreateRequest, created_at: int) -> tuple[str, ...]:
+_TELLING_OPTIONS = {
+    "WATCH-FILTER": ("noput", "nodelete"),
+    "WATCH-START": ("progress_notify",),
+    "WATCH-PREV-KV": ("prev_kv",),
+    "WATCH-FRAGMENT": ("fragment",),
+    "WATCH-ATOMIC": ("fragment",),
+}
+"""The options that can matter to a rule. Others stay out of a finding's shape: one defect of progress is not nine for nine sets of options."""
+
+
+def _shape(code: str, request: WatchCreateRequest, created_at: int) -> tuple[str, ...]:
     """What was asked, without key, revision and id: part of a finding's shape."""
-    kind = "whole" if request.range_end == b"\0" and request.key in (b"", b"\0") else "range" if request.range_end else "key"
+    kind = "all" if request.range_end == b"\0" and request.key in (b"", b"\0") else "range" if request.range_end else "key"
     start = "now" if request.start_revision == 0 else "past" if request.start_revision <= created_at else "future"
-    return ("watch", kind, start, *_flags(request))
+    return ("watch", kind, start, *(flag for flag in _flags(request) if flag in _TELLING_OPTIONS.get(code, ())))
 
 
 def _flags(request: WatchCreateRequest) -> tuple[str, ...]:
