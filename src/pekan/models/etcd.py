@@ -437,6 +437,13 @@ def _path(state: State, request: TxnRequest) -> _Path:
     return _Path(succeeded, operations, tuple(_path(state, op) for op in operations if type(op) is TxnRequest))
 
 
+def branch_taken(state: State, request: Any) -> list[RequestOp]:
+    """The operations that `request` would run at `state`: itself, or those of the branches that it and its nested transactions take."""
+    if type(request) is not TxnRequest:
+        return [request]
+    return [inner for op in _path(state, request).operations for inner in branch_taken(state, op)]
+
+
 def _refusal(state: State, path: _Path, look_at_ranges: bool = True) -> Refused | None:
     nested = iter(path.nested)
     for op in path.operations:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pekan.checkers.case import Case, Fork
+from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.evidence import Watched, watched
 from pekan.checkers.kv import forks, problems
 from pekan.checkers.kv.collect import JUDGED, Buckets, collect
 from pekan.checkers.kv.compaction import judge_compactions
 from pekan.checkers.kv.compares import judge_compares
+from pekan.checkers.kv.leases import judge_leases
 from pekan.checkers.kv.pool import Pool
 from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.refusals import Refusals
 from pekan.checkers.kv.replay import Replay, Result
 from pekan.checkers.kv.search import Search
 from pekan.checkers.kv.timing import Timing, time_of
@@ -44,24 +46,30 @@ def check_kv(case: Case) -> CheckerReport:
     whole = b
     if limit is not None:
         b = collect(operations, limit)
+    exclusive = case.options.writers == "exclusive"
+    known_from_start = exclusive and history.start == "empty"
     state = _start(history, b)
+    if state is not None and known_from_start and not history.cut:
+        # A lease that nobody asked for is not there; when the others are is for leases.py.
+        state.leases = dict.fromkeys(whole.grants, 0)
     if state is None:
         return _without_start(case, b, undecided)
     last = _last(b, evidence, limit)
     if last - state.revision > REVISIONS_MAX:
         undecided.append(_too_far(last - state.revision))
         return CheckerReport(NAME, True, dict(b.counts), (), tuple(undecided))
-    exclusive = case.options.writers == "exclusive"
-    known_from_start = exclusive and history.start == "empty"
     shown = forks.shown_refusals(operations, evidence) if known_from_start else []
     timing = time_of(b, evidence.seen, state.revision + 1, last, history.order == "real-time")
     suspects = Pool(b.refused, {}, timing.real_time)
     result = _replay(case, b, state, timing, evidence, suspects, [found.op for found in shown])
     found = [problems.refused_but_applied(s.op, s.kv.mod_revision, f"{s.kv.key!r}={s.kv.value!r}", (s.where,)) for s in shown]
     found += _below_start(b, history)
+    found += [problems.future_from_the_start(op, q, timing.first - 1) for q, op in b.future if known_from_start and q < timing.first]
     found += result.problems
     found += _times(b, timing)
     found += judge_compactions(b, timing, known_from_start and not _compacts_itself(history))
+    if known_from_start:
+        found += judge_leases(b)
     if limit is not None:
         found.append(_limit_problem(limit, evidence, whole, suspects, result))
     undecided += result.undecided
@@ -161,7 +169,9 @@ def _replay(
     pool = Pool([*b.pending, *applied], b.grants, timing.real_time)
     shared = case.options.writers == "shared"
     search = Search(b, pool, timing, evidence, case.options.budget_s, evidence_complete=not case.history.cut)
-    return Replay(b, state, timing, evidence, pool, suspects, search, shared).run()
+    complete = not shared and case.history.start == "empty" and not case.history.cut
+    refusals = Refusals(b, timing, complete, any(fault.promise == "lease-time" for fault in case.history.faults))
+    return Replay(b, state, timing, evidence, pool, suspects, search, refusals, shared).run()
 
 
 def _below_start(b: Buckets, history: History) -> list[Problem]:
@@ -212,13 +222,18 @@ def _settle(
                 finding = replace(finding, status="follows", because=root.finding.code)
         findings.append(finding)
     parted = root is not None and (consequences or root.finding.code != "REFUSED-BUT-APPLIED")
-    if root is not None and parted:
+    if root is not None:
         groups: tuple[tuple[str, ...], ...] = ()
         if evidence.difference is not None and evidence.difference.revision == root.revision:
             groups = evidence.difference.groups
         times = [e.start for e in root.finding.certificate if e.start is not None]
-        case.fork = Fork(root.revision, root.finding.code, root.finding.summary, root.finding.certificate, groups, min(times, default=None))
-        _cut(case, root.revision)
+        fork = Fork(root.revision, root.finding.code, root.finding.summary, root.finding.certificate, groups, min(times, default=None))
+        if parted:
+            case.fork = fork
+            _cut(case, root.revision)
+        else:
+            # Nothing here shows that members parted; where a later checker sees them differ, this is why.
+            case.shared[SUSPECTED_FORK] = fork
     return findings
 
 

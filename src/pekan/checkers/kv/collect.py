@@ -65,6 +65,8 @@ class Buckets:
     refused: list[Operation] = field(default_factory=list)
     future: list[tuple[int, Operation]] = field(default_factory=list)
     compacted: list[tuple[int, Operation]] = field(default_factory=list)
+    refusals: list[Operation] = field(default_factory=list)
+    later_revokes: list[Operation] = field(default_factory=list)
     grants: dict[int, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     highest: int = 0
     beyond: int = 0
@@ -94,6 +96,8 @@ def collect(operations: Iterable[Operation], limit: int | None = None) -> Bucket
                 b.grants[op.output.id].append(op)
             elif kind is CompactionRequest:
                 b.compactions.append(op._replace(outcome=INDEFINITE))
+            elif kind is LeaseRevokeRequest:
+                b.later_revokes.append(op)
             continue
         if revision > b.highest:
             b.highest = revision
@@ -164,6 +168,8 @@ def _unanswered(b: Buckets, op: Operation) -> None:
                 b.compacted.append((_named_revision(request, min), op))
         elif isinstance(error, WireError) and error.message == errors.COMPACTED:
             b.compacted.append((_named_revision(request, min), op))
+        if isinstance(error, WireError) and judges(request, error.message) and not is_local(request):
+            b.refusals.append(op)
         if may_write(request):
             b.refused.append(op)
         return
@@ -181,6 +187,16 @@ def _named_revision(request: Any, choose: Callable[..., int]) -> int:
     if type(request) is CompactionRequest:
         return request.revision
     return choose((r.revision for r in ranges(request) if r.revision), default=0)
+
+
+def judges(request: Any, text: str) -> bool:
+    """Whether the refusal `text` of `request` states a fact that can be held against the states of its time (refusals.py)."""
+    kind = type(request)
+    if text in (errors.KEY_NOT_FOUND, errors.LEASE_NOT_FOUND):
+        return kind in (PutRequest, TxnRequest) or (kind is LeaseRevokeRequest and text == errors.LEASE_NOT_FOUND)
+    if text == errors.LEASE_EXISTS:
+        return kind is LeaseGrantRequest and request.id != 0
+    return kind is TxnRequest and text in (errors.FUTURE_REVISION, errors.COMPACTED) and not is_compares_only(request)
 
 
 def wrote(answer: Any) -> bool:

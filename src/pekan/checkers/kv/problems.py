@@ -33,8 +33,10 @@ class Problem(NamedTuple):
     touched: tuple[tuple[bytes, bytes], ...] | None
 
 
-def touched_by(request: Any) -> tuple[tuple[bytes, bytes], ...]:
-    """The ranges that the answer to `request` can depend on."""
+def touched_by(request: Any) -> tuple[tuple[bytes, bytes], ...] | None:
+    """The ranges that the answer to `request` can depend on; None where that is not known without the state."""
+    if type(request) is LeaseRevokeRequest:
+        return None
     touched = [(r.key, r.range_end) for r in ranges(request)]
     touched += [(p.key, b"") for p in puts(request)]
     touched += [(d.key, d.range_end) for d in deletes(request)]
@@ -199,6 +201,20 @@ def _kind_of_clash(late: Operation, early: Operation) -> str:
     if type(late.input) in (RangeRequest, LeaseGrantRequest, LeaseRevokeRequest, CompactionRequest):
         return "it saw a state older than one that had already been shown."
     return "the two took effect in another order than they happened."
+
+
+def future_from_the_start(op: Operation, revision: int, base: int) -> Problem:
+    """A revision that was there before any request was said to be in the future."""
+    finding = Finding(
+        code="KV-FUTURE-REVISION",
+        summary=f"revision {revision} was said to be in the future, and was there from the start",
+        explanation=f"The store stood at revision {base} before any request. Operation {op.id} was told that revision {revision} is in the "
+        "future.",
+        certificate=(telling.exhibit(op),),
+        subject={"operations": [op.id], "revision": revision, "member": op.member},
+        shape=(telling.kind_of(op.input), "from the start"),
+    )
+    return Problem(revision, finding, None)
 
 
 def before_its_time(op: Operation, revision: int, timing: Timing) -> Problem:

@@ -28,6 +28,7 @@ from pekan.checkers.kv import problems, telling
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.pool import Matching, Pool, Writer, effect_of, in_key_order
 from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.refusals import Refusals
 from pekan.checkers.kv.search import Search
 from pekan.checkers.kv.timing import Timing
 from pekan.history.types import Operation
@@ -95,6 +96,7 @@ class Replay:
         pool: Pool,
         suspects: Pool,
         search: Search,
+        refusals: Refusals,
         shared_writers: bool,
     ) -> None:
         self.b = buckets
@@ -105,6 +107,7 @@ class Replay:
         self.pool = pool
         self.suspects = suspects
         self.search = search
+        self.refusals = refusals
         self.shared_writers = shared_writers
         self.matching = Matching()
         self.result = Result(Order(timing.first, timing.last), state)
@@ -143,6 +146,9 @@ class Replay:
             if writer.operation is not None and gap <= order.last:
                 order.written_by[gap] = writer.operation.id
         self.search.mark_doubtful(order)
+        if not self.search.guesses and self.search.exhausted is None:
+            # After guesses a refusal may have been held against states that were not.
+            result.problems += [problem for problem in self.refusals.problems() if problem.revision <= order.last]
         result.counts |= {
             "revisions": max(0, order.last - order.first + 1),
             "gaps": self.gaps,
@@ -266,9 +272,13 @@ class Replay:
                 replace_key(state, key, old, kv if kind == PUT else None)
             state.revision = revision
         else:
-            advance(state, revision, events)
             if len(events) > 1:
-                events = in_key_order(events)
+                # A watch tells what a key was before the revision, also for the second event of a key in it.
+                ordered = self._with_prev(in_key_order(events))
+                advance(state, revision, events)
+                events = ordered
+            else:
+                advance(state, revision, events)
         self.result.order.events[revision] = events
 
     # ---- gaps ----
@@ -282,23 +292,21 @@ class Replay:
             return self._guess(revision)
         events = self._with_prev(known)
         if not self.shared_writers:
-            own = [Writer(op.call, op.id, 0, 0, op) for op in self.b.revokes.get(revision, ())]
-            choices = [w for w in own if same_change(in_key_order(effect_of(self.state, w)), known)]
+            choices = [w for w in self._revokers(revision) if same_change(in_key_order(effect_of(self.state, w)), known)]
             choices += self.pool.candidates(self.state, known, self.timing.latest_of(revision))
             if not self.matching.add(revision, choices):
                 self._unexplained(revision, known, len(choices))
         self._make(revision, events, known)
         return True
 
+    def _revokers(self, revision: int) -> list[Writer]:
+        """The acknowledged revokes that can have been the step to `revision`."""
+        latest = self.timing.latest_of(revision)
+        return [Writer(op.call, op.id, 0, 0, op) for op in self.b.revokes.get(revision, ()) if op.call <= latest]
+
     def _with_prev(self, known: tuple[Event, ...]) -> tuple[Event, ...]:
-        running: dict[bytes, KeyValue | None] = {}
-        events = []
-        for event in known:
-            key = event.kv.key
-            old = running[key] if key in running else self.state.kvs.get(key)
-            running[key] = event.kv if event.type == PUT else None
-            events.append(event if event.prev_kv == old else Event(event.type, event.kv, old))
-        return tuple(events)
+        kvs = self.state.kvs
+        return tuple(e if e.prev_kv == kvs.get(e.kv.key) else Event(e.type, e.kv, kvs.get(e.kv.key)) for e in known)
 
     def _unexplained(self, revision: int, known: tuple[Event, ...], choices: int) -> None:
         seen = self._seen_exhibit(revision, known)
@@ -334,8 +342,7 @@ class Replay:
 
     def _guess(self, revision: int) -> bool:
         """A gap that no watch of everything showed. False where the budget is spent."""
-        own = [Writer(op.call, op.id, 0, 0, op) for op in self.b.revokes.get(revision, ())]
-        chosen = self.search.fill(self.state, revision, own, self.matching)
+        chosen = self.search.fill(self.state, revision, self._revokers(revision), self.matching)
         if chosen is None:
             problem = self._nobody(revision)
             if self.search.may_rest_on_guess(problem):
@@ -377,6 +384,8 @@ class Replay:
             self._observe(group, revision, "LOCAL-CONTENT", old=True)
         if b.revokes and revision in b.revokes:
             self._revoked(b.revokes[revision], revision)
+        if self.refusals.waiting or revision in self.refusals.starting:
+            self.refusals.look(revision, self.state)
         if b.compares and revision in b.compares:
             for op in b.compares[revision]:
                 if all(holds(self.state, guard) for guard in op.input.compare) != op.output.succeeded or op.output.responses:

@@ -161,8 +161,10 @@ class Search:
 
     def _worth_trying(self, state: State, revision: int, latest: int, shown: dict[bytes, tuple[KeyValue, bool]]) -> Iterable[Writer]:
         """Everybody, or where a value was shown only those who put it."""
-        for key, (kv, complete) in shown.items():
-            if complete and kv.version:
+        told = [event.kv for event in self.evidence.events.get(revision, ()) if event.type == PUT]
+        for kv in (*told, *(kv for kv, complete in shown.values() if complete)):
+            if kv.version:
+                key = kv.key
                 found = {w.name: w for w in (*self.pool.by_put.get((key, kv.value), ()), *self.pool.by_kept_value.get(key, ()))}
                 return [w for w in found.values() if w.call <= latest or not self.pool.real_time]
         return self.pool.everybody(state, latest)
@@ -185,14 +187,15 @@ class Search:
     # ---- what is known ----
 
     def _agrees(self, revision: int, events: tuple[Event, ...], shown: dict[bytes, tuple[KeyValue, bool]]) -> bool:
-        by_key = {event.kv.key: event for event in events}
+        for told in self.evidence.events.get(revision, ()):
+            if not any(event[:2] == told[:2] for event in events):
+                return False
+        by_key = {event.kv.key: event for event in events}  # Of a key put and deleted in one Txn, what is left of it.
         for key, (kv, complete) in shown.items():
             event = by_key.get(key)
-            if event is None or (event.type == DELETE) != (kv.version == 0):
+            if event is None or event.type == DELETE or event.kv[1:4] != kv[1:4] or (complete and event.kv != kv):
                 return False
-            if kv.version and (event.kv[1:4] != kv[1:4] or (complete and event.kv != kv)):
-                return False
-        return all(not self._refuted(event, revision) for event in events if event.kv.key not in shown)
+        return all(not self._refuted(event, revision) for key, event in by_key.items() if key not in shown)
 
     def _refuted(self, event: Event, revision: int) -> bool:
         """Whether the next fact about the event's key cannot be if the event was at `revision`."""
@@ -255,12 +258,8 @@ class Search:
             values.update(_guarded_values(request))
             # An answer sorted by value, or a guard of order, tells values apart that are never shown.
             self.values_ordered = self.values_ordered or _orders_values(request)
-        for revision, events in self.evidence.events.items():
-            for event in events:
-                values.add(event.kv.value)
-                if revision in gaps:
-                    kv = event.kv if event.type == PUT else event.kv._replace(version=0)
-                    shown.setdefault(revision, {})[event.kv.key] = (kv, True)
+        for events in self.evidence.events.values():
+            values.update(event.kv.value for event in events)
         self.values = frozenset(values)
         self.shown = shown
         return shown
@@ -273,7 +272,7 @@ class Search:
 
     def shown_at(self, revision: int) -> list[Event]:
         """What is shown of `revision`, as events."""
-        return [Event(PUT if kv.version else DELETE, kv, None) for kv, _ in self._shown().get(revision, {}).values()]
+        return [Event(PUT, kv, None) for kv, _ in self._shown().get(revision, {}).values()] + [*self.evidence.events.get(revision, ())]
 
     # ---- taking back ----
 

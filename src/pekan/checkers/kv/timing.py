@@ -21,6 +21,7 @@ Cost: three passes over operations and revisions.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,6 +62,12 @@ class Timing:
         """By when `revision` must have been made; later than every time stamp where nothing proves it."""
         return self.latest[revision - self.first] if self.first <= revision <= self.last else ALWAYS
 
+    def present_between(self, call: int, ret: int) -> tuple[int, int]:
+        """The lowest and the highest revision that can have been the present one between `call` and `ret` (ns)."""
+        lowest = self.first - 1 + bisect_left(self.latest, call)
+        highest = self.first - 1 + bisect_right(self.earliest, ret)
+        return min(lowest, highest), highest
+
 
 def time_of(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, real_time: bool) -> Timing:
     """Times over revisions first..last. `seen`: revision -> (ns, stream) of its first delivery by a watch."""
@@ -83,9 +90,9 @@ def _pass(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, a
     latest = [ALWAYS] * size
     calls: dict[int, int] = defaultdict(lambda: -ALWAYS)
     for revision, op in b.future:
-        if op.id not in aside:
+        if op.id not in aside and revision >= first:
             # "q is in the future" was said before q was made, and before everything above it.
-            calls[max(revision, first)] = max(calls[max(revision, first)], op.call)
+            calls[revision] = max(calls[revision], op.call)
     writes, readers, revokes = b.writes, b.readers, b.revokes
     now = -ALWAYS
     # The state before `first` was there from the start, and may have been read.

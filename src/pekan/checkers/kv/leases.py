@@ -1,0 +1,81 @@
+"""Leases in the order of revisions: granted before they are used, not used after they are revoked, revoked once.
+
+::
+
+    grant at r  <  every write that attaches to it  <  revoke at r' (the write of r' itself may come before the revoke)
+
+Only for a lease that was granted once: then these are its one life. That a lease runs out too early is judged by the lease checker, by the
+clock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from pekan.checkers.kv import telling
+from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.problems import Problem
+from pekan.history.types import OK, Operation
+from pekan.verdict import Finding
+from pekan.wire.messages import PutRequest, TxnRequest
+
+
+def judge_leases(b: Buckets) -> Iterator[Problem]:
+    """Acknowledged uses of a lease that contradict its acknowledged grant or revoke."""
+    if not b.grants:
+        return
+    revoked: dict[int, list[tuple[int, Operation]]] = defaultdict(list)
+    for revision, group in b.revokes.items():
+        for op in group:
+            revoked[op.input.id].append((revision, op))
+    single = {lease: ops[0] for lease, ops in b.grants.items() if len(ops) == 1 and ops[0].outcome == OK}
+    for lease, ends in revoked.items():
+        if lease in single:
+            yield from _ends(single[lease], sorted(ends, key=lambda end: end[0]))
+    for revision, op in b.writes.items():
+        for lease in _used(op.input, op.output):
+            grant = single.get(lease)
+            if grant is None:
+                continue
+            if revision <= grant.output.header.revision:
+                yield _wrong(op, revision, grant, "took place before the lease was granted")
+            for ended, end in revoked.get(lease, ()):
+                if revision > ended:
+                    yield _wrong(op, revision, end, "took place after the lease was revoked")
+
+
+def _ends(grant: Operation, ends: list[tuple[int, Operation]]) -> Iterator[Problem]:
+    for revision, op in ends:
+        if revision < grant.output.header.revision:
+            yield _wrong(op, revision, grant, "took place before the lease was granted")
+    for (_, first), (revision, second) in pairwise(ends):
+        yield _wrong(second, revision, first, "revoked the lease again")
+
+
+def _used(request: Any, answer: Any) -> list[int]:
+    """The leases that an acknowledged write attached a key to."""
+    if type(request) is PutRequest:
+        return [request.lease] if request.lease else []
+    if type(request) is TxnRequest:
+        taken = request.success if answer.succeeded else request.failure
+        return [lease for op, inner in zip(taken, answer.responses, strict=False) for lease in _used(op, inner)]
+    return []
+
+
+def _wrong(op: Operation, revision: int, other: Operation, how: str) -> Problem:
+    return Problem(
+        revision,
+        Finding(
+            code="KV-CONTENT",
+            summary=f"operation {op.id} used a lease that was not there: it {how}",
+            explanation=f"{telling.request(op.input)} was answered at revision {revision}, and by the revisions it {how}. It had "
+            "to be refused.",
+            certificate=(telling.exhibit(other), telling.exhibit(op)),
+            subject={"operations": [other.id, op.id], "revision": revision, "member": op.member},
+            shape=(telling.kind_of(other.input), telling.kind_of(op.input), "lease"),
+        ),
+        None,
+    )
