@@ -41,7 +41,7 @@ from pekan.hunt.live import Live
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
 from pekan.wire.messages import RangeRequest, pb
-from pekan.workloads import COMPANIONS, Traffic, Workload, workload
+from pekan.workloads import COMPANIONS, Traffic, Workload, flags_of, workload
 from pekan.workloads.traffic import Caller
 
 PEKAN_VERSION = "0.1.0"
@@ -129,7 +129,7 @@ class _Run:
             binary=self.binary,
             directory=self.run.path / "members",
             members=plan.members,
-            options=dict(plan.flags),
+            options={**flags_of(plan.workloads), **dict(plan.flags)},
             tls=plan.tls,
         )
         self.probe = probe = Probe(self.open_client, plan.timeout_ms / 1000)

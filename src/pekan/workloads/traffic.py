@@ -250,9 +250,11 @@ class Caller:
 
     async def call(self, request: Request, timeout_s: float | None = None) -> Reply:
         """Send one request. The reply's outcome is counted; after a connection error the client rests a little."""
-        await self.authorize()
-        reply = await self.client.call(request, timeout_s)
         traffic = self.traffic
+        if not await self.authorize():
+            # The request goes out all the same, without a token: what a client sends never depends on how its member is.
+            await self._rest()
+        reply = await self.client.call(request, timeout_s)
         if reply.outcome == "ok":
             traffic.counts["ok"] += 1
             header = getattr(reply.output, "header", None)
@@ -268,11 +270,13 @@ class Caller:
                 self._token_of = None
         else:
             traffic.counts[reply.outcome] += 1
-            self.rested += 1
-            low, high = REST_S
-            # Only a length of time: what is sent next stays a function of seed, client and n.
-            await traffic.rest(draws(traffic.plan.seed, self.name + "/rest", self.rested).uniform(low, high))
+            await self._rest()
         return reply
+
+    async def _rest(self) -> None:
+        """A short rest. Only its length is drawn: what is sent next stays a function of seed, client and n."""
+        self.rested += 1
+        await self.traffic.rest(draws(self.traffic.plan.seed, self.name + "/rest", self.rested).uniform(*REST_S))
 
     def speaks_as(self) -> Credentials | None:
         """The user of this moment, None for requests without a token."""
