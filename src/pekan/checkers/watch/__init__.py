@@ -29,6 +29,16 @@ A watch is local: it may lag as much as it likes, and where it ends nothing is m
 comes next (a catch-up message carries at most 1,000 revisions), nor does `created` or `canceled`; only progress does. One cause is told
 once: an event that went back in time is not also called a duplicate, and a watch with a thousand missing events has one finding.
 
+Four readings that are choices, and why:
+
+* Watch id -1 announces progress to every watch of its stream that is created and not cancelled by then, as client libraries hand it on.
+  Only a notification to a watch's own id is held against its start: the one for all may speak for its neighbours.
+* Progress before a start in the future breaks no promise by itself where it leads a resuming client to that start; further below, the
+  client resumes into events that were never asked for (#20221, mended in 3.4.38, 3.5.22 and 3.6.2).
+* A watch from now begins at the created reply's header or before it (newer releases read that header after the watch was registered):
+  what came first tells, and nothing below what the stream had shown before may come.
+* A resume that delivers an event again delivers below its start: WATCH-START. A client that starts lower gets what it asks for.
+
 Sources: https://etcd.io/docs/latest/learning/api_guarantees/ (watch guarantees), etcd server/etcdserver/api/v3rpc/watch.go and
 server/storage/mvcc/watchable_store.go at 3.5.35, 3.6.16 and 3.7.3.
 """

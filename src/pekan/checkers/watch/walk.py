@@ -744,7 +744,7 @@ _TELLING_OPTIONS = {
     "WATCH-FRAGMENT": ("fragment",),
     "WATCH-ATOMIC": ("fragment",),
 }
-"""The options that can matter to a rule. Others stay out of a finding's shape: one defect of progress is not nine for nine sets of options."""
+"""The options that can matter to a rule. Others stay out of a finding's shape: one defect is not nine for nine sets of options."""
 
 
 def _shape(code: str, request: WatchCreateRequest, created_at: int) -> tuple[str, ...]:
