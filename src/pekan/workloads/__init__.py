@@ -29,8 +29,8 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {"kv": Kv, "kubernetes": Kubernet
 COMPANIONS: tuple[Callable[[], Workload], ...] = (Watching, Maintenance, Deviations)
 
 FLAGS: dict[str, dict[str, str]] = {"auth": {"bcrypt-cost": "4"}}
-"""Flags of etcd, by their newest names, that a workload is better served with. A login costs a member 60 ms of processor by default; after a
-restart some twenty clients log in again at once, and nothing else gets a turn. 4 is the least that etcd takes."""
+"""Flags of etcd, by their newest names, that a workload is better served with. A login costs a member 60 ms of processor by default; after
+a restart some twenty clients log in again at once, and nothing else gets a turn. 4 is the least that etcd takes."""
 
 
 def flags_of(names: Sequence[str]) -> dict[str, str]:
