@@ -165,6 +165,8 @@ async def _victim(fault: Fault, context: Context, rng: random.Random) -> Member 
         # A drawn fault rather hits somebody else than nobody: a leader that is going down answers nobody who asks for it.
         candidates = await _candidates("any" if last and not fault.required and fault.target in ROLES else fault.target, context)
         free = [member for member in candidates if member.name not in context.busy and member.state is MemberState.RUNNING]
+        if context.left_ms() <= 0:
+            return None  # the faults' phase is over: nothing begins now
         if free:
             victim = rng.choice(free)
             context.busy.add(victim.name)
