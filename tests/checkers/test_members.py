@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.members import check_members
 from pekan.wire import pb
-from pekan.wire.errors import UNIMPLEMENTED, WireError
-from pekan.wire.messages import CompactionRequest, CompactionResponse
+from pekan.wire.errors import FUTURE_REVISION, INVALID_ARGUMENT, OUT_OF_RANGE, UNIMPLEMENTED, WireError
+from pekan.wire.messages import CompactionRequest, CompactionResponse, PutRequest, PutResponse, RangeRequest, TxnRequest
 
-from .judging import Clock, case, codes, header, pb_header
+from .judging import DENIED, Clock, case, codes, header, pb_header
 
 REVISION = [("MEMBER-REVISION", "counts")]
 HASH = [("MEMBER-HASH", "counts")]
@@ -211,6 +211,50 @@ def test_members_that_differ_prove_a_suspected_fork() -> None:
         assert codes(check_members(judged)) == [("MEMBER-REVISION", status_)]
         assert judged.fork is not None
         assert judged.fork.revision == min(revision, 41)
+
+
+def refused(clock: Clock, member: str, *, writes: bool = True, ranged: int = 999, answer: WireError | None = None) -> None:
+    ops = (PutRequest(b"a"), RangeRequest(b"k", revision=ranged)) if writes else (RangeRequest(b"k", revision=ranged),)
+    clock.op(member, TxnRequest((), ops), answer or WireError(OUT_OF_RANGE, FUTURE_REVISION))
+
+
+@pytest.mark.parametrize("answer", [None, DENIED])
+@pytest.mark.parametrize(("times", "expected"), [(2, "REFUSED-BUT-APPLIED"), (1, "MEMBER-REVISION")])
+def test_refused_writes_are_the_root_where_there_are_enough_of_them(times: int, expected: str, answer: WireError | None) -> None:
+    """m1 is two revisions behind after refusing two writing transactions for a read in them: the known deviation (#18667)."""
+    clock = cluster()
+    for _ in range(times):
+        refused(clock, "m1", answer=answer)
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 90, 42)
+    judged = case(clock)
+    found_ = codes(check_members(judged))
+    assert found_[0] == (expected, "counts")
+    assert found_[1:] == ([("MEMBER-REVISION", "follows")] if times == 2 else [])
+    assert judged.fork is not None
+    assert judged.fork.code == expected
+
+
+def test_refusals_that_cannot_be_applied_elsewhere_explain_nothing() -> None:
+    """Refused by the member that is ahead, reading only, for another reason, after the difference was seen, or after its revision."""
+    plain = WireError(INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request")
+    for make in (
+        lambda clock: refused(clock, "m2"),
+        lambda clock: refused(clock, "m1", writes=False),
+        lambda clock: refused(clock, "m1", ranged=0),
+        lambda clock: refused(clock, "m1", answer=plain),
+        lambda clock: (clock.op("m1", PutRequest(b"z"), PutResponse(header(60), None)), refused(clock, "m1")),
+    ):
+        clock = cluster()
+        make(clock)
+        standing(clock, "m1", 90, 40)
+        standing(clock, "m2", 90, 41)
+        assert found(clock) == REVISION
+    clock = cluster()
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 90, 41)
+    refused(clock, "m1")
+    assert found(clock) == REVISION
 
 
 # ---- hashes ----

@@ -21,6 +21,9 @@ index where all entries around it are idle (or there are none).
 Everything else is *not comparable*, which is no finding. Members are `header.member_id`; names are labels. Learners are compared too: what
 they have applied they hold.
 
+Where a member had refused writing transactions of the kind of #18667 before the members were seen to differ, and as many of them as it
+takes, the difference is theirs: REFUSED-BUT-APPLIED is the root, and the difference follows it.
+
 Sources: etcd server/etcdserver/server.go (apply order), corrupt.go, storage/mvcc/hash.go; version traps of HashKV: #14325, #14457, #15919.
 """
 
@@ -37,6 +40,18 @@ from pekan.checkers.evidence import compactions
 from pekan.history.types import FAILED, OK, FaultSpan, History, Mark, Operation
 from pekan.verdict import CheckerReport, Exhibit, Finding
 from pekan.wire import pb
+from pekan.wire.errors import COMPACTED, FUTURE_REVISION, PERMISSION, WireError
+from pekan.wire.messages import (
+    DeleteRangeRequest,
+    DeleteRangeResponse,
+    PutRequest,
+    PutResponse,
+    RangeRequest,
+    RangeResponse,
+    RequestOp,
+    TxnRequest,
+    TxnResponse,
+)
 
 NAME = "members"
 IDLE_RUN_MAX = 64
@@ -80,12 +95,15 @@ class _AuthStanding(NamedTuple):
 
 
 class _Difference(NamedTuple):
-    """Two members that differ at `revision` or before."""
+    """Two members that differ at `revision` or before, seen by `time`. `behind` are those that may have refused what others applied, and
+    `refusals` how many refused writes it takes to explain the difference."""
 
     finding: Finding
     revision: int
     groups: tuple[tuple[str, ...], ...]
     time: int
+    behind: tuple[str, ...]
+    refusals: int
 
 
 @dataclass(slots=True)
@@ -307,7 +325,8 @@ def _revisions(standings: Iterable[_Standing], judged: dict[str, int]) -> Iterat
             subject={"member": low.member, "other": high.member, "index": index, "revision": first},
             shape=("Status", "Status", "equal index"),
         )
-        yield _Difference(finding, first, groups, max(low.second.ret or 0, high.second.ret or 0))
+        time = max(low.second.ret or 0, high.second.ret or 0)
+        yield _Difference(finding, first, groups, time, (low.member,), high.revision - low.revision)
 
 
 def _hashes(hashes: Iterable[_Hash], judged: dict[str, int]) -> Iterator[_Difference]:
@@ -334,7 +353,8 @@ def _hashes(hashes: Iterable[_Hash], judged: dict[str, int]) -> Iterator[_Differ
             subject={"member": one.operation.member, "other": other.operation.member, "revision": revision},
             shape=("HashKV", "HashKV"),
         )
-        yield _Difference(finding, revision, groups, max(one.operation.ret or 0, other.operation.ret or 0))
+        time = max(one.operation.ret or 0, other.operation.ret or 0)
+        yield _Difference(finding, revision, groups, time, (one.operation.member, other.operation.member), 1)
 
 
 def _auth_revisions(standings: Iterable[_AuthStanding], judged: dict[str, int]) -> Iterator[Finding]:
@@ -372,14 +392,74 @@ def _rooted(case: Case, differences: Iterable[_Difference]) -> Iterator[Finding]
     checker suspects (a refused write that was applied) is proven by the first of them at or above it.
     """
     suspected = case.shared.get(SUSPECTED_FORK)
-    for finding, revision, groups, time in sorted(differences, key=lambda each: each.revision):
+    for difference in sorted(differences, key=lambda each: each.revision):
+        finding, revision = difference.finding, difference.revision
         if case.fork is None and isinstance(suspected, Fork) and suspected.revision <= revision:
             case.fork = suspected
         if case.fork is None or revision < case.fork.revision:
-            case.fork = Fork(revision, finding.code, finding.summary, finding.certificate, groups, time)
-            yield finding
+            refused = _refused_but_applied(case.history, difference)
+            root = finding if refused is None else refused
+            case.fork = Fork(revision, root.code, root.summary, root.certificate, difference.groups, difference.time)
+            yield root
+            if root is finding:
+                continue
+        yield follows(case, finding, revision)
+
+
+def _refused_but_applied(history: History, difference: _Difference) -> Finding | None:
+    """The finding that enough refused writes explain `difference`; None where they do not.
+
+    Where no watch or read shows the effect of such a write, the members' difference is all that can be seen of it (#18667).
+    """
+    suspects = [op for op in history.operations if op.member in difference.behind and op.call < difference.time and _suspect(op)]
+    if not suspects or len(suspects) < difference.refusals:
+        return None
+    # What a request makes lies above every revision that was shown before it was called.
+    first = min(suspects, key=lambda op: op.call)
+    shown = (op.output.header.revision for op in history.operations if op.ret is not None and op.ret <= first.call and _has_revision(op))
+    if difference.revision <= max(shown, default=1):
+        return None
+    told = max(suspects, key=lambda op: (op.output.message != PERMISSION, op.call))
+    return Finding(
+        code="REFUSED-BUT-APPLIED",
+        summary=f"{told.member} refused writing transactions for a read in them, and the members differ as if others had applied them",
+        explanation=(
+            f"A definite error means that nothing happened. {difference.finding.explanation} Before that, {len(suspects)} transactions that "
+            "write were refused for a read in them (at a compacted or future revision, or denied). Before 3.7.0 members that are not asked "
+            "themselves leave such reads out and apply the rest (#18667)."
+        ),
+        certificate=(_exhibit(told, f"Txn that writes -> {told.output.message}"), *difference.finding.certificate),
+        subject={**difference.finding.subject, "operations": [told.id]},
+        shape=("refused Txn", *difference.finding.shape),
+    )
+
+
+def _suspect(op: Operation) -> bool:
+    """True for a refused transaction that writes beside the read that it was refused for.
+
+    The member that is asked executes such a read, or checks whether the user may; before 3.7.0 the others leave reads out.
+    """
+    if op.outcome != FAILED or not isinstance(op.input, TxnRequest) or not isinstance(op.output, WireError):
+        return False
+    inside = list(_operations(op.input))
+    if not any(isinstance(each, PutRequest | DeleteRangeRequest) for each in inside):
+        return False
+    reads = [each for each in inside if isinstance(each, RangeRequest)]
+    if op.output.message in (COMPACTED, FUTURE_REVISION):
+        return any(each.revision > 0 for each in reads)
+    return op.output.message == PERMISSION and bool(reads)
+
+
+def _operations(txn: TxnRequest) -> Iterator[RequestOp]:
+    for op in (*txn.success, *txn.failure):
+        if isinstance(op, TxnRequest):
+            yield from _operations(op)
         else:
-            yield follows(case, finding, revision)
+            yield op
+
+
+def _has_revision(op: Operation) -> bool:
+    return op.outcome == OK and isinstance(op.output, PutResponse | RangeResponse | DeleteRangeResponse | TxnResponse)
 
 
 def _groups(sides: Iterable[tuple[int, str]]) -> tuple[tuple[str, ...], ...]:
