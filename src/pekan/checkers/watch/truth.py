@@ -20,12 +20,14 @@ from pekan.checkers.evidence import Watched, bounds, compactions, is_whole, matc
 from pekan.history.types import FAILED, OK, Operation
 from pekan.wire.errors import COMPACTED, FUTURE_REVISION
 from pekan.wire.messages import (
+    NODELETE,
     NOPUT,
     DeleteRangeRequest,
     Event,
     LeaseGrantRequest,
     LeaseRevokeRequest,
     PutRequest,
+    RangeRequest,
     TxnRequest,
     WatchCreateRequest,
 )
@@ -181,7 +183,7 @@ class Truth:
 
         Each revision needs a request of its own that had been invoked, and above the newest proven revision one that has no place yet:
         unanswered, or granting a lease that may since have expired. With `unseen_by`, the highest that can exist if that watch had nothing
-        to see above the newest proven one: puts that it matches count no more.
+        to see above the newest proven one: requests that make only what it matches count no more.
         """
         if not self.counted:
             return None
@@ -192,7 +194,7 @@ class Truth:
             self._may_write = [op for op in self.case.history.operations if type(op.input) in _MAY_WRITE and not _refused(op)]
             self._attempts = [op for op in self._may_write if op.id not in placed and not _answered(op, newest)]
         invoked = bisect_right(self._attempts, time, key=_call)
-        seen = 0 if unseen_by is None else sum(1 for op in self._attempts[:invoked] if _seen(unseen_by, op))
+        seen = 0 if unseen_by is None else sum(1 for op in self._attempts[:invoked] if _seen(unseen_by, op.input))
         return min(newest + invoked - seen, 1 + bisect_right(self._may_write, time, key=_call))
 
     def operation(self, id_: int | None) -> Operation | None:
@@ -232,12 +234,19 @@ def _call(op: Operation) -> int:
     return op.call
 
 
-def _seen(watch: WatchCreateRequest, op: Operation) -> bool:
-    """True where whatever revision `op` makes has an event that `watch` matches."""
-    if type(op.input) is not PutRequest or NOPUT in watch.filters:
-        return False
+def _seen(watch: WatchCreateRequest, request: Any) -> bool:
+    """True where whatever revision `request` makes has an event that `watch` matches."""
+    kind = type(request)
+    if kind is TxnRequest:
+        changes = [op for op in request.success + request.failure if type(op) is not RangeRequest]
+        return all(_seen(watch, op) for op in changes)
     low, high = bounds(watch)
-    return low <= op.input.key and (high is None or op.input.key < high)
+    if kind is PutRequest:
+        return NOPUT not in watch.filters and low <= request.key and (high is None or request.key < high)
+    if kind is DeleteRangeRequest:
+        first, end = bounds(WatchCreateRequest(request.key, request.range_end))
+        return NODELETE not in watch.filters and low <= first and (high is None or (end is not None and end <= high))
+    return False
 
 
 def _revision_of(output: Any) -> int:

@@ -562,7 +562,7 @@ class _Walk:
             "unseen",
             f"progress at revision {self.promised}, but nothing delivered above {max(self.last, truth.newest)}",
             f"Everything up to revision {truth.newest} is known. Of the requests that may have made the revisions above it, all but "
-            f"{reachable - truth.newest} are puts that match this watch, so that it must have had one to deliver.",
+            f"{reachable - truth.newest} make nothing but events that match this watch, so that it must have had one to deliver.",
             (self._asked(), *self._last_shown(), self._shown(item)),
             self.promised,
         )
