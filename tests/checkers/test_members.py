@@ -235,6 +235,17 @@ def test_refused_writes_are_the_root_where_there_are_enough_of_them(times: int, 
     assert judged.fork.code == expected
 
 
+@pytest.mark.parametrize(("versions", "expected"), [(("3.7.0", "3.7.3"), "MEMBER-REVISION"), (("3.7.0", "3.6.16"), "REFUSED-BUT-APPLIED")])
+def test_releases_with_the_deviation_mended_have_no_such_excuse(versions: tuple[str, ...], expected: str) -> None:
+    """From 3.7.0 on a refused write explains nothing; one older member is enough for it to."""
+    clock = cluster()
+    clock.mark("start", members={f"m{number}": {"version": version} for number, version in enumerate(versions, start=1)})
+    refused(clock, "m1")
+    standing(clock, "m1", 90, 40)
+    standing(clock, "m2", 90, 41)
+    assert found(clock)[0] == (expected, "counts")
+
+
 def test_refusals_that_cannot_be_applied_elsewhere_explain_nothing() -> None:
     """Refused by the member that is ahead, reading only, for another reason, after the difference was seen, or after its revision."""
     plain = WireError(INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request")

@@ -57,6 +57,8 @@ NAME = "members"
 IDLE_RUN_MAX = 64
 """Longest run of idle entries that is looked for: a round asks each of at most 7 members (etcd's advice) at most twice, and rounds that
 follow each other without traffic join up; beyond this nothing is lost but comparisons."""
+MENDED = (3, 7)
+"""The first release in which members decide a transaction the same, asked or not (#18667, etcd CHANGELOG-3.7)."""
 LOG_LINES = 5
 """Log lines shown of a member that ended: the panic or fatal message is among the last."""
 
@@ -411,6 +413,8 @@ def _refused_but_applied(history: History, difference: _Difference) -> Finding |
 
     Where no watch or read shows the effect of such a write, the members' difference is all that can be seen of it (#18667).
     """
+    if _mended(history.marks):
+        return None
     suspects = [op for op in history.operations if op.member in difference.behind and op.call < difference.time and _suspect(op)]
     if not suspects or len(suspects) < difference.refusals:
         return None
@@ -424,7 +428,7 @@ def _refused_but_applied(history: History, difference: _Difference) -> Finding |
         code="REFUSED-BUT-APPLIED",
         summary=f"{told.member} refused writing transactions for a read in them, and the members differ as if others had applied them",
         explanation=(
-            f"A definite error means that nothing happened. {difference.finding.explanation} Before that, {len(suspects)} transactions that "
+            f"A definite error means that nothing happened. {difference.finding.explanation} Before, {len(suspects)} transactions that "
             "write were refused for a read in them (at a compacted or future revision, or denied). Before 3.7.0 members that are not asked "
             "themselves leave such reads out and apply the rest (#18667)."
         ),
@@ -432,6 +436,17 @@ def _refused_but_applied(history: History, difference: _Difference) -> Finding |
         subject={**difference.finding.subject, "operations": [told.id]},
         shape=("refused Txn", *difference.finding.shape),
     )
+
+
+def _mended(marks: Iterable[Mark]) -> bool:
+    """True where every member is known to be of a release with #18667 mended: there refused writes explain nothing."""
+    versions = [str(member.get("version")) for mark in marks if mark.kind == "start" for member in mark.detail.get("members", {}).values()]
+    return bool(versions) and all(_release(version) >= MENDED for version in versions)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    parts = version.split(".")[:2]
+    return tuple(int(part) for part in parts) if len(parts) == 2 and all(part.isdigit() for part in parts) else (0, 0)
 
 
 def _suspect(op: Operation) -> bool:
