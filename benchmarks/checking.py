@@ -10,6 +10,8 @@ watch of the whole keyspace with previous values on each of three members. Each 
 process of its own that reads the file, then judges; runs of all sizes are interleaved so that a slow minute of the machine hits all alike,
 and beside each stands a calibration loop (fixed pure-Python work), by which figures of different machines and minutes can be compared.
 
+Seconds are CPU seconds of that one single-threaded process: what one core does, whoever else is on the machine.
+
 =========  =====================================================================================
 column     what
 =========  =====================================================================================
@@ -46,14 +48,14 @@ CALIBRATION_STEPS = 2_000_000
 
 def calibrate() -> float:
     """Seconds for fixed pure-Python work: integers, a dict, a list."""
-    began = time.perf_counter()
+    began = time.process_time()
     table: dict[int, int] = {}
     total = 0
     for step in range(CALIBRATION_STEPS):
         total = (total * 31 + step) & 0xFFFF
         if step & 7 == 0:
             table[total] = step
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def make(operations: int, path: Path) -> None:
@@ -79,17 +81,17 @@ def measure(path: Path) -> dict[str, float]:
     from pekan.history.reading import load
 
     calibration = calibrate()
-    began = time.perf_counter()
+    began = time.process_time()
     history = load(path)
-    loaded = time.perf_counter()
+    loaded = time.process_time()
     verdict = judge(history, Options())
-    judged = time.perf_counter()
+    judged = time.process_time()
     if verdict.verdict == "broken":
         raise SystemExit(f"a false alarm over a history that is right: {verdict.codes}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    kv = time.perf_counter()
+    kv = time.process_time()
     report = check_kv(Case(history))
-    kv = time.perf_counter() - kv
+    kv = time.process_time() - kv
     if report.undecided:
         print(f"undecided: {report.undecided[0].reason}", file=sys.stderr)
     return {
@@ -147,7 +149,7 @@ def show(runs: dict[int, list[dict[str, float]]], bytes_of: dict[int, int]) -> N
     calibrations = sorted(run["calibration"] for run in everything)
     print(f"{platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}, one core used")
     print(f"calibration loop: {statistics.median(calibrations) * 1e3:.0f} ms ({calibrations[0] * 1e3:.0f}-{calibrations[-1] * 1e3:.0f})")
-    print("operations/s, median (lowest-highest)")
+    print("operations per CPU second, median (lowest-highest)")
     print(f"{'operations':>12} {'runs':>4} {'kv':>28} {'all':>28} {'file':>28} {'RSS':>9} {'file size':>9}")
     for size, of_size in runs.items():
         columns = " ".join(f"{rate(of_size, column):>28}" for column in ("kv", "all", "file"))

@@ -66,14 +66,14 @@ class Step:
     run: Callable[[Store], Store | None]
 
 
-def legal(history: History, *, evidence: bool, hides_lease: bool = False) -> bool:
+def legal(history: History, *, evidence: bool, hides_lease: bool = False, early_expiry: bool = False) -> bool:
     """True where some order explains `history`, which starts on an empty store. With `evidence`, what watches saw counts too.
 
-    `hides_lease`: as for `Store`.
+    `hides_lease`: as for `Store`. `early_expiry`: leases may go at any time, as if nobody had promised how long they live.
     """
     if history.start != "empty":
         raise ValueError("the oracle knows only stores that start empty")
-    steps = [*operation_steps(history), *expiry_steps(history), *(watch_steps(history) if evidence else ())]
+    steps = [*operation_steps(history), *expiry_steps(history, early_expiry), *(watch_steps(history) if evidence else ())]
     return search(Store(hides_lease), tuple(steps))
 
 
@@ -216,7 +216,7 @@ def same_inner(ours: Any, theirs: Any) -> bool:
 # ---- leases ----
 
 
-def expiry_steps(history: History) -> Iterator[Step]:
+def expiry_steps(history: History, early: bool) -> Iterator[Step]:
     """One per grant: that lease may go at any time from the deadline of the last answer that granted or renewed it.
 
     An id can be granted again after its lease is gone, so each grant has a deadline of its own.
@@ -229,7 +229,7 @@ def expiry_steps(history: History) -> Iterator[Step]:
         again = [other.call for other in grants if lease_of(other) == lease and other.call > grant.call]
         until = min(again, default=inf)
         mine = [asked + ttl * SECOND for of, asked, ttl in renewals if of == lease and grant.call <= asked < until]
-        deadline = max([grant.call + ttl * SECOND, *mine])
+        deadline = grant.call if early else max([grant.call + ttl * SECOND, *mine])
         yield Step(f"expiry of {lease}", deadline, inf, False, expiry(lease, grant.id))
 
 

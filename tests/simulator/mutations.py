@@ -683,14 +683,15 @@ def wrong_event(s: Simulated, rng: Random) -> History | None:
 
 @illegal("watch: header from the future", "WATCH-PROGRESS")
 def future_header(s: Simulated, rng: Random) -> History | None:
-    """A progress notification names a revision that never was."""
+    """A progress notification names a revision that not even every lost operation and every lease together can have made."""
     found = some_events(s, rng)
     if found is None:
         return None
     stream, messages, at = found
     if messages[at[-1]].message.fragment:
         return None
-    header = messages[at[-1]].message.header._replace(revision=s.truth.store.revision + 1)
+    spare = sum(o.outcome == INDEFINITE or isinstance(o.input, LeaseGrantRequest) for o in s.history.operations)
+    header = messages[at[-1]].message.header._replace(revision=s.truth.store.revision + spare + 1)
     last = messages[at[-1]]
     messages = messages[: at[-1] + 1]
     messages.append(last._replace(time=last.time + 1, message=last.message._replace(header=header, events=())))
