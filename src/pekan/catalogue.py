@@ -169,7 +169,7 @@ CODES: dict[str, Entry] = {
     "WATCH-PROGRESS": Entry(
         "Progress speaks of revisions that exist.",
         API_GUARANTEES,
-        "A watch message's header names a revision that no write had reached by then, or goes backwards on one stream.",
+        "A watch message's header names a revision that no write had reached by then, or progress went back on one stream.",
         "Look at the member's restarts before the message.",
     ),
     "WATCH-CANCEL": Entry(

@@ -282,12 +282,7 @@ PLANTED: dict[str, tuple[str, Build, Build]] = {
     "progress that goes back": (
         "WATCH-PROGRESS",
         lambda: case_of(STORY, Script().create(b"x", b"", 2).progress(7, wid=-1).progress(6)),
-        lambda: case_of(STORY, Script().create(b"x", b"", 2).progress(7, wid=-1).progress(7)),
-    ),
-    "progress behind a delivery": (
-        "WATCH-PROGRESS",
         lambda: case_of(STORY, full(until=6).progress(5)),
-        lambda: case_of(STORY, full(until=5).progress(5).say(*E[6])),
     ),
     "cancelled for a compaction nobody asked for": (
         "WATCH-CANCEL",

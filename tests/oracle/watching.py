@@ -42,13 +42,13 @@ def stories(history: History, truth: Truth) -> Iterator[str]:
 
 
 def revisions(history: History, truth: Truth, received: Received) -> Iterator[str]:
-    """Headers name revisions that some request, called before, can have made; and on one stream they do not go back."""
+    """Headers name revisions that some request, called before, can have made; and progress on one stream does not go back."""
     highest = 0
     for time, message in received:
         revision = message.header.revision
         if revision > truth.store.revision or called(history, truth, revision) > time:
             yield f"WATCH-PROGRESS: header {revision} at {time}, before any such revision"
-        if message.canceled:
+        if message.canceled or message.created or message.events:
             continue
         if revision < highest:
             yield f"WATCH-PROGRESS: header {revision} after {highest}"

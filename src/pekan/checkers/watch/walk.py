@@ -193,15 +193,16 @@ class _Walk:
         self._header(item)
         self.seen.progress += 1
         revision = message.header.revision
-        if revision < max(self.last, self.promised):
-            before = self.last_message if self.last >= self.promised else self.promise
+        # Before the fix of #15220 a requested notification may name the revision before one that was just delivered: members hand events out
+        # a moment before the store shows their revision. That takes nothing back, so only notifications are compared with each other.
+        if revision < self.promised:
             self._break(
                 "WATCH-PROGRESS",
                 "back",
-                f"progress went back to revision {revision} after {max(self.last, self.promised)}",
-                f"This watch had delivered or announced everything up to revision {max(self.last, self.promised)}. A progress notification "
-                f"carries the store's current revision, and a store does not go back: {revision} is older.",
-                (self._shown(before), self._shown(item)),
+                f"progress went back to revision {revision} after {self.promised}",
+                f"Progress at {self.promised} had been announced to this watch. A progress notification carries the store's current revision, "
+                f"and a store does not go back: {revision} is older.",
+                (self._shown(self.promise), self._shown(item)),
                 revision,
             )
         elif message.watch_id != ALL_WATCHES and self.start > 0 and revision < self.start - 1:
