@@ -16,6 +16,7 @@ import asyncio
 from typing import Any
 
 from pekan.wire.messages import CompactionRequest, DeleteRangeRequest, PutRequest, WatchCreateRequest, WatchProgressRequest, pb
+from pekan.workloads.deviations import RANGED_FROM
 from pekan.workloads.keys import FAR, Horizon, ahead, below, old, revision_of
 from pekan.workloads.traffic import Caller, Choice, Traffic, draws, unique_value, weighted
 
@@ -24,6 +25,9 @@ EVERY_S = (0.5, 2.0)
 """Between two of them over the whole cluster; each member takes its turn. Faster, and hardly a read of the past would find its revision."""
 BEHIND = (200, 850)
 """How far towards the head a compaction goes, in thousandths of what is there: readers of the past keep something to read."""
+FORK_MARGIN = 300
+"""From the last tenth on compactions keep so far behind the head. Where the late transactions have made members part, a revision near the
+head of one does not exist on another yet: it would refuse what the others do, which shows nothing that the transactions have not shown."""
 DEFRAGMENT_TIMEOUT_S = 10.0
 """It copies the whole database, during which the member answers nothing else."""
 TOMBSTONE_KEY = b"tombstone/"
@@ -88,8 +92,10 @@ async def _administer(traffic: Traffic, member: str, index: int) -> None:
         elif choice.kind == "defragment":
             await caller.call(choice.template, DEFRAGMENT_TIMEOUT_S)
         else:
-            request = choice.template
-            await caller.call(request._replace(revision=revision_of(request.revision, Horizon(traffic.revision, traffic.compacted))))
+            revision = revision_of(choice.template.revision, Horizon(traffic.revision, traffic.compacted))
+            if traffic.elapsed_ms() >= RANGED_FROM * traffic.plan.time_ms and revision <= traffic.revision:
+                revision = max(1, min(revision, traffic.revision - FORK_MARGIN))
+            await caller.call(choice.template._replace(revision=revision))
         n += 1
         await traffic.rest(choice.option("rest-s") * len(traffic.members))
 
