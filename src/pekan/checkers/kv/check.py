@@ -21,11 +21,11 @@ from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.refusals import Refusals
 from pekan.checkers.kv.replay import Replay, Result
 from pekan.checkers.kv.search import Search
-from pekan.checkers.kv.timing import Timing, time_of
+from pekan.checkers.kv.timing import Timing, time_of, too_late
 from pekan.history.types import INDEFINITE, OK, History, Operation
 from pekan.models.etcd import State, replace_key
 from pekan.verdict import CheckerReport, Finding, Undecided, group
-from pekan.wire.messages import LeaseGrantRequest, RangeRequest
+from pekan.wire.messages import CompactionRequest, LeaseGrantRequest, RangeRequest
 
 NAME = "kv"
 REVISIONS_MAX = 20_000_000
@@ -187,8 +187,8 @@ def _times(b: Buckets, timing: Timing) -> list[Problem]:
     if timing.real_time:
         for revision, op in b.existed:
             if type(op.input) is not LeaseGrantRequest and op.ret is not None and timing.earliest_of(revision) > op.ret:
-                if op not in b.compactions:
-                    found.append(problems.before_its_time(op, revision, timing))
+                clash = too_late(b, op, revision, timing) if type(op.input) is CompactionRequest else None
+                found.append(problems.out_of_time(clash, futures, True) if clash else problems.before_its_time(op, revision, timing))
     return found
 
 

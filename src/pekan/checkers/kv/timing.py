@@ -188,6 +188,18 @@ def _blame(b: Buckets) -> tuple[list[Clash], frozenset[int]]:
     return early, frozenset(clash.early.id for clash in early)
 
 
+def too_late(b: Buckets, early: Operation, revision: int, timing: Timing) -> Clash | None:
+    """What was called after `early` was answered, which proved that `revision` existed, and yet took place at or below it.
+
+    None where only a revision that nobody was acknowledged for stands between them.
+    """
+    earliest = timing.earliest_of(revision)
+    for place, op in _placed(b):
+        if place <= 2 * revision and op.call == earliest:
+            return Clash(op, place, early, 2 * revision + 1)
+    return None
+
+
 def _groups_from_the_top(placed: list[tuple[int, Operation]]) -> Iterator[list[tuple[int, Operation]]]:
     """`placed` in groups of equal place, highest first."""
     end = len(placed)
