@@ -25,11 +25,13 @@ from pekan.checkers.kv.timing import Timing, time_of, too_late
 from pekan.history.types import INDEFINITE, OK, History, Operation
 from pekan.models.etcd import State, replace_key
 from pekan.verdict import CheckerReport, Finding, Undecided, group
-from pekan.wire.messages import CompactionRequest, LeaseGrantRequest, RangeRequest
+from pekan.wire.messages import CompactionRequest, RangeRequest
 
 NAME = "kv"
 REVISIONS_MAX = 20_000_000
 """Revisions that one history may span: two lists of that many numbers are 320 MB. A real run makes a thousand a second."""
+PROOFS_MAX = 100
+"""Findings of time for which the proof is looked up: each look is a walk over the history, and one of a kind is shown."""
 ROOTS = ("REFUSED-BUT-APPLIED", "KV-REVISION-REUSED", "KV-LOST-WRITE", "MEMBER-DIVERGED")
 """Findings that prove that members' histories part, or that one was taken back: what is found from their revision on follows."""
 
@@ -66,7 +68,7 @@ def check_kv(case: Case) -> CheckerReport:
     found += _below_start(b, history)
     found += [problems.future_from_the_start(op, q, timing.first - 1) for q, op in b.future if known_from_start and q < timing.first]
     found += result.problems
-    found += _times(b, timing)
+    found += _times(b, timing, evidence)
     found += judge_compactions(b, timing, known_from_start and not _compacts_itself(history))
     if known_from_start:
         found += judge_leases(b)
@@ -129,7 +131,7 @@ def _without_start(case: Case, b: Buckets, undecided: list[Undecided]) -> Checke
     found: list[Problem] = []
     if b.highest - first <= REVISIONS_MAX:
         timing = time_of(b, {}, first, b.highest, case.history.order == "real-time")
-        found = _times(b, timing)
+        found = _times(b, timing, watched(case))
     undecided.append(
         Undecided(
             reason="the store began with unknown content, and no answer shows all of it: contents were not judged, only the order in time",
@@ -181,12 +183,12 @@ def _below_start(b: Buckets, history: History) -> list[Problem]:
     return [problems.wrong_answer("KV-CONTENT", op, r, "revision 1 before any write", None) for r, op in b.writes.items() if r < 2]
 
 
-def _times(b: Buckets, timing: Timing) -> list[Problem]:
+def _times(b: Buckets, timing: Timing, evidence: Watched) -> list[Problem]:
     futures = frozenset(op.id for _, op in b.future)
     found = [problems.out_of_time(clash, futures, timing.real_time) for clash in timing.clashes]
     if timing.real_time:
         for revision, op in b.existed:
-            if type(op.input) is not LeaseGrantRequest and op.ret is not None and timing.earliest_of(revision) > op.ret:
+            if op.ret is not None and timing.earliest_of(revision) > op.ret:
                 clash = too_late(b, op, revision, timing) if type(op.input) is CompactionRequest else None
                 found.append(problems.out_of_time(clash, futures, True) if clash else problems.before_its_time(op, revision, timing))
     return found

@@ -16,6 +16,7 @@ from pekan.checkers.evidence import Watched
 from pekan.checkers.kv import problems, telling
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.proofs import known_before
 from pekan.checkers.kv.timing import Timing
 from pekan.history.types import Operation
 from pekan.verdict import Exhibit, Finding
@@ -30,20 +31,7 @@ def judge_compares(b: Buckets, timing: Timing, evidence: Watched) -> Iterator[Pr
             if op.ret is not None and timing.earliest_of(revision) > op.ret:
                 yield problems.before_its_time(op, revision, timing)
             elif op.call > timing.latest_of(revision + 1):
-                yield _stale(op, revision, _known_before(b, evidence, revision, op.call))
-
-
-def _known_before(b: Buckets, evidence: Watched, revision: int, call: int) -> Exhibit | None:
-    """Who had been told of a later revision before `call`."""
-    for r in range(revision + 1, b.highest + 1):
-        write = b.writes.get(r)
-        for op in ([write] if write is not None else []) + b.readers.get(r, []) + b.local.get(r, []):
-            if op.ret is not None and op.ret < call:
-                return telling.exhibit(op)
-        seen = evidence.seen.get(r)
-        if seen is not None and seen[0] < call:
-            return Exhibit(f"watch stream {seen[1]} delivered revision {r}", stream=seen[1], start=seen[0], end=seen[0])
-    return None
+                yield _stale(op, revision, known_before(b, evidence, revision, op.call))
 
 
 def _stale(op: Operation, revision: int, known: Exhibit | None) -> Problem:

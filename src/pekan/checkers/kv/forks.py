@@ -18,9 +18,9 @@ from typing import NamedTuple
 from pekan.checkers.evidence import Difference, Told, Watched
 from pekan.checkers.kv import problems, telling
 from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.facts import notes
 from pekan.checkers.kv.pool import Pool
 from pekan.checkers.kv.problems import Problem
-from pekan.checkers.kv.search import notes
 from pekan.history.types import FAILED, OK, Operation
 from pekan.models.etcd import State, evaluate, may_write, puts
 from pekan.verdict import Exhibit, Finding

@@ -20,7 +20,7 @@ from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
 from pekan.history.types import OK, Operation
 from pekan.verdict import Finding
-from pekan.wire.messages import PutRequest, TxnRequest
+from pekan.wire.messages import PutRequest, TxnRequest, TxnResponse
 
 
 def judge_leases(b: Buckets) -> Iterator[Problem]:
@@ -59,7 +59,7 @@ def _used(request: Any, answer: Any) -> list[int]:
     """The leases that an acknowledged write attached a key to."""
     if type(request) is PutRequest:
         return [request.lease] if request.lease else []
-    if type(request) is TxnRequest:
+    if type(request) is TxnRequest and type(answer) is TxnResponse:
         taken = request.success if answer.succeeded else request.failure
         return [lease for op, inner in zip(taken, answer.responses, strict=False) for lease in _used(op, inner)]
     return []

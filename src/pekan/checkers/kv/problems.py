@@ -193,6 +193,22 @@ def out_of_time(clash: Clash, futures: frozenset[int], real_time: bool) -> Probl
     return Problem(revision, finding, None)
 
 
+def outrun(op: Operation, revision: int, above: int, future: bool, proof: Exhibit | None) -> Problem:
+    """An exact operation that is older than what a local answer or a watch had shown before its call."""
+    code = "KV-FUTURE-REVISION" if future else "KV-REAL-TIME"
+    told = f"was told that revision {above} is in the future" if future else f"took place at revision {revision}"
+    finding = Finding(
+        code=code,
+        summary=f"operation {op.id} {told}, after a later one had been shown",
+        explanation=f"Operation {op.id} {told}. Before it was called, revision {above} or a later one had been shown to a client, so it "
+        "had been committed; a linearizable request called after that cannot be older.",
+        certificate=(*((proof,) if proof is not None else ()), telling.exhibit(op)),
+        subject={"operations": [op.id], "revision": revision, "member": op.member},
+        shape=("shown", telling.kind_of(op.input)),
+    )
+    return Problem(above, finding, None)
+
+
 def _at(op: Operation) -> str:
     return str(op.output.header.revision)
 

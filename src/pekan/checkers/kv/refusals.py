@@ -53,8 +53,16 @@ class Refusals:
             for op in b.refusals:
                 if op.ret is not None and op.ret >= op.call:
                     lowest, highest = timing.present_between(op.call, op.ret)
-                    if highest < timing.last or b.limit is None:
+                    if highest < timing.last or not self._may_be_later(op):
                         self.starting[lowest].append((highest, op))
+
+    def _may_be_later(self, op: Operation) -> bool:
+        """Whether `op` can have seen a state after the last revision that anything shows, and depends on what that state is."""
+        if self.b.limit is not None:
+            return True
+        if type(op.input) in (LeaseGrantRequest, LeaseRevokeRequest) or (type(op.input) is PutRequest and op.input.lease):
+            return False
+        return bool(self.b.grants) or any(write.call <= _end(op) for write in self.b.pending)
 
     def look(self, revision: int, state: State) -> None:
         """Hold the refusals that can be of `revision` against it."""

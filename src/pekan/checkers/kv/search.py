@@ -9,12 +9,12 @@
 What keeps it small (each is exact: it drops only what cannot be right, or what is the same again):
 
 1. shown      a reply that shows a key-value with this mod_revision says what the gap put there
-2. next fact  the next reply about a touched key must not contradict: an older revision of it, another version, or its absence
+2. next fact  the next reply about a touched key must not contradict: an older revision, a version that leaves no room, or its absence
 3. symmetry   unanswered Puts that differ only in values that no reply, event or guard ever shows are tried once, earliest call first
-4. order      those whose caller was still waiting when the revision was made come first
+4. order      what a later reply needs comes first, the earliest due first; then those whose caller was still waiting for an answer
 
 A contradiction about keys that no writer of any guess can touch is no reason to take anything back: it is a finding at once. The search is
-bounded by NODES evaluations and by time; past that the answer is undecided.
+bounded by NODES tries and by time; past that the answer is undecided.
 """
 
 from __future__ import annotations
@@ -27,36 +27,26 @@ from typing import Any, NamedTuple
 from pekan.checkers.case import Order
 from pekan.checkers.evidence import Watched
 from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.facts import Facts
 from pekan.checkers.kv.pool import Matching, Pool, Writer, effect_of, in_key_order
 from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.timing import Timing
-from pekan.history.types import Operation
 from pekan.models.etcd import State, advance, ranges, replace_key, within
 from pekan.verdict import Undecided
 from pekan.wire.messages import (
     DELETE,
-    GREATER,
-    LESS,
     PUT,
-    SORT_BY_VALUE,
-    VALUE,
-    DeleteRangeResponse,
     Event,
     KeyValue,
     PutRequest,
-    PutResponse,
     RangeRequest,
-    RangeResponse,
     TxnRequest,
-    TxnResponse,
 )
 
 NODES = 200_000
-"""Evaluations of one history's search: some seconds. Real histories need one or two a gap."""
+"""Gaps filled and fillings taken back in one history's search. Real histories need one or two a gap."""
 SECONDS = 60.0
 """Time for one history's search where `Options.budget_s` names none."""
-WINDOW = 400
-"""Revisions ahead in which the next fact about a key is looked for; a fact further on is found by the replay itself."""
 
 
 class Way(NamedTuple):
@@ -64,14 +54,6 @@ class Way(NamedTuple):
 
     writer: Writer
     events: tuple[Event, ...]
-
-
-class Fact(NamedTuple):
-    """What a reply shows of a key at `revision`: its key-value (value and lease only where `complete`), or None: absent."""
-
-    revision: int
-    kv: KeyValue | None
-    complete: bool
 
 
 @dataclass(slots=True)
@@ -105,10 +87,8 @@ class Search:
     exhausted: Undecided | None = None
     deadline: float | None = None
     touchable: tuple[frozenset[bytes], tuple[tuple[bytes, bytes], ...]] | None = None
-    shown: dict[int, dict[bytes, tuple[KeyValue, bool]]] | None = None
-    values: frozenset[bytes] = frozenset()
-    values_ordered: bool = False
-    facts: dict[tuple[bytes, int], Fact | None] = field(default_factory=dict)
+    facts: Facts | None = None
+    leased: frozenset[bytes] | None = None
 
     @property
     def guessing(self) -> bool:
@@ -126,6 +106,7 @@ class Search:
         self.gaps += 1
         if self.deadline is None:
             self.deadline = time.monotonic() + (SECONDS if self.budget_s is None else self.budget_s)
+        self.nodes += 1
         ways = self._ways(state, revision, own, matching)
         iterator = self._reserved(ways, matching)
         way = next(iterator, None)
@@ -146,18 +127,17 @@ class Search:
                 yield way
 
     def _ways(self, state: State, revision: int, own: list[Writer], matching: Matching) -> list[Way]:
-        shown = self._shown().get(revision, {})
+        shown = self._known().shown.get(revision, {})
         latest, earliest = self.timing.latest_of(revision), self.timing.earliest_of(revision)
         ways: dict[object, Way] = {}
         for writer in (*own, *self._worth_trying(state, revision, latest, shown)):
             if writer.name in matching.reserved:
                 continue
-            self.nodes += 1
             events = in_key_order(effect_of(state, writer))
             if not events or not self._agrees(revision, events, shown):
                 continue
             ways.setdefault(self._shape(writer), Way(writer, events))
-        return sorted(ways.values(), key=lambda way: self._rank(way.writer, earliest))
+        return sorted(ways.values(), key=lambda way: self._rank(way, revision, earliest))
 
     def _worth_trying(self, state: State, revision: int, latest: int, shown: dict[bytes, tuple[KeyValue, bool]]) -> Iterable[Writer]:
         """Everybody, or where a value was shown only those who put it."""
@@ -172,17 +152,22 @@ class Search:
     def _shape(self, writer: Writer) -> object:
         """Equal for writers that are the same to everything recorded."""
         op = writer.operation
-        if op is not None and type(op.input) is PutRequest and op.input.value not in self.values and not self.values_ordered:
+        known = self._known()
+        if op is not None and type(op.input) is PutRequest and op.input.value not in known.values and not known.values_ordered:
             return op.input._replace(value=b"", prev_kv=False)
         return writer.name
 
-    @staticmethod
-    def _rank(writer: Writer, earliest: int) -> tuple[int, int]:
-        op = writer.operation
+    def _rank(self, way: Way, revision: int, earliest: int) -> tuple[int, int, int]:
+        """What is due first comes first, then what its caller was still waiting for, then the rest; a lease's own end last."""
+        known = self._known()
+        dates = [date for event in way.events if (date := known.due(event, revision)) is not None]
+        if dates:
+            return (0, min(dates), way.writer.call)
+        op = way.writer.operation
         if op is None:
-            return (2, writer.call)
+            return (3, 0, way.writer.call)
         waited = op.gave_up if op.gave_up is not None else op.call
-        return (0 if waited >= earliest else 1, writer.call)
+        return (1 if waited >= earliest else 2, 0, way.writer.call)
 
     # ---- what is known ----
 
@@ -195,84 +180,35 @@ class Search:
             event = by_key.get(key)
             if event is None or event.type == DELETE or event.kv[1:4] != kv[1:4] or (complete and event.kv != kv):
                 return False
-        return all(not self._refuted(event, revision) for key, event in by_key.items() if key not in shown)
+        return not any(self._known().refuted(event, revision) for key, event in by_key.items() if key not in shown)
 
-    def _refuted(self, event: Event, revision: int) -> bool:
-        """Whether the next fact about the event's key cannot be if the event was at `revision`."""
-        fact = self._next_fact(event.kv.key, revision)
-        if fact is None:
-            return False
-        kv = fact.kv
-        if event.type == DELETE:
-            return kv is not None and kv.create_revision <= revision
-        if kv is None:
-            return fact.revision == revision
-        if kv.mod_revision <= revision:
-            return kv.mod_revision < revision or kv[1:4] != event.kv[1:4] or (fact.complete and kv != event.kv)
-        if kv.create_revision > revision:
-            return False
-        return kv.create_revision != event.kv.create_revision or not 0 < kv.version - event.kv.version <= kv.mod_revision - revision
+    def _known(self) -> Facts:
+        """What answers show, put together at the first gap."""
+        if self.facts is None:
+            gaps = {r for r in range(self.timing.first, self.timing.last + 1) if r not in self.b.writes and r not in self.evidence.whole}
+            keys, spans = self._touchable()
+            pending = [w.operation.input for w in self.pool.writers if w.operation is not None]
+            self.facts = Facts(self.b, self.evidence, pending, gaps, None if spans else keys, self._may_vanish)
+        return self.facts
 
-    def _next_fact(self, key: bytes, revision: int) -> Fact | None:
-        if (key, revision) in self.facts:
-            return self.facts[key, revision]
-        found = None
-        for at in range(revision, min(self.timing.last, revision + WINDOW) + 1):
-            for bucket in (self.b.readers, self.b.old, self.b.local):
-                for op in bucket.get(at, ()):
-                    found = found or self._fact(op, key, at, bucket is self.b.readers)
-            if found is not None:
-                break
-        self.facts[key, revision] = found
-        return found
+    def _may_vanish(self, key: bytes) -> bool:
+        """Whether a writer of the pool, or the end of a lease, may delete `key`."""
+        if key in self.pool.by_delete or any(within(key, start, end) for start, end, _ in self.pool.by_range):
+            return True
+        return bool(self.b.grants or self.b.revokes or self.pool.by_revoke) and key in self._leased_keys()
 
-    @staticmethod
-    def _fact(op: Operation, key: bytes, at: int, current: bool) -> Fact | None:
-        r = op.input
-        if type(r) is not RangeRequest or not within(key, r.key, r.range_end):
-            return None
-        if r.limit or r.count_only or any(r[9:]) or (current and 0 < r.revision < op.output.header.revision):
-            return None
-        kv = next((kv for kv in op.output.kvs if kv.key == key), None)
-        return Fact(at, kv, not r.keys_only)
-
-    def _shown(self) -> dict[int, dict[bytes, tuple[KeyValue, bool]]]:
-        """Revision -> key -> what replies and watches of a part show of it; built once, with the set of all values that show anywhere."""
-        if self.shown is not None:
-            return self.shown
-        shown: dict[int, dict[bytes, tuple[KeyValue, bool]]] = {}
-        values: set[bytes] = set()
-        gaps = {r for r in range(self.timing.first, self.timing.last + 1) if r not in self.b.writes and r not in self.evidence.whole}
-
-        def note(kv: KeyValue, complete: bool) -> None:
-            values.add(kv.value)
-            if kv.mod_revision in gaps:
-                known = shown.setdefault(kv.mod_revision, {})
-                if complete or kv.key not in known:
-                    known[kv.key] = (kv, complete)
-
-        for op in self._answered():
-            for kv, complete in _noted(op.input, op.output):
-                note(kv, complete)
-        for request in (*(op.input for op in self._answered()), *(w.operation.input for w in self.pool.writers if w.operation is not None)):
-            values.update(_guarded_values(request))
-            # An answer sorted by value, or a guard of order, tells values apart that are never shown.
-            self.values_ordered = self.values_ordered or _orders_values(request)
-        for events in self.evidence.events.values():
-            values.update(event.kv.value for event in events)
-        self.values = frozenset(values)
-        self.shown = shown
-        return shown
-
-    def _answered(self) -> Iterator[Operation]:
-        yield from self.b.writes.values()
-        for bucket in (self.b.readers, self.b.local):
-            for group in bucket.values():
-                yield from group
+    def _leased_keys(self) -> frozenset[bytes]:
+        """Keys that some request attaches to a lease."""
+        if self.leased is None:
+            requests = [op.input for op in (*self.b.writes.values(), *self.b.pending)]
+            self.leased = frozenset(key for request in requests for key in _leased(request))
+        return self.leased
 
     def shown_at(self, revision: int) -> list[Event]:
         """What is shown of `revision`, as events."""
-        return [Event(PUT, kv, None) for kv, _ in self._shown().get(revision, {}).values()] + [*self.evidence.events.get(revision, ())]
+        return [Event(PUT, kv, None) for kv, _ in self._known().shown.get(revision, {}).values()] + [
+            *self.evidence.events.get(revision, ())
+        ]
 
     # ---- taking back ----
 
@@ -303,9 +239,7 @@ class Search:
         if self.touchable is None:
             keys = {key for key, _ in self.pool.by_put} | set(self.pool.by_kept_value) | set(self.pool.by_delete)
             spans = [(start, end) for start, end, _ in self.pool.by_range]
-            leases = [op for op in (*self.b.writes.values(), *self.b.pending) if _leased(op.input)]
-            if leases or self.pool.by_revoke:
-                keys |= {key for op in leases for key in _leased(op.input)}
+            keys |= self._leased_keys()
             self.touchable = frozenset(keys), tuple(spans)
         return self.touchable
 
@@ -375,48 +309,6 @@ def _leased(request: Any) -> list[bytes]:
     return []
 
 
-def _orders_values(request: Any) -> bool:
-    if any(r.sort_target == SORT_BY_VALUE for r in ranges(request)):
-        return True
-    if type(request) is not TxnRequest:
-        return False
-    return any(c.target == VALUE and c.result in (GREATER, LESS) for c in request.compare) or any(
-        _orders_values(op) for op in request.success + request.failure if type(op) is TxnRequest
-    )
-
-
-def _guarded_values(request: Any) -> Iterator[bytes]:
-    if type(request) is TxnRequest:
-        for compare in request.compare:
-            if compare.target == VALUE and isinstance(compare.operand, bytes):
-                yield compare.operand
-        for op in request.success + request.failure:
-            yield from _guarded_values(op)
-
-
-def notes(request: Any, answer: Any) -> Iterator[KeyValue]:
-    """Every key-value that `answer` shows with its value."""
-    return (kv for kv, complete in _noted(request, answer) if complete)
-
-
-def _noted(request: Any, answer: Any) -> Iterator[tuple[KeyValue, bool]]:
-    """Every key-value that `answer` shows, with whether its value and lease show."""
-    kind = type(answer)
-    if kind is RangeResponse:
-        complete = not (type(request) is RangeRequest and request.keys_only)
-        for kv in answer.kvs:
-            yield kv, complete
-    elif kind is PutResponse:
-        if answer.prev_kv is not None:
-            yield answer.prev_kv, True
-    elif kind is DeleteRangeResponse:
-        for kv in answer.prev_kvs:
-            yield kv, True
-    elif kind is TxnResponse and type(request) is TxnRequest:
-        for op, inner in zip(request.success if answer.succeeded else request.failure, answer.responses, strict=False):
-            yield from _noted(op, inner)
-
-
 def _exhausted(nodes: int, gaps: int) -> Undecided:
     return Undecided(
         reason=f"who made {gaps} revisions that nobody was acknowledged for was not settled within the search budget ({nodes} tries)",
@@ -425,4 +317,4 @@ def _exhausted(nodes: int, gaps: int) -> Undecided:
     )
 
 
-__all__ = ["NODES", "SECONDS", "Guess", "Search", "Way", "notes"]
+__all__ = ["NODES", "SECONDS", "Guess", "Search", "Way"]

@@ -12,8 +12,9 @@ if no operation was called after another one returned that has a higher place. S
     latest[r] = the lowest return of everything at or after r       an unanswered write can be r only if it was called by then
 
 Answers that are not exact (local ones, compaction, watch deliveries) prove that a revision existed: they lower `latest` and are themselves
-held against `earliest`, but never raise T. A clash is told as a pair: x was called after y had returned, yet took place before y. Of the
-two ways to blame (all such x, or all such y) the one with fewer operations is taken, those are set aside, and the rest is in order.
+held against `earliest`, but never raise T; what was called after such a proof and is of an older revision is a clash too (`outrun`). A clash
+is told as a pair: x was called after y had returned, yet took place before y. Of the two ways to blame (all such x, or all such y) the one
+with fewer operations is taken, those are set aside, and the rest is in order.
 Without a common clock (`History.order` "per-process") only operations of one process are held against each other.
 
 Cost: three passes over operations and revisions.
@@ -24,7 +25,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pekan.checkers.kv.collect import Buckets
@@ -45,7 +46,10 @@ class Clash(NamedTuple):
 
 @dataclass(slots=True)
 class Timing:
-    """`earliest[r - first]`, `latest[r - first]` in ns for revisions first..last; `clashes` are the real-time violations."""
+    """`earliest[r - first]`, `latest[r - first]` in ns for revisions first..last; `clashes` are the real-time violations.
+
+    `proven[r - first]` is when the first answer or delivery that is not exact showed a revision at or above r.
+    """
 
     first: int
     last: int
@@ -53,6 +57,7 @@ class Timing:
     latest: list[int]
     clashes: list[Clash]
     real_time: bool = True
+    proven: list[int] = field(default_factory=list)
 
     def earliest_of(self, revision: int) -> int:
         """When `revision` can first have been made; before every time stamp for what was there from the start."""
@@ -128,27 +133,50 @@ def _pass(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, a
             now = after
             if at >= 0:
                 latest[at] = lowest
-    _lower(b, seen, first, last, latest, aside)
-    return Timing(first, last, earliest, latest, [])
+    timing = Timing(first, last, earliest, latest, [])
+    timing.proven = _proven(b, seen, timing)
+    _lower(b, timing, aside)
+    return timing
 
 
-def _lower(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, latest: list[int], aside: frozenset[int]) -> None:
-    """Complete `latest` with writes, local answers and watches, then carry it down the order."""
+def _proven(b: Buckets, seen: dict[int, tuple[int, int]], timing: Timing) -> list[int]:
+    """By when inexact answers and deliveries prove each revision; what speaks of a revision before it can have been proves nothing."""
+    first, last, earliest = timing.first, timing.last, timing.earliest
+    proven = [ALWAYS] * len(earliest)
     for revision, op in b.existed:
-        if first <= revision <= last and op.ret is not None and op.ret < latest[revision - first]:
-            latest[revision - first] = op.ret
+        if first <= revision <= last and op.ret is not None and earliest[revision - first] <= op.ret < proven[revision - first]:
+            proven[revision - first] = op.ret
     for revision, (time, _) in seen.items():
-        if first <= revision <= last and time < latest[revision - first]:
-            latest[revision - first] = time
+        if first <= revision <= last and earliest[revision - first] <= time < proven[revision - first]:
+            proven[revision - first] = time
     lowest = ALWAYS
-    writes = b.writes
+    for at in range(len(proven) - 1, -1, -1):
+        lowest = proven[at] = min(lowest, proven[at])
+    return proven
+
+
+def _lower(b: Buckets, timing: Timing, aside: frozenset[int]) -> None:
+    """Complete `latest`, which holds the returns of readers, with writes and proofs, and carry it down the order."""
+    latest, proven, first, writes = timing.latest, timing.proven, timing.first, b.writes
+    lowest = ALWAYS
     for at in range(len(latest) - 1, -1, -1):
         write = writes.get(at + first)
         if write is not None and write.ret is not None and write.ret < lowest and (not aside or write.id not in aside):
             lowest = write.ret
         if latest[at] < lowest:
             lowest = latest[at]
-        latest[at] = lowest
+        latest[at] = min(lowest, proven[at])
+
+
+def outrun(b: Buckets, timing: Timing) -> Iterator[tuple[Operation, int, int]]:
+    """(operation, its revision, the revision proven before its call): exact operations older than what an inexact answer had shown."""
+    proven, first, last = timing.proven, timing.first, timing.last
+    if not proven or proven[0] == ALWAYS:
+        return
+    for place, op in _placed(b):
+        above = (place + 1) // 2  # A write at 2r is held against proofs of r, what saw r against those of r + 1.
+        if first <= above <= last and op.call > proven[above - first]:
+            yield op, place // 2, above
 
 
 def _placed(b: Buckets) -> list[tuple[int, Operation]]:
