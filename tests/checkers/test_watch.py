@@ -490,3 +490,16 @@ def test_counts_tell_what_was_judged() -> None:
     """The report says how many watches, events and notifications were looked at."""
     judged = report(case_of(STORY, full().progress(9), Script(2, "m2").create(b"x"))).judged
     assert (judged["watches"], judged["events"], judged["progress"]) == (2, 9, 1)
+
+
+def test_a_refused_compaction_cancels_only_where_members_have_parted() -> None:
+    """A member that refuses a compaction speaks for all while they hold the same, and only for itself after a fork."""
+    refused = compaction(1, 5, 900, "failed")._replace(ret=905)
+
+    def cancelled() -> Case:
+        return case_of(STORY, Script().create(start=2, at=9).canceled(compact_revision=5), operations=[refused])
+
+    assert codes(cancelled()) == ["WATCH-CANCEL"]
+    parted = cancelled()
+    parted.fork = Fork(4, "REFUSED-BUT-APPLIED", "members differ from revision 4 on", ())
+    assert codes(parted) == []

@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from pekan.checkers.case import Case
+from pekan.checkers.case import SUSPECTED_FORK, Case
 from pekan.checkers.evidence import Watched, bounds, compactions, is_whole, matches, watched
 from pekan.history.types import FAILED, OK, Operation
 from pekan.wire.errors import COMPACTED, FUTURE_REVISION
@@ -58,8 +58,9 @@ class Truth:
         self.counted = exclusive and self.real_time
         self.ordered = case.order is not None
         self.proven = self._proven()
-        # A refused compaction took nothing away.
-        done = (c for c in compactions(case) if c.outcome != FAILED)
+        # A refused compaction took nothing away; but once members have parted, the one that refuses it speaks only for itself.
+        parted = limit is not None or SUSPECTED_FORK in case.shared
+        done = (c for c in compactions(case) if parted or c.outcome != FAILED)
         self.compactions = tuple(sorted((c.revision, c.call if self.real_time else -1) for c in done))
         self._operations: dict[int, Operation] | None = None
         self._revisions: Sequence[int] | None = None
