@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from pekan.checkers.kv import telling
@@ -26,9 +27,9 @@ from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.timing import ALWAYS, Timing
 from pekan.history.types import OK, Operation
-from pekan.models.etcd import is_compares_only, is_local, ranges
+from pekan.models.etcd import is_compares_only, is_local
 from pekan.verdict import Exhibit, Finding
-from pekan.wire.messages import CompactionRequest
+from pekan.wire.messages import CompactionRequest, RangeRequest
 
 
 class _Done(NamedTuple):
@@ -42,7 +43,7 @@ class _Done(NamedTuple):
 def judge_compactions(b: Buckets, timing: Timing, refusals: bool) -> Iterator[Problem]:
     """Problems of the compaction order. `refusals`: also judge "compacted" answers, which needs every compaction to be recorded."""
     answered = sorted((op for op in b.compactions if op.outcome == OK), key=lambda op: (op.input.revision, op.call))
-    reads = _old_reads(b, timing)
+    reads = _old_reads(b, timing) if b.compactions else []
     done: list[_Done] = []
     before, at = -ALWAYS, 0
     last_read: Operation | None = None
@@ -70,9 +71,8 @@ def _old_reads(b: Buckets, timing: Timing) -> list[tuple[int, int, Operation]]:
     found = []
     for revision, group in b.readers.items():
         for op in group:
-            for r in ranges(op.input):
-                if r.revision > 0 and r is op.input:
-                    found.append((r.revision, max(timing.earliest_of(revision), op.call), op))
+            if type(op.input) is RangeRequest and op.input.revision > 0:
+                found.append((op.input.revision, max(timing.earliest_of(revision), op.call), op))
     found.sort(key=lambda item: item[:2])
     return found
 
@@ -103,12 +103,16 @@ def _end(op: Operation) -> int:
 
 
 def _unanswered(b: Buckets, timing: Timing, done: list[_Done], reads: list[tuple[int, int, Operation]]) -> Iterator[_Done]:
+    asked = [revision for revision, _, _ in reads]
+    read_by = list(accumulate((earliest for _, earliest, _ in reads), max))
+    reached = [item.revision for item in done]
+    done_by = list(accumulate((item.earliest for item in done), max))
     for op in b.compactions:
         if op.outcome != OK:
             q = op.input.revision
-            below = [item.earliest for item in done if item.revision < q]
-            read = [earliest for asked, earliest, _ in reads if asked < q]
-            yield _Done(q, max(op.call, timing.earliest_of(q), *below, *read), op)
+            below, above = bisect_left(asked, q), bisect_left(reached, q)
+            earlier = max(read_by[below - 1] if below else -ALWAYS, done_by[above - 1] if above else -ALWAYS)
+            yield _Done(q, max(op.call, timing.earliest_of(q), earlier), op)
 
 
 def _twice(first: Operation, second: Operation) -> Problem:

@@ -22,9 +22,9 @@ from pekan.checkers.kv.facts import notes
 from pekan.checkers.kv.pool import Pool
 from pekan.checkers.kv.problems import Problem
 from pekan.history.types import FAILED, OK, Operation
-from pekan.models.etcd import State, evaluate, may_write, puts
+from pekan.models.etcd import State, effect, may_write, puts
 from pekan.verdict import Exhibit, Finding
-from pekan.wire.messages import PUT, Event, KeyValue, PutRequest, TxnRequest
+from pekan.wire.messages import PUT, Event, KeyValue
 
 
 class Shown(NamedTuple):
@@ -127,8 +127,7 @@ def root_of_difference(difference: Difference, state: State | None, suspects: Po
 
 
 def _is_effect(state: State, op: Operation, side: Told) -> bool:
-    outcome = evaluate(state, op.input, op.output) if type(op.input) in (PutRequest, TxnRequest) else None
-    events = getattr(outcome, "events", ())
+    events = effect(state, op.input)
     return [(e.type, e.kv) for e in sorted(events, key=lambda e: e.kv.key)] == [(e.type, e.kv) for e in side.events]
 
 

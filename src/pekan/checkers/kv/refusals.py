@@ -53,6 +53,8 @@ class Refusals:
             for op in b.refusals:
                 if op.ret is not None and op.ret >= op.call:
                     lowest, highest = timing.present_between(op.call, op.ret)
+                    if lowest < timing.first and not complete:
+                        continue  # It can be of a state before the first one that is known.
                     if highest < timing.last or not self._may_be_later(op):
                         self.starting[lowest].append((highest, op))
 

@@ -232,7 +232,7 @@ class Replay:
 
     def _answerable(self, op: Operation) -> bool:
         """False for a Txn that reads below the revision at which the replay began."""
-        return not any(0 < r.revision < self.base for r in self.search.old_ranges(op.input))
+        return self.base <= 1 or not any(0 < r.revision < self.base for r in self.search.old_ranges(op.input))
 
     def _wrong(self, op: Operation, revision: int, expected: Any, code: str = "KV-CONTENT") -> None:
         about = problems.first_difference_revision(op.output, expected)

@@ -12,7 +12,7 @@ if no operation was called after another one returned that has a higher place. S
     latest[r] = the lowest return of everything at or after r       an unanswered write can be r only if it was called by then
 
 Answers that are not exact (local ones, compaction, watch deliveries) prove that a revision existed: they lower `latest` and are themselves
-held against `earliest`, but never raise T; what was called after such a proof and is of an older revision is a clash too (`outrun`). A clash
+held against `earliest`, but never raise T; what was called after such a proof and is of an older revision clashes too (`outrun`). A clash
 is told as a pair: x was called after y had returned, yet took place before y. Of the two ways to blame (all such x, or all such y) the one
 with fewer operations is taken, those are set aside, and the rest is in order.
 Without a common clock (`History.order` "per-process") only operations of one process are held against each other.
