@@ -1,0 +1,63 @@
+"""From what was asked for to a plan: pure, and refused by the name of the option that makes no sense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pekan.errors import UsageError
+from pekan.hunt.planning import make_plan, with_seed, workloads_of
+from pekan.plan import Plan
+from pekan.workloads import WORKLOADS
+
+ASKED = Plan(etcd="3.5.1", seed=7)
+CLASSES = ("kill", "pause")
+
+
+def test_a_plan_is_a_function_of_what_was_asked() -> None:
+    """The same question gives the same schedule, and the plan survives its JSON form."""
+    plan = make_plan(ASKED, CLASSES, ())
+    assert plan == make_plan(ASKED, CLASSES, ())
+    assert Plan.from_text(plan.to_text()) == plan
+    assert plan.schedule.faults
+
+
+def test_another_seed_draws_anew_and_keeps_what_was_required() -> None:
+    """A series draws its faults per seed; what was asked for by name is in each of its runs."""
+    plan = make_plan(ASKED, CLASSES, ("pause leader 2s at 10s",))
+    other = with_seed(plan, 8)
+    assert other.seed == 8
+    assert [f for f in other.schedule.faults if f.required] == [f for f in plan.schedule.faults if f.required]
+    assert [f for f in other.schedule.faults if not f.required] != [f for f in plan.schedule.faults if not f.required]
+    assert with_seed(plan, plan.seed) == plan
+
+
+def test_none_is_no_class() -> None:
+    """--faults none is a run without faults, not a class that never fires."""
+    plan = make_plan(ASKED, ("none",), ())
+    assert plan.fault_classes == ()
+    assert plan.schedule.faults == ()
+
+
+def test_workloads_take_turns() -> None:
+    """Without --workload each workload has its turn within as many seeds as there are workloads."""
+    assert {workloads_of(seed)[0] for seed in range(len(WORKLOADS))} == set(WORKLOADS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "specs", "named"),
+    [
+        (replace(ASKED, members=2), (), "--members 2"),
+        (replace(ASKED, time_ms=1_000), (), "--time"),
+        (replace(ASKED, concurrency=0), (), "--concurrency 0"),
+        (replace(ASKED, rate=-1), (), "--rate -1"),
+        (replace(ASKED, workloads=()), (), "--workload"),
+        (replace(ASKED, workloads=("bank",)), (), "bank"),
+        (ASKED, ("kill leader at 59s",), "59s"),
+    ],
+)
+def test_what_makes_no_sense_is_named(asked: Plan, specs: tuple[str, ...], named: str) -> None:
+    """A size, time, rate, workload or fault that cannot be is refused by its option."""
+    with pytest.raises(UsageError, match=named):
+        make_plan(asked, CLASSES, specs)
