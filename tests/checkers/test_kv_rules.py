@@ -7,7 +7,18 @@ import pytest
 from pekan.checkers.case import Options
 from pekan.checkers.kv import check_kv
 from pekan.history.types import FAILED, INDEFINITE, OK, Mark
-from pekan.wire.errors import COMPACTED, FUTURE_REVISION, OUT_OF_RANGE, WireError
+from pekan.wire.errors import (
+    COMPACTED,
+    FAILED_PRECONDITION,
+    FUTURE_REVISION,
+    INVALID_ARGUMENT,
+    KEY_NOT_FOUND,
+    LEASE_EXISTS,
+    LEASE_NOT_FOUND,
+    NOT_FOUND,
+    OUT_OF_RANGE,
+    WireError,
+)
 from pekan.wire.messages import (
     EQUAL,
     MOD,
@@ -561,3 +572,147 @@ def test_error_texts_are_those_that_the_checker_knows() -> None:
     story.put(b"a", b"1")
     story.refused(RangeRequest(*ALL, revision=2), "etcdserver: something else", OUT_OF_RANGE)
     assert story.codes() == []
+
+
+# ---- refusals ----
+
+
+def test_key_not_found_must_have_been_true() -> None:
+    """A Put that keeps the value is refused though the key was there all the time; where it may have been absent, that is right."""
+    for delete, codes in ((True, []), (False, ["KV-WRONG-REFUSAL"])):
+        story = Story()
+        story.put(b"a", b"1")
+        if delete:
+            story.delete(b"a")
+        story.refused(PutRequest(b"a", ignore_value=True), KEY_NOT_FOUND, INVALID_ARGUMENT)
+        assert story.codes() == codes
+
+
+def test_lease_not_found_must_have_been_possible() -> None:
+    """A lease granted for a minute is not missing within it, unless somebody may have revoked it."""
+    for revoke, codes in ((True, []), (False, ["KV-WRONG-REFUSAL"])):
+        story = Story()
+        story.do(LeaseGrantRequest(60, 5))
+        if revoke:
+            story.lost(LeaseRevokeRequest(5))
+        story.refused(PutRequest(b"a", b"1", lease=5), LEASE_NOT_FOUND, NOT_FOUND)
+        assert story.codes() == codes
+
+
+def test_lease_exists_needs_a_grant() -> None:
+    """A grant is refused because the lease exists, which nobody asked for."""
+    for asked, codes in ((True, []), (False, ["KV-WRONG-REFUSAL"])):
+        story = Story()
+        if asked:
+            story.lost(LeaseGrantRequest(60, 5))
+        story.refused(LeaseGrantRequest(60, 5), LEASE_EXISTS, FAILED_PRECONDITION)
+        assert story.codes() == codes
+
+
+def test_transaction_that_names_no_revision_cannot_be_refused_for_one() -> None:
+    """A refusal about a revision, to a transaction whose branch taken names none."""
+    for text, code in ((FUTURE_REVISION, "KV-FUTURE-REVISION"), (COMPACTED, "KV-COMPACTED")):
+        story = Story()
+        story.put(b"a", b"1")
+        story.do(CompactionRequest(2))
+        story.refused(TxnRequest((), (PutRequest(b"a", b"2"),), ()), text)
+        assert code in story.codes()
+
+
+def test_first_revision_is_never_in_the_future() -> None:
+    """Revision 1 is there before any request."""
+    story = Story()
+    story.refused(get(b"a", revision=1), FUTURE_REVISION)
+    assert story.codes() == ["KV-FUTURE-REVISION"]
+
+
+# ---- leases against the order ----
+
+
+def test_write_with_a_lease_lies_between_grant_and_revoke() -> None:
+    """A key attached before its lease was granted, or after it was revoked, by the revisions."""
+    story = Story()
+    story.do(LeaseGrantRequest(60, 5))
+    story.put(b"a", b"1", lease=5)
+    revoke = story.do(LeaseRevokeRequest(5))
+    assert story.codes() == []
+    story.state.leases = None
+    late = story.put(b"b", b"1", lease=5)
+    assert story.codes() == ["KV-CONTENT"]
+    story.change(late, input=late.input._replace(lease=6))
+    assert story.codes() == ["KV-CONTENT"], "nobody granted lease 6"
+    story.operations.pop()
+    story.add(revoke.input, OK, revoke.output, story.tick(), story.tick())
+    assert story.codes() == ["KV-CONTENT"], "revoked twice"
+
+
+# ---- what was shown bounds what comes after ----
+
+
+@pytest.mark.parametrize("how", ["watch", "local", "compaction"])
+def test_read_older_than_what_had_been_shown(how: str) -> None:
+    """A watch, a local answer or a compaction shows that a revision exists; a linearizable read called later is not older."""
+    story = Story(watched=how == "watch")
+    story.put(b"a", b"1")
+    old = story.get(b"a").output
+    lost = story.lost(PutRequest(b"a", b"2"))
+    story.takes_effect(lost)
+    if how == "local":
+        story.do(get(b"a", serializable=True))
+    elif how == "compaction":
+        story.do(CompactionRequest(3))
+    assert story.codes() == []
+    story.add(get(b"a"), OK, old, story.tick(), story.tick())
+    assert story.codes() == ["KV-REAL-TIME"]
+
+
+# ---- guessing ----
+
+
+def test_search_finds_the_one_assignment_that_fits() -> None:
+    """Gaps in a row with no reply between: versions and values shown later leave one way to fill them."""
+    story = Story()
+    story.put(b"a", b"0")
+    story.put(b"b", b"0")
+    never = [story.lost(PutRequest(key, b"n%d" % n)) for n, key in enumerate((b"a", b"b", b"c", b"a", b"b"))]
+    for index in (3, 1, 2):
+        story.takes_effect(never[index])
+    story.do(everything())
+    case = story.case()
+    report = check_kv(case)
+    assert report.findings == ()
+    assert case.order is not None
+    assert case.order.written_by[4] == never[3].id
+    story.answer(
+        story.operations[-1], kvs=tuple(kv._replace(version=9) if kv.key == b"a" else kv for kv in story.operations[-1].output.kvs)
+    )
+    assert len(story.codes()) == 1
+
+
+def test_guesses_between_equals_are_not_proven() -> None:
+    """Where two unanswered writes fit and nothing tells them apart, the order calls the revision unknown."""
+    story = Story()
+    story.put(b"a", b"0")
+    first = story.lost(PutRequest(b"a", b"x"))
+    story.lost(PutRequest(b"b", b"y"))
+    story.takes_effect(first)
+    story.put(b"c", b"1")
+    case = story.case()
+    assert check_kv(case).findings == ()
+    assert case.order is not None
+    assert 3 in case.order.unknown
+    assert 3 not in case.order.events
+
+
+def test_spent_budget_is_undecided() -> None:
+    """With no time to search, many gaps with many ways are undecided and not broken."""
+    story = Story()
+    losts = [story.lost(TxnRequest((), (PutRequest(b"k%d" % (n % 5), b"v%d" % n),), ())) for n in range(40)]
+    for lost in losts[::2]:
+        story.takes_effect(lost)
+    read = story.do(everything())
+    last = read.output.kvs[0]
+    story.answer(read, kvs=(last._replace(version=last.version + 1), *read.output.kvs[1:]))
+    report = story.report(Options(budget_s=0.0))
+    assert report.findings == ()
+    assert [reason for reason in report.undecided if "budget" in reason.reason]

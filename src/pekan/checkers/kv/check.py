@@ -18,14 +18,15 @@ from pekan.checkers.kv.compares import judge_compares
 from pekan.checkers.kv.leases import judge_leases
 from pekan.checkers.kv.pool import Pool
 from pekan.checkers.kv.problems import Problem
+from pekan.checkers.kv.proofs import known_before
 from pekan.checkers.kv.refusals import Refusals
 from pekan.checkers.kv.replay import Replay, Result
 from pekan.checkers.kv.search import Search
-from pekan.checkers.kv.timing import Timing, time_of, too_late
+from pekan.checkers.kv.timing import Timing, time_of
 from pekan.history.types import INDEFINITE, OK, History, Operation
 from pekan.models.etcd import State, replace_key
 from pekan.verdict import CheckerReport, Finding, Undecided, group
-from pekan.wire.messages import CompactionRequest, RangeRequest
+from pekan.wire.messages import RangeRequest
 
 NAME = "kv"
 REVISIONS_MAX = 20_000_000
@@ -52,8 +53,9 @@ def check_kv(case: Case) -> CheckerReport:
     known_from_start = exclusive and history.start == "empty"
     state = _start(history, b)
     if state is not None and known_from_start and not history.cut:
-        # A lease that nobody asked for is not there; when the others are is for leases.py.
-        state.leases = dict.fromkeys(whole.grants, 0)
+        # A lease that nobody asked for is not there. One that was granted is there from its answer's revision on (the replay adds it), one
+        # whose grant has no answer may be there from the start.
+        state.leases = {lease: 0 for lease, grants in whole.grants.items() if any(grant.outcome != OK for grant in grants)}
     if state is None:
         return _without_start(case, b, undecided)
     last = _last(b, evidence, limit)
@@ -186,11 +188,13 @@ def _below_start(b: Buckets, history: History) -> list[Problem]:
 def _times(b: Buckets, timing: Timing, evidence: Watched) -> list[Problem]:
     futures = frozenset(op.id for _, op in b.future)
     found = [problems.out_of_time(clash, futures, timing.real_time) for clash in timing.clashes]
+    for number, (op, revision, above) in enumerate(timing.outrun):
+        proof = known_before(b, evidence, above - 1, op.call) if number < PROOFS_MAX else None
+        found.append(problems.outrun(op, revision, above, op.id in futures, proof))
     if timing.real_time:
         for revision, op in b.existed:
             if op.ret is not None and timing.earliest_of(revision) > op.ret:
-                clash = too_late(b, op, revision, timing) if type(op.input) is CompactionRequest else None
-                found.append(problems.out_of_time(clash, futures, True) if clash else problems.before_its_time(op, revision, timing))
+                found.append(problems.before_its_time(op, revision, timing))
     return found
 
 

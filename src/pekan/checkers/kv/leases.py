@@ -25,8 +25,6 @@ from pekan.wire.messages import PutRequest, TxnRequest, TxnResponse
 
 def judge_leases(b: Buckets) -> Iterator[Problem]:
     """Acknowledged uses of a lease that contradict its acknowledged grant or revoke."""
-    if not b.grants:
-        return
     revoked: dict[int, list[tuple[int, Operation]]] = defaultdict(list)
     for revision, group in b.revokes.items():
         for op in group:
@@ -39,20 +37,22 @@ def judge_leases(b: Buckets) -> Iterator[Problem]:
         for lease in _used(op.input, op.output):
             grant = single.get(lease)
             if grant is None:
+                if lease not in b.grants:
+                    yield _wrong(op, revision, None, "no recorded request granted the lease")
                 continue
             if revision <= grant.output.header.revision:
-                yield _wrong(op, revision, grant, "took place before the lease was granted")
+                yield _wrong(op, revision, grant, "this was before the lease was granted")
             for ended, end in revoked.get(lease, ()):
                 if revision > ended:
-                    yield _wrong(op, revision, end, "took place after the lease was revoked")
+                    yield _wrong(op, revision, end, "this was after the lease was revoked")
 
 
 def _ends(grant: Operation, ends: list[tuple[int, Operation]]) -> Iterator[Problem]:
     for revision, op in ends:
         if revision < grant.output.header.revision:
-            yield _wrong(op, revision, grant, "took place before the lease was granted")
+            yield _wrong(op, revision, grant, "this was before the lease was granted")
     for (_, first), (revision, second) in pairwise(ends):
-        yield _wrong(second, revision, first, "revoked the lease again")
+        yield _wrong(second, revision, first, "the lease had been revoked")
 
 
 def _used(request: Any, answer: Any) -> list[int]:
@@ -65,17 +65,17 @@ def _used(request: Any, answer: Any) -> list[int]:
     return []
 
 
-def _wrong(op: Operation, revision: int, other: Operation, how: str) -> Problem:
+def _wrong(op: Operation, revision: int, other: Operation | None, how: str) -> Problem:
+    others = () if other is None else (other,)
     return Problem(
         revision,
         Finding(
             code="KV-CONTENT",
-            summary=f"operation {op.id} used a lease that was not there: it {how}",
-            explanation=f"{telling.request(op.input)} was answered at revision {revision}, and by the revisions it {how}. It had "
-            "to be refused.",
-            certificate=(telling.exhibit(other), telling.exhibit(op)),
-            subject={"operations": [other.id, op.id], "revision": revision, "member": op.member},
-            shape=(telling.kind_of(other.input), telling.kind_of(op.input), "lease"),
+            summary=f"operation {op.id} used a lease that was not there: {how}",
+            explanation=f"{telling.request(op.input)} was answered at revision {revision}, but by the revisions {how}: a refusal was due.",
+            certificate=(*map(telling.exhibit, others), telling.exhibit(op)),
+            subject={"operations": [each.id for each in (*others, op)], "revision": revision, "member": op.member},
+            shape=(*(telling.kind_of(each.input) for each in others), telling.kind_of(op.input), "lease"),
         ),
         None,
     )

@@ -234,9 +234,9 @@ def future_from_the_start(op: Operation, revision: int, base: int) -> Problem:
 
 
 def before_its_time(op: Operation, revision: int, timing: Timing) -> Problem:
-    """A local answer at a revision that did not exist yet."""
+    """A local answer, or a compaction's, at a revision that did not exist yet."""
     finding = Finding(
-        code="LOCAL-CONTENT",
+        code="KV-REAL-TIME" if type(op.input) is CompactionRequest else "LOCAL-CONTENT",
         summary=f"a member answered from revision {revision} before it can have existed",
         explanation=f"Operation {op.id} was answered at {op.ret} ns from revision {revision}. By the calls of the writes up to it that "
         f"revision cannot have existed before {timing.earliest_of(revision)} ns.",

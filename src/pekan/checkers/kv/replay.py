@@ -221,7 +221,10 @@ class Replay:
         """The events of an acknowledged write; None, and a problem, where its answer is not the right one or it writes nothing here."""
         if not self._answerable(op):
             return effect(self.state, op.input)
+        # Whether its leases were there is judged apart (leases.py); what the write does is the same.
+        leases, self.state.leases = self.state.leases, None
         outcome = evaluate(self.state, op.input, op.output)
+        self.state.leases = leases
         if isinstance(outcome, Refused):
             self._wrong(op, revision, f"a refusal: {outcome.text}")
             return None
@@ -427,7 +430,8 @@ class Replay:
                 if expected[1:] != answer[1:]:
                     self._wrong(op, revision, expected, code)
             elif type(request) is LeaseGrantRequest:
-                continue
+                if state.leases is not None:
+                    state.leases[op.output.id] = op.output.ttl
             elif self._answerable(op):
                 outcome = evaluate(state, request, op.output)
                 if isinstance(outcome, Refused):

@@ -12,7 +12,7 @@ if no operation was called after another one returned that has a higher place. S
     latest[r] = the lowest return of everything at or after r       an unanswered write can be r only if it was called by then
 
 Answers that are not exact (local ones, compaction, watch deliveries) prove that a revision existed: they lower `latest` and are themselves
-held against `earliest`, but never raise T; what was called after such a proof and is of an older revision clashes too (`outrun`). A clash
+held against `earliest`, but never raise T; what was called after such a proof and is of an older revision clashes too (`Outrun`). A clash
 is told as a pair: x was called after y had returned, yet took place before y. Of the two ways to blame (all such x, or all such y) the one
 with fewer operations is taken, those are set aside, and the rest is in order.
 Without a common clock (`History.order` "per-process") only operations of one process are held against each other.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -44,11 +44,19 @@ class Clash(NamedTuple):
     early_place: int
 
 
+class Outrun(NamedTuple):
+    """`operation`, of `revision`, was called after revision `above` or a later one had been shown."""
+
+    operation: Operation
+    revision: int
+    above: int
+
+
 @dataclass(slots=True)
 class Timing:
     """`earliest[r - first]`, `latest[r - first]` in ns for revisions first..last; `clashes` are the real-time violations.
 
-    `proven[r - first]` is when the first answer or delivery that is not exact showed a revision at or above r.
+    `outrun`: exact operations that are older than what an inexact answer or a delivery had shown before their call.
     """
 
     first: int
@@ -57,7 +65,7 @@ class Timing:
     latest: list[int]
     clashes: list[Clash]
     real_time: bool = True
-    proven: list[int] = field(default_factory=list)
+    outrun: list[Outrun] = field(default_factory=list)
 
     def earliest_of(self, revision: int) -> int:
         """When `revision` can first have been made; before every time stamp for what was there from the start."""
@@ -80,11 +88,23 @@ def time_of(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int,
     if not real_time:
         return Timing(first, last, [-ALWAYS] * size, [ALWAYS] * size, list(_program_order(b)), False)
     timing = _pass(b, seen, first, last, frozenset())
+    clashes: list[Clash] = []
+    blamed: frozenset[int] = frozenset()
     if timing is None:
         clashes, blamed = _blame(b)
         timing = _pass(b, seen, first, last, blamed)
-        assert timing is not None, "what is left after setting the blamed aside is in order"
-        timing.clashes = clashes
+    assert timing is not None, "what is left after setting the blamed aside is in order"
+    early = sum(timing.earliest_of(revision) > when for revision, when in _proofs(b, seen, first, last))
+    if early:
+        # Either these proofs speak of revisions before they can have been, or the exact operations behind them are too old.
+        proven = _proven(_proofs(b, seen, first, last), timing, only_possible=False)
+        older = [found for found in _outrun(b, timing, proven) if found.operation.id not in blamed]
+        if len(older) <= early:
+            again = _pass(b, seen, first, last, blamed | {found.operation.id for found in older})
+            assert again is not None, "fewer operations that are in order are in order"
+            timing = again
+            timing.outrun = older
+    timing.clashes = clashes
     return timing
 
 
@@ -134,30 +154,37 @@ def _pass(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, a
             if at >= 0:
                 latest[at] = lowest
     timing = Timing(first, last, earliest, latest, [])
-    timing.proven = _proven(b, seen, timing)
-    _lower(b, timing, aside)
+    _lower(b, timing, _proven(_proofs(b, seen, first, last), timing, only_possible=True), aside)
     return timing
 
 
-def _proven(b: Buckets, seen: dict[int, tuple[int, int]], timing: Timing) -> list[int]:
-    """By when inexact answers and deliveries prove each revision; what speaks of a revision before it can have been proves nothing."""
-    first, last, earliest = timing.first, timing.last, timing.earliest
-    proven = [ALWAYS] * len(earliest)
+def _proofs(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """(revision, ns by which it existed) of every inexact answer and delivery."""
     for revision, op in b.existed:
-        if first <= revision <= last and op.ret is not None and earliest[revision - first] <= op.ret < proven[revision - first]:
-            proven[revision - first] = op.ret
+        if first <= revision <= last and op.ret is not None:
+            yield revision, op.ret
     for revision, (time, _) in seen.items():
-        if first <= revision <= last and earliest[revision - first] <= time < proven[revision - first]:
-            proven[revision - first] = time
+        if first <= revision <= last:
+            yield revision, time
+
+
+def _proven(proofs: Iterable[tuple[int, int]], timing: Timing, only_possible: bool) -> list[int]:
+    """By when `proofs` show each revision, or a higher one; `only_possible`: without those from before it can have been."""
+    first, earliest = timing.first, timing.earliest
+    proven = [ALWAYS] * len(earliest)
+    for revision, when in proofs:
+        at = revision - first
+        if when < proven[at] and not (only_possible and earliest[at] > when):
+            proven[at] = when
     lowest = ALWAYS
     for at in range(len(proven) - 1, -1, -1):
         lowest = proven[at] = min(lowest, proven[at])
     return proven
 
 
-def _lower(b: Buckets, timing: Timing, aside: frozenset[int]) -> None:
+def _lower(b: Buckets, timing: Timing, proven: list[int], aside: frozenset[int]) -> None:
     """Complete `latest`, which holds the returns of readers, with writes and proofs, and carry it down the order."""
-    latest, proven, first, writes = timing.latest, timing.proven, timing.first, b.writes
+    latest, first, writes = timing.latest, timing.first, b.writes
     lowest = ALWAYS
     for at in range(len(latest) - 1, -1, -1):
         write = writes.get(at + first)
@@ -168,15 +195,14 @@ def _lower(b: Buckets, timing: Timing, aside: frozenset[int]) -> None:
         latest[at] = min(lowest, proven[at])
 
 
-def outrun(b: Buckets, timing: Timing) -> Iterator[tuple[Operation, int, int]]:
-    """(operation, its revision, the revision proven before its call): exact operations older than what an inexact answer had shown."""
-    proven, first, last = timing.proven, timing.first, timing.last
-    if not proven or proven[0] == ALWAYS:
-        return
+def _outrun(b: Buckets, timing: Timing, proven: list[int]) -> list[Outrun]:
+    """Exact operations that are older than what a proof had shown before their call."""
+    found = []
     for place, op in _placed(b):
         above = (place + 1) // 2  # A write at 2r is held against proofs of r, what saw r against those of r + 1.
-        if first <= above <= last and op.call > proven[above - first]:
-            yield op, place // 2, above
+        if timing.first <= above <= timing.last and op.call > proven[above - timing.first]:
+            found.append(Outrun(op, place // 2, above))
+    return found
 
 
 def _placed(b: Buckets) -> list[tuple[int, Operation]]:
@@ -214,18 +240,6 @@ def _blame(b: Buckets) -> tuple[list[Clash], frozenset[int]]:
     if len(late) <= len(early):
         return late, frozenset(clash.late.id for clash in late)
     return early, frozenset(clash.early.id for clash in early)
-
-
-def too_late(b: Buckets, early: Operation, revision: int, timing: Timing) -> Clash | None:
-    """What was called after `early` was answered, which proved that `revision` existed, and yet took place at or below it.
-
-    None where only a revision that nobody was acknowledged for stands between them.
-    """
-    earliest = timing.earliest_of(revision)
-    for place, op in _placed(b):
-        if place <= 2 * revision and op.call == earliest:
-            return Clash(op, place, early, 2 * revision + 1)
-    return None
 
 
 def _groups_from_the_top(placed: list[tuple[int, Operation]]) -> Iterator[list[tuple[int, Operation]]]:
