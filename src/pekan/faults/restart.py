@@ -10,8 +10,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, ClassVar
 
-from pekan.etcd.spec import MemberState
-from pekan.faults.injector import Armed, shielded
+from pekan.faults.injector import Armed, down_and_up
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -33,15 +32,7 @@ class Restart:
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Stop, hold, start again. Evidence of firing is the wait status that the kernel reported."""
-        try:
-            await shielded(self._stop(victim, armed))
-            await armed.hold(armed.parameter("down_ms", self.defaults["down_ms"]))
-        finally:
-            # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
-            if victim.state is MemberState.STOPPED:
-                await shielded(victim.start())
-            if armed.has_fired:
-                armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)})
+        await down_and_up(victim, armed, self._stop(victim, armed), armed.parameter("down_ms", self.defaults["down_ms"]))
 
     @staticmethod
     async def _stop(victim: Member, armed: Armed) -> None:
