@@ -12,7 +12,7 @@ evidence             these and `check_members`, `check_watch` over all         `
 ===================  ========================================================  =====================================================
 
 A *false alarm* is a finding that counts where the oracle finds the history legal; a *miss* is `holds` where it finds none. Undecided is
-neither; it is counted, and in evidence mode there must be none. One kind of miss is let pass and counted: a history that is illegal only
+neither; it is counted, and in evidence mode there must be none. One kind of miss is let pass: a history that is illegal only
 because a lease would have to run out before its time though nobody looked (the lease checker judges absence that was seen).
 A disagreement is shrunk by leaving out operations, streams and messages as long as it stays one.
 """

@@ -32,6 +32,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from pekan.checkers import telling
 from pekan.checkers.case import Case
 from pekan.history.reading import UNKNOWN_USER
 from pekan.history.types import FAILED, INDEFINITE, OK, Operation
@@ -388,14 +389,8 @@ def _kind(op: Operation) -> str:
 
 
 def _told(request: Any) -> str:
-    match request:
-        case RangeRequest() | DeleteRangeRequest():
-            end = f", {request.range_end!r}" if request.range_end else ""
-            return f"{type(request).__name__.removesuffix('Request')}({request.key!r}{end})"
-        case PutRequest():
-            return f"Put({request.key!r})"
-        case TxnRequest():
-            return f"Txn({len(request.compare)} compares, {len(request.success)} + {len(request.failure)} operations)"
+    if isinstance(request, RangeRequest | DeleteRangeRequest | PutRequest | TxnRequest):
+        return telling.request(request)
     fields = []
     for descriptor, value in request.ListFields():
         if descriptor.name != "password":
@@ -415,5 +410,5 @@ def _needed(needs: Needs) -> str:
 def _range(asked: tuple[bytes, bytes | None]) -> str:
     first, end = asked
     if end == first + b"\0":
-        return repr(first)
-    return f"[{first!r}, {'end' if end is None else repr(end)})"
+        return telling.text(first)
+    return f"[{telling.text(first)}, {'end' if end is None else telling.text(end)})"

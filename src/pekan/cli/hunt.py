@@ -253,10 +253,8 @@ def _show(judged: Judged, *, brief: bool) -> None:
 def _about(judged: Judged) -> str:
     plan = judged.plan
     faults = ", ".join(plan.fault_classes) or "none"
-    return (
-        f"etcd {plan.etcd}, {plan.members} members, {', '.join(plan.workloads)} for {show_ms(plan.time_ms)}, "
-        f"faults {faults}, seed {plan.seed}"
-    )
+    members = f"{plan.members} member{'s' if plan.members > 1 else ''}"
+    return f"etcd {plan.etcd}, {members}, {', '.join(plan.workloads)} for {show_ms(plan.time_ms)}, faults {faults}, seed {plan.seed}"
 
 
 def _summary(results: list[Judged]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pekan.checkers import telling
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.evidence import Watched, watched
 from pekan.checkers.kv import forks, problems
@@ -66,7 +67,10 @@ def check_kv(case: Case) -> CheckerReport:
     timing = time_of(b, evidence.seen, state.revision + 1, last, history.order == "real-time")
     suspects = Pool(b.refused, {}, timing.real_time)
     result = _replay(case, b, state, timing, evidence, suspects, [found.op for found in shown])
-    found = [problems.refused_but_applied(s.op, s.kv.mod_revision, f"{s.kv.key!r}={s.kv.value!r}", (s.where,)) for s in shown]
+    found = [
+        problems.refused_but_applied(s.op, s.kv.mod_revision, f"{telling.text(s.kv.key)}={telling.text(s.kv.value)}", (s.where,))
+        for s in shown
+    ]
     found += _below_start(b, history)
     found += [problems.future_from_the_start(op, q, timing.first - 1) for q, op in b.future if known_from_start and q < timing.first]
     found += result.problems

@@ -86,7 +86,7 @@ def collect(operations: Iterable[Operation], limit: int | None = None) -> Bucket
         if kind not in JUDGED:
             continue
         total += 1
-        if op.outcome is not OK and op.outcome != OK:
+        if op.outcome != OK or op.output is None:
             _unanswered(b, op)
             continue
         revision = op.output.header.revision

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-from pekan.checkers.kv import telling
+from pekan.checkers import telling
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.timing import ALWAYS, Timing

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pekan.checkers import telling
 from pekan.checkers.evidence import Watched
-from pekan.checkers.kv import problems, telling
+from pekan.checkers.kv import problems
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.proofs import known_before

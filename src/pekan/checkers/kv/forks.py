@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from pekan.checkers import telling
 from pekan.checkers.evidence import Difference, Told, Watched
-from pekan.checkers.kv import problems, telling
+from pekan.checkers.kv import problems
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.facts import notes
 from pekan.checkers.kv.pool import Pool

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from pekan.checkers.kv import telling
+from pekan.checkers import telling
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
 from pekan.history.types import OK, Operation

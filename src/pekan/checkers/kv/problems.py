@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pekan.checkers.kv import telling
+from pekan.checkers import telling
 from pekan.checkers.kv.timing import Clash, Timing
 from pekan.history.types import Operation
 from pekan.models.etcd import deletes, puts, ranges

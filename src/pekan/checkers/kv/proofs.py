@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pekan.checkers import telling
 from pekan.checkers.evidence import Watched
-from pekan.checkers.kv import telling
 from pekan.checkers.kv.collect import Buckets
 from pekan.verdict import Exhibit
 

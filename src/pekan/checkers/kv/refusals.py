@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from pekan.checkers.kv import telling
+from pekan.checkers import telling
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.timing import Timing
@@ -60,7 +60,7 @@ class Refusals:
 
     def _may_be_later(self, op: Operation) -> bool:
         """Whether `op` can have seen a state after the last revision that anything shows, and depends on what that state is."""
-        if self.b.limit is not None:
+        if self.b.limit is not None or not self.complete:
             return True
         if type(op.input) in (LeaseGrantRequest, LeaseRevokeRequest) or (type(op.input) is PutRequest and op.input.lease):
             return False

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pekan.checkers import telling
 from pekan.checkers.case import Order
 from pekan.checkers.evidence import Watched, same_change
-from pekan.checkers.kv import problems, telling
+from pekan.checkers.kv import problems
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.pool import Matching, Pool, Writer, effect_of, in_key_order
 from pekan.checkers.kv.problems import Problem

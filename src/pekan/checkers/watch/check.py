@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pekan.checkers import telling
 from pekan.checkers.case import Case, Fork
 from pekan.checkers.evidence import Difference, Told, Watch, first_difference, watched, watches
-from pekan.checkers.kv import telling
 from pekan.checkers.watch.truth import Truth
 from pekan.checkers.watch.walk import walk
 from pekan.history.types import OK

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from pekan.checkers import telling
 from pekan.checkers.evidence import ALL_WATCHES, Watch, bounds, by_revision, is_whole
-from pekan.checkers.kv import telling
 from pekan.checkers.watch.truth import Truth
 from pekan.history.types import StreamMessage
 from pekan.verdict import Exhibit, Finding
@@ -193,15 +193,15 @@ class _Walk:
         self._header(item)
         self.seen.progress += 1
         revision = message.header.revision
-        # Before the fix of #15220 a requested notification may name the revision before one that was just delivered: members hand events out
-        # a moment before the store shows their revision. That takes nothing back, so only notifications are compared with each other.
+        # Before the fix of #15220 a requested notification may name the revision before one that was just delivered: members hand events
+        # out a moment before the store shows their revision. That takes nothing back, so only notifications are compared with each other.
         if revision < self.promised:
             self._break(
                 "WATCH-PROGRESS",
                 "back",
                 f"progress went back to revision {revision} after {self.promised}",
-                f"Progress at {self.promised} had been announced to this watch. A progress notification carries the store's current revision, "
-                f"and a store does not go back: {revision} is older.",
+                f"Progress at {self.promised} had been announced to this watch. A progress notification carries the store's current "
+                f"revision, and a store does not go back: {revision} is older.",
                 (self._shown(self.promise), self._shown(item)),
                 revision,
             )
