@@ -284,7 +284,7 @@ def wrong_branch(s: Simulated, rng: Random) -> History | None:
     return None if o is None else swap(s.history, o, output=o.output._replace(succeeded=not o.output.succeeded))
 
 
-@illegal("wrong content in a transaction", "KV-CONTENT", "LOCAL-CONTENT")
+@illegal("wrong content in a transaction", "KV-CONTENT", "LOCAL-CONTENT", "KV-REVISION-REUSED", "KV-LOST-WRITE")
 def wrong_in_txn(s: Simulated, rng: Random) -> History | None:
     """An operation inside a Txn answers with a count, a number of deletions or a previous value that is not so."""
     o = pick(s, rng, lambda o: isinstance(o.input, TxnRequest) and o.output.responses)
@@ -524,7 +524,7 @@ def dropped_event(s: Simulated, rng: Random) -> History | None:
     return with_stream(s.history, stream, messages)
 
 
-@illegal("watch: event missing from its revision", "WATCH-RELIABLE", "WATCH-RESUMABLE", "WATCH-ATOMIC")
+@illegal("watch: event missing from its revision", "WATCH-RELIABLE", "MEMBER-DIVERGED", "KV-LOST-WRITE")
 def thinned_revision(s: Simulated, rng: Random) -> History | None:
     """One of several events of one revision is gone."""
     found = some_events(s, rng)
@@ -663,7 +663,7 @@ def before_start(s: Simulated, rng: Random) -> History | None:
     return with_stream(s.history, stream, messages)
 
 
-@illegal("watch: wrong event", "WATCH-CONTENT", "MEMBER-DIVERGED")
+@illegal("watch: wrong event", "WATCH-CONTENT", "MEMBER-DIVERGED", "KV-LOST-WRITE")
 def wrong_event(s: Simulated, rng: Random) -> History | None:
     """An event shows a value that nobody wrote, or a wrong version."""
     found = some_events(s, rng)
@@ -683,14 +683,14 @@ def wrong_event(s: Simulated, rng: Random) -> History | None:
 
 @illegal("watch: header from the future", "WATCH-PROGRESS")
 def future_header(s: Simulated, rng: Random) -> History | None:
-    """A progress notification names a revision that not even every lost operation and every lease together can have made."""
+    """A progress notification names a revision that not even every lost or refused operation and every lease together can have made."""
     found = some_events(s, rng)
     if found is None:
         return None
     stream, messages, at = found
     if messages[at[-1]].message.fragment:
         return None
-    spare = sum(o.outcome == INDEFINITE or isinstance(o.input, LeaseGrantRequest) for o in s.history.operations)
+    spare = sum(o.outcome != OK or isinstance(o.input, LeaseGrantRequest) for o in s.history.operations)
     header = messages[at[-1]].message.header._replace(revision=s.truth.store.revision + spare + 1)
     last = messages[at[-1]]
     messages = messages[: at[-1] + 1]
