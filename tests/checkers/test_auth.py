@@ -94,7 +94,7 @@ def test_a_denial_against_a_permission_is_caught() -> None:
     report = check_auth(case(clock))
     assert codes(report) == WRONGLY_DENIED
     told = [exhibit.what for exhibit in report.findings[0].certificate]
-    assert ["put 'k'" in told[0], "Enable(" in told[1], "RoleGrantPermission(" in told[2]] == [True] * 3, told
+    assert ["put 'a'" in told[0], "Enable(" in told[1], "RoleGrantPermission(" in told[2]] == [True] * 3, told
     clock = enabled()
     put(clock, DENIED)
     change(clock, grant())
