@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pekan.checkers.auth import check_auth
-from pekan.checkers.case import Options
+from pekan.checkers.case import Fork, Options
 from pekan.history.types import INDEFINITE, OK, Operation
 from pekan.models.auth import READ, READWRITE, WRITE, AuthState, Refused, needs_of, permits, step
 from pekan.plan import Plan
@@ -217,6 +217,16 @@ def test_revisions_order_what_the_clock_does_not() -> None:
         change(clock, grant(), revision=revision, took=100, stay=True)
         put(clock, 5, took=100)
         assert found(clock) == expected
+
+
+def test_revisions_order_nothing_once_members_have_parted() -> None:
+    """After a fork each member counts revisions of its own, so a put and a grant that overlap may have happened in either order."""
+    clock = enabled()
+    change(clock, grant(), revision=5, took=100, stay=True)
+    put(clock, 5, took=100)
+    parted = case(clock)
+    parted.fork = Fork(9, "REFUSED-BUT-APPLIED", "members differ from revision 9 on, or before", ())
+    assert codes(check_auth(parted)) == []
 
 
 def test_a_revision_that_contradicts_the_clock_orders_nothing() -> None:

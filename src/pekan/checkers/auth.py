@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pekan.checkers import telling
-from pekan.checkers.case import Case
+from pekan.checkers.case import SUSPECTED_FORK, Case
 from pekan.history.reading import UNKNOWN_USER
 from pekan.history.types import FAILED, INDEFINITE, OK, Operation
 from pekan.models.auth import (
@@ -96,7 +96,9 @@ def check_auth(case: Case) -> CheckerReport:
     if history.start != "empty" or history.order != "real-time" or case.options.writers != "exclusive":
         judged["not_judged"] = sum(1 for op in history.operations if needs_of(op.input) is not None)
         return CheckerReport(NAME, applicable=True, judged=judged)
-    store = _Store(sorted(changes, key=lambda op: op.call))
+    # Where members have parted each counts revisions of its own, and a fork is known only by a bound: the clock alone is left.
+    together = case.fork is None and SUSPECTED_FORK not in case.shared
+    store = _Store(sorted(changes, key=lambda op: op.call), by_revision=together)
     tls = history.plan is not None and history.plan.tls
     findings = []
     told: set[tuple[str, ...]] = set()
@@ -175,7 +177,8 @@ class _Store:
     Moments have to be asked for in order of their calls.
     """
 
-    def __init__(self, changes: Sequence[Operation]) -> None:
+    def __init__(self, changes: Sequence[Operation], *, by_revision: bool) -> None:
+        self._by_revision = by_revision
         named = {fact for op in changes for fact, _ in _sets(op.input, ())}
         self.facts: dict[Fact, _Writes] = {fact: _Writes() for fact in (("enabled",), *sorted(named, key=repr))}
         self._of_user: dict[str, list[Fact]] = {}
@@ -205,7 +208,9 @@ class _Store:
         return known[1]
 
     def exact_bounds(self, moment: _Moment, user: str) -> _Bounds:
-        """The bounds for `user` at `moment`, by real time and by revisions."""
+        """The bounds for `user` at `moment`, by real time and, while members hold the same, by revisions."""
+        if not self._by_revision:
+            return self.bounds(moment, user)
         low, high = self._stretch(moment)
         return self.bounds(moment, user) if moment.revision is None or low == high else self._bounds(moment, user)
 
