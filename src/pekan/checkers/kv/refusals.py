@@ -60,6 +60,8 @@ class Refusals:
 
     def _may_be_later(self, op: Operation) -> bool:
         """Whether `op` can have seen a state after the last revision that anything shows, and depends on what that state is."""
+        if op.output.message in _CODES and not any(r.revision for r in ranges(op.input)):
+            return False
         if self.b.limit is not None or not self.complete:
             return True
         if type(op.input) in (LeaseGrantRequest, LeaseRevokeRequest) or (type(op.input) is PutRequest and op.input.lease):
