@@ -9,15 +9,15 @@ import pytest
 
 from oracle.brute import legal
 from oracle.fuzz import config_of
+from oracle.small import at, history
 from oracle.watching import stories
-from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation, Outcome
+from pekan.history.types import FAILED, INDEFINITE, OK
 from pekan.wire import errors
 from pekan.wire.errors import WireError
 from pekan.wire.messages import (
     CompactionRequest,
     DeleteRangeRequest,
     DeleteRangeResponse,
-    Header,
     KeyValue,
     LeaseGrantRequest,
     LeaseGrantResponse,
@@ -25,26 +25,11 @@ from pekan.wire.messages import (
     PutResponse,
     RangeRequest,
     RangeResponse,
-    Request,
-    Response,
 )
 from simulator.cluster import simulate
 from simulator.mutations import MUTATIONS, Mutation
 
 SECOND = 1_000_000_000
-
-
-def at(revision: int) -> Header:
-    return Header(1, 1, revision, 1)
-
-
-def history(*operations: tuple[int, int | None, Outcome, Request, Response | WireError | None]) -> History:
-    """Operations of a process each: call, return, outcome, request, answer."""
-    made = [
-        Operation(number, number, call, ret, outcome, request, answer)
-        for number, (call, ret, outcome, request, answer) in enumerate(operations, 1)
-    ]
-    return History(tuple(made), start="empty")
 
 
 PUT = PutRequest(b"k", b"1")
