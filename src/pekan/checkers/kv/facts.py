@@ -23,11 +23,15 @@ from pekan.checkers.kv.collect import Buckets
 from pekan.history.types import Operation
 from pekan.models.etcd import deletes, ranges, within
 from pekan.wire.messages import (
+    CREATE,
     DELETE,
+    EQUAL,
     GREATER,
     LESS,
+    MOD,
     SORT_BY_VALUE,
     VALUE,
+    VERSION,
     DeleteRangeRequest,
     DeleteRangeResponse,
     Event,
@@ -76,6 +80,8 @@ class Facts:
         self.by_key: dict[bytes, list[Fact]] = defaultdict(list)
         self.puts: dict[bytes, list[int]] = defaultdict(list)
         self.lists: list[tuple[int, Operation]] = []
+        self.put_at: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+        self.touched: dict[int, set[bytes]] = defaultdict(set)
         self.values: set[bytes] = set()
         self.values_ordered = False
         self.known: dict[tuple[bytes, int], Fact | None] = {}
@@ -94,6 +100,8 @@ class Facts:
         for facts in self.by_key.values():
             facts.sort(key=_revision)
         self.lists.sort(key=_first)
+        for pairs in self.put_at.values():
+            pairs.sort()
         for revisions in (*self.puts.values(), *self.deletes.values()):
             revisions.sort()
 
@@ -131,6 +139,21 @@ class Facts:
                     self.puts[key].append(revision)
             for delete in deletes(request):
                 self._deleted(delete, revision)
+            self._guards(request, answer, revision - 1)
+
+    def _guards(self, request: TxnRequest, answer: TxnResponse, revision: int) -> None:
+        """What true guards say of single keys at `revision`: when they were last put, or that they were absent."""
+        if not answer.succeeded:
+            return
+        for compare in request.compare:
+            if compare.result != EQUAL or compare.range_end or not self._matters(compare.key):
+                continue
+            if compare.operand == 0 and compare.target in (VERSION, CREATE, MOD):
+                self.by_key[compare.key].append(Fact(revision, None, True))
+            elif compare.target == MOD and isinstance(compare.operand, int):
+                self.put_at[compare.key].append((revision, compare.operand))
+                if compare.operand in self.gaps:
+                    self.touched[compare.operand].add(compare.key)
 
     def _deleted(self, request: DeleteRangeRequest, revision: int) -> None:
         if request.range_end:
@@ -155,15 +178,24 @@ class Facts:
             self._note(kv, complete)
         if type(request) is DeleteRangeRequest and not request.range_end and self._matters(request.key):
             self.by_key[request.key].append(Fact(revision, None, True))
-        if type(request) is not RangeRequest or (current and 0 < request.revision < answer.header.revision):
-            return
+        if type(request) is TxnRequest and type(answer) is TxnResponse:
+            self._guards(request, answer, revision)
+            taken = request.success if answer.succeeded else request.failure
+            for inner, told in zip(taken, answer.responses, strict=False):
+                if type(inner) is RangeRequest and type(told) is RangeResponse and inner.revision <= 0:
+                    self._ranged(inner, told, revision, None)
+        if type(request) is RangeRequest and not (current and 0 < request.revision < answer.header.revision):
+            self._ranged(request, answer, revision, op)
+
+    def _ranged(self, request: RangeRequest, answer: RangeResponse, revision: int, op: Operation | None) -> None:
         for kv in answer.kvs:
             if self._matters(kv.key):
                 self.by_key[kv.key].append(Fact(revision, kv, not request.keys_only))
         if request.limit or request.count_only or any(request[9:]):
             return
         if request.range_end:
-            self.lists.append((revision, op))
+            if op is not None:
+                self.lists.append((revision, op))
         elif not answer.kvs and self._matters(request.key):
             self.by_key[request.key].append(Fact(revision, None, True))
 
@@ -178,6 +210,10 @@ class Facts:
     def refuted(self, event: Event, revision: int) -> bool:
         """Whether the next fact about the event's key cannot be, if the event was made at `revision`."""
         key = event.kv.key
+        pairs = self.put_at.get(key, ())
+        at = bisect_left(pairs, (revision, 0))
+        if at < len(pairs) and (pairs[at][1] < revision or (pairs[at][1] == revision and event.type == DELETE)):
+            return True  # A guard saw it last put before, at a time after.
         fact = self._next(key, revision)
         if fact is None:
             return False
@@ -198,6 +234,8 @@ class Facts:
     def due(self, event: Event, revision: int) -> int | None:
         """The revision by which something like `event`, not refuted at `revision`, must have happened; None where nothing says so."""
         key = event.kv.key
+        if key in self.touched.get(revision, ()):
+            return revision
         fact = self._next(key, revision)
         if fact is None:
             return None

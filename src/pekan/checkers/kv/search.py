@@ -130,13 +130,24 @@ class Search:
         shown = self._known().shown.get(revision, {})
         latest, earliest = self.timing.latest_of(revision), self.timing.earliest_of(revision)
         ways: dict[object, Way] = {}
+        # Where no value was shown of this revision, a Put of a key is refuted by what is known of the key, whatever it puts.
+        free = not shown and revision not in self.evidence.events
+        refuted: set[bytes] = set()
         for writer in (*own, *self._worth_trying(state, revision, latest, shown)):
             if writer.name in matching.reserved:
                 continue
+            shape = self._shape(writer)
+            if shape in ways:
+                continue
+            key = _only_key(writer) if free else None
+            if key is not None and key in refuted:
+                continue
             events = in_key_order(effect_of(state, writer))
             if not events or not self._agrees(revision, events, shown):
+                if key is not None:
+                    refuted.add(key)
                 continue
-            ways.setdefault(self._shape(writer), Way(writer, events))
+            ways[shape] = Way(writer, events)
         return sorted(ways.values(), key=lambda way: self._rank(way, revision, earliest))
 
     def _worth_trying(self, state: State, revision: int, latest: int, shown: dict[bytes, tuple[KeyValue, bool]]) -> Iterable[Writer]:
@@ -180,6 +191,8 @@ class Search:
             event = by_key.get(key)
             if event is None or event.type == DELETE or event.kv[1:4] != kv[1:4] or (complete and event.kv != kv):
                 return False
+        if any(key not in by_key or by_key[key].type == DELETE for key in self._known().touched.get(revision, ())):
+            return False
         return not any(self._known().refuted(event, revision) for key, event in by_key.items() if key not in shown)
 
     def _known(self) -> Facts:
@@ -299,6 +312,14 @@ class Search:
         for revision in order.unknown:
             order.events.pop(revision, None)
             order.written_by.pop(revision, None)
+
+
+def _only_key(writer: Writer) -> bytes | None:
+    """The key of a writer that does nothing but put it, None of any other."""
+    request = None if writer.operation is None else writer.operation.input
+    if type(request) is PutRequest and not (request.lease or request.ignore_value or request.ignore_lease):
+        return request.key
+    return None
 
 
 def _leased(request: Any) -> list[bytes]:
