@@ -52,11 +52,12 @@ def check_kv(case: Case) -> CheckerReport:
         b = collect(operations, limit)
     exclusive = case.options.writers == "exclusive"
     known_from_start = exclusive and history.start == "empty"
+    if limit is not None:
+        b.grants = whole.grants
     state = _start(history, b)
     if state is not None and known_from_start and not history.cut:
-        # A lease that nobody asked for is not there. One that was granted is there from its answer's revision on (the replay adds it), one
-        # whose grant has no answer may be there from the start.
-        state.leases = {lease: 0 for lease, grants in whole.grants.items() if any(grant.outcome != OK for grant in grants)}
+        # A lease that nobody asked for is not there; when the others are, `Buckets.lives_after` says.
+        state.leases = b.leases_after(state.revision - 1)
     if state is None:
         return _without_start(case, b, undecided)
     last = _last(b, evidence, limit)

@@ -44,6 +44,8 @@ from pekan.wire.messages import (
     TxnResponse,
 )
 
+NEVER = 1 << 62
+"""Above every revision."""
 JUDGED = (PutRequest, RangeRequest, TxnRequest, DeleteRangeRequest, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest)
 
 
@@ -67,11 +69,28 @@ class Buckets:
     compacted: list[tuple[int, Operation]] = field(default_factory=list)
     refusals: list[Operation] = field(default_factory=list)
     later_revokes: list[Operation] = field(default_factory=list)
+    revoked_at: dict[int, int] = field(default_factory=dict)
     grants: dict[int, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     highest: int = 0
     beyond: int = 0
     reads_the_past: bool = False
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def leases_after(self, revision: int) -> dict[int, int]:
+        """The leases that a write above `revision` can attach to (values are not TTLs).
+
+        A lease granted once is there after the revision of its grant and up to that of its acknowledged revoke; one that was granted
+        without an answer, or again, may be there at any time.
+        """
+        return {lease: 0 for lease in self.grants if self.lives_after(lease, revision)}
+
+    def lives_after(self, lease: int, revision: int) -> bool:
+        """Whether a write above `revision` can attach to `lease`."""
+        grants = self.grants[lease]
+        if len(grants) != 1 or grants[0].outcome != OK:
+            return True
+        granted_at: int = grants[0].output.header.revision
+        return granted_at <= revision < self.revoked_at.get(lease, NEVER)
 
 
 def collect(operations: Iterable[Operation], limit: int | None = None) -> Buckets:
@@ -155,6 +174,7 @@ def _other(b: Buckets, op: Operation, kind: type, revision: int) -> None:
         b.grants[op.output.id].append(op)
     else:
         b.revokes[revision].append(op)
+        b.revoked_at[request.id] = min(revision, b.revoked_at.get(request.id, NEVER))
 
 
 def _unanswered(b: Buckets, op: Operation) -> None:

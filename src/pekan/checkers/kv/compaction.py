@@ -107,8 +107,10 @@ def _unanswered(b: Buckets, timing: Timing, done: list[_Done], reads: list[tuple
     read_by = list(accumulate((earliest for _, earliest, _ in reads), max))
     reached = [item.revision for item in done]
     done_by = list(accumulate((item.earliest for item in done), max))
+    # Nobody can have compacted a revision that even all unseen writes together would not reach.
+    reachable = timing.last + len(b.pending) + sum(map(len, b.grants.values())) if b.limit is None else ALWAYS
     for op in b.compactions:
-        if op.outcome != OK:
+        if op.outcome != OK and op.input.revision <= reachable:
             q = op.input.revision
             below, above = bisect_left(asked, q), bisect_left(reached, q)
             earlier = max(read_by[below - 1] if below else -ALWAYS, done_by[above - 1] if above else -ALWAYS)

@@ -18,6 +18,7 @@ revision (`Case.order`).
 from __future__ import annotations
 
 from bisect import insort
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,6 +115,7 @@ class Replay:
         self.result = Result(Order(timing.first, timing.last), state)
         self.reported: set[int] = set()
         self.gaps = 0
+        self.put_by: dict[tuple[bytes, bytes], list[tuple[int, Operation]]] | None = None
 
     # ---- the pass ----
 
@@ -326,10 +328,16 @@ class Replay:
 
     def _repeated(self, known: tuple[Event, ...], revision: int) -> Operation | None:
         """An acknowledged write of another revision that puts the same value to the same key."""
-        wanted = {(event.kv.key, event.kv.value) for event in known if event.type == PUT}
-        for r, op in self.b.writes.items():
-            if r != revision and type(op.input) is PutRequest and (op.input.key, op.input.value) in wanted and not op.input.ignore_value:
-                return op
+        if self.put_by is None:
+            self.put_by = defaultdict(list)
+            for r, op in self.b.writes.items():
+                if type(op.input) is PutRequest and not op.input.ignore_value:
+                    self.put_by[op.input.key, op.input.value].append((r, op))
+        for event in known:
+            if event.type == PUT:
+                for r, op in self.put_by.get((event.kv.key, event.kv.value), ()):
+                    if r != revision:
+                        return op
         return None
 
     def _around(self, revision: int) -> list[Exhibit]:
@@ -431,8 +439,8 @@ class Replay:
                 if expected[1:] != answer[1:]:
                     self._wrong(op, revision, expected, code)
             elif type(request) is LeaseGrantRequest:
-                if state.leases is not None:
-                    state.leases[op.output.id] = op.output.ttl
+                if state.leases is not None and self.b.lives_after(op.output.id, revision):
+                    state.leases[op.output.id] = 0
             elif self._answerable(op):
                 outcome = evaluate(state, request, op.output)
                 if isinstance(outcome, Refused):
@@ -446,6 +454,9 @@ class Replay:
             left = self.state.attached.get(op.input.id)
             if left:
                 self._wrong(op, revision, f"{len(left)} keys still attached to the lease, among them {telling.text(min(left))}")
+            leases = self.state.leases
+            if leases is not None and op.input.id in leases and not self.b.lives_after(op.input.id, revision):
+                del leases[op.input.id]
 
     # ---- exhibits ----
 

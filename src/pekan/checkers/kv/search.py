@@ -280,6 +280,8 @@ class Search:
             guess.way = way
             self.remember(state, way.events)
             advance(state, guess.revision, way.events)
+            if state.leases is not None:
+                state.leases = self.b.leases_after(guess.revision - 1)
             order.events[guess.revision] = way.events
             order.written_by.pop(guess.revision, None)
             if way.writer.operation is not None:
