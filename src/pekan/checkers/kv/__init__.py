@@ -4,8 +4,9 @@
 
     collect   operations by the revision their answer names          timing   when each revision can and must have been made
     replay    the store, revision by revision; every answer held against it                ──> Case.order
-    pool      who can have written a revision nobody was acknowledged for                  (matching, or a bounded search)
-    compaction, compares       side questions that only need the order
+    pool      who can have written a revision nobody was acknowledged for:  matching where a watch showed it,
+    search, facts              else a bounded search led by what later answers show
+    compaction, compares, leases, refusals       side questions that only need the order
     forks     where members' histories part                                               ──> Case.fork
 
 etcd tells, in the header of nearly every answer, the revision at which a request took place. So the order is not searched for, it is read

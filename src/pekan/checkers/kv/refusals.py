@@ -49,20 +49,27 @@ class Refusals:
         self.starting: dict[int, list[tuple[int, Operation]]] = defaultdict(list)
         self.waiting: list[tuple[int, Operation]] = []
         self.wrong: list[tuple[int, Operation]] = []
+        self.later: set[int] = set()
         if timing.real_time:
             for op in b.refusals:
                 if op.ret is not None and op.ret >= op.call:
                     lowest, highest = timing.present_between(op.call, op.ret)
                     if lowest < timing.first and not complete:
                         continue  # It can be of a state before the first one that is known.
-                    if highest < timing.last or not self._may_be_later(op):
+                    if highest < timing.last or self._judged_at_the_end(op):
                         self.starting[lowest].append((highest, op))
+                        if highest == timing.last and self._may_be_later(op):
+                            self.later.add(op.id)
+
+    def _judged_at_the_end(self, op: Operation) -> bool:
+        """Whether a refusal that may be of the last revision can be judged: no fork, and nobody unrecorded who may have gone on."""
+        return self.b.limit is None and (self.complete or not self._may_be_later(op))
 
     def _may_be_later(self, op: Operation) -> bool:
         """Whether `op` can have seen a state after the last revision that anything shows, and depends on what that state is."""
         if op.output.message in _CODES and not any(r.revision for r in ranges(op.input)):
             return False
-        if self.b.limit is not None or not self.complete:
+        if not self.complete:
             return True
         if type(op.input) in (LeaseGrantRequest, LeaseRevokeRequest) or (type(op.input) is PutRequest and op.input.lease):
             return False
@@ -78,10 +85,14 @@ class Refusals:
                 (still if highest > revision else self.wrong).append((highest, op))
         self.waiting = still
 
-    def problems(self) -> Iterator[Problem]:
-        """The refusals that were right at no state they can be of; those whose states were not all replayed are left out."""
+    def problems(self, all_used: bool) -> Iterator[Problem]:
+        """The refusals that were right at no state they can be of; those whose states were not all replayed are left out.
+
+        `all_used`: every write that may have happened has its revision, so that there is no unseen state after the last.
+        """
         for revision, op in self.wrong:
-            yield _wrong(op, revision, list(self._evidence(op)))
+            if all_used or op.id not in self.later:
+                yield _wrong(op, revision, list(self._evidence(op)))
 
     def _right(self, state: State, op: Operation) -> bool:
         request, text = op.input, op.output.message

@@ -151,7 +151,11 @@ class Replay:
         self.search.mark_doubtful(order)
         if not self.search.guesses and self.search.exhausted is None:
             # After guesses a refusal may have been held against states that were not.
-            result.problems += [problem for problem in self.refusals.problems() if problem.revision <= order.last]
+            matching = self.matching
+            all_used = not any(self.state.attached.values()) and all(
+                writer.name in matching.reserved or writer.name in matching.gap_of for writer in self.pool.writers
+            )
+            result.problems += [problem for problem in self.refusals.problems(all_used) if problem.revision <= order.last]
         result.counts |= {
             "revisions": max(0, order.last - order.first + 1),
             "gaps": self.gaps,
