@@ -160,6 +160,13 @@ CODES: dict[str, Entry] = {
         "A prev_kv is wrong, or missing though no compaction can have removed it.",
         "Read the key's history below the event's revision.",
     ),
+    "WATCH-PREV-KV-FIRST": Entry(
+        "Where asked for, an event carries the key-value it replaced, unless compaction took it.",
+        API_REFERENCE,
+        "Nothing in the first message of a watch from a past revision has the prev_kv that was asked for. A known race of every release to "
+        "3.7.3: the server registers a watch before it notes its options, and collects the first message in between.",
+        "A client that needs previous values (the apiserver ends such a watch) has to begin it again.",
+    ),
     "WATCH-CONTENT": Entry(
         "An event says what happened at its revision.",
         API_GUARANTEES,

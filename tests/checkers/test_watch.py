@@ -207,6 +207,16 @@ PLANTED: dict[str, tuple[str, Build, Build]] = {
         lambda: case_of(STORY, full(until=3, prev_kv=True).say(*E[4]), operations=[compaction(1, 3, 900)]),
         lambda: case_of(STORY, full(until=3, prev_kv=True).say(*E[4]), operations=[compaction(1, 4, 900, "indefinite")]),
     ),
+    "a first message without any prev_kv": (
+        "WATCH-PREV-KV-FIRST",
+        lambda: case_of(STORY, Script().create(start=4, prev_kv=True).say(*E[4])),
+        lambda: case_of(STORY, Script().create(start=4).say(*E[4])),
+    ),
+    "a missing prev_kv in a first message that has others": (
+        "WATCH-PREV-KV",
+        lambda: case_of(STORY, Script().create(start=4, prev_kv=True).say(*E[4], STORY[5][0])),
+        lambda: case_of(STORY, Script().create(start=4, prev_kv=True).say(STORY[4][0], STORY[5][0])),
+    ),
     "a missing prev_kv, compacted only later": (
         "WATCH-PREV-KV",
         lambda: case_of(STORY, full(until=3, prev_kv=True).say(*E[4]), operations=[compaction(1, 4, 9_000)]),

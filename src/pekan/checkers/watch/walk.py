@@ -477,12 +477,15 @@ class _Walk:
         if creates or not self.request.prev_kv or asked_to_end or self.truth.may_be_compacted(revision, item.time):
             return  # The server forgets what a watch asked for while it cancels it, before the last messages have left.
         assert made.prev_kv is not None
+        # The one known way to lose them: the server notes what a watch asked for after it has registered it, so that the first message,
+        # collected in between, is made without. Nothing of that message has its previous value then, and every later one does.
+        first = self.last_message is None and all(each.prev_kv is None for each in item.message.events)
         self._break(
-            "WATCH-PREV-KV",
+            "WATCH-PREV-KV-FIRST" if first else "WATCH-PREV-KV",
             "missing",
             f"key {telling.text(event.kv.key)} at revision {revision} came without the prev_kv that was asked for",
             f"The watch asked for previous values. Revision {revision} replaced {telling.key_value(made.prev_kv)}, and no compaction at or "
-            "above it had been asked for when the message came.",
+            "above it had been asked for when the message came." + (" Nothing in the watch's first message has one." if first else ""),
             (self._asked(), self._shown(item), *self._written(made.prev_kv.mod_revision)),
             revision,
             event.kv.key,
@@ -742,6 +745,7 @@ _TELLING_OPTIONS = {
     "WATCH-FILTER": ("noput", "nodelete"),
     "WATCH-START": ("progress_notify",),
     "WATCH-PREV-KV": ("prev_kv",),
+    "WATCH-PREV-KV-FIRST": ("prev_kv",),
     "WATCH-FRAGMENT": ("fragment",),
     "WATCH-ATOMIC": ("fragment",),
 }
