@@ -6,7 +6,7 @@ cut at SHOWN bytes, lists at SHOWN_ITEMS items: a certificate is for reading, th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pekan.history.types import OK, Operation
@@ -74,7 +74,7 @@ def request(value: Any) -> str:
         return f"delete {key_range(value.key, value.range_end)}{_options(value, 2)}"
     if kind is TxnRequest:
         guards = " and ".join(map(_guard, value.compare)) or "true"
-        return f"txn if {guards} then [{_several(map(request, value.success))}] else [{_several(map(request, value.failure))}]"
+        return f"txn if {guards} then [{_several(request, value.success)}] else [{_several(request, value.failure)}]"
     if kind is CompactionRequest:
         return f"compact {value.revision}"
     if kind is LeaseGrantRequest:
@@ -96,10 +96,10 @@ def _guard(compare: Compare) -> str:
     return f"{_TARGETS[compare.target]} of {key_range(compare.key, compare.range_end)} {_RELATIONS[compare.result]} {operand}"
 
 
-def _several(parts: Iterable[str]) -> str:
-    listed = list(parts)
-    rest = f", and {len(listed) - SHOWN_ITEMS} more" if len(listed) > SHOWN_ITEMS else ""
-    return ", ".join(listed[:SHOWN_ITEMS]) + rest
+def _several(tell: Callable[[Any], str], items: Sequence[Any]) -> str:
+    # Only what is shown is told: a watch's first message may hold a thousand revisions, and a finding is made for each that is missing.
+    rest = f", and {len(items) - SHOWN_ITEMS} more" if len(items) > SHOWN_ITEMS else ""
+    return ", ".join(map(tell, items[:SHOWN_ITEMS])) + rest
 
 
 def answer(value: Any) -> str:
@@ -116,14 +116,14 @@ def answer(value: Any) -> str:
 def _content(value: Any) -> str:
     kind = type(value)
     if kind is RangeResponse:
-        return f"[{_several(map(key_value, value.kvs))}] count {value.count}{', more' if value.more else ''}"
+        return f"[{_several(key_value, value.kvs)}] count {value.count}{', more' if value.more else ''}"
     if kind is PutResponse:
         return f"ok, replaced {key_value(value.prev_kv)}" if value.prev_kv is not None else "ok"
     if kind is DeleteRangeResponse:
-        removed = f" [{_several(map(key_value, value.prev_kvs))}]" if value.prev_kvs else ""
+        removed = f" [{_several(key_value, value.prev_kvs)}]" if value.prev_kvs else ""
         return f"deleted {value.deleted}{removed}"
     if kind is TxnResponse:
-        return f"{'succeeded' if value.succeeded else 'not succeeded'} [{_several(map(_content, value.responses))}]"
+        return f"{'succeeded' if value.succeeded else 'not succeeded'} [{_several(_content, value.responses)}]"
     if kind is LeaseGrantResponse:
         return f"lease {value.id:x} for {value.ttl} s"
     return "ok"
@@ -134,9 +134,9 @@ def event(value: Event) -> str:
     return f"delete {text(value.kv.key)}" if value.type == DELETE else f"put {key_value(value.kv)}"
 
 
-def events(values: Iterable[Event]) -> str:
+def events(values: Sequence[Event]) -> str:
     """The events of one revision in words."""
-    return f"[{_several(map(event, values))}]"
+    return f"[{_several(event, values)}]"
 
 
 def exhibit(op: Operation, said: str = "") -> Exhibit:
