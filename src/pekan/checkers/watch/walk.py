@@ -479,13 +479,13 @@ class _Walk:
         assert made.prev_kv is not None
         # The one known way to lose them: the server notes what a watch asked for after it has registered it, so that the first message,
         # collected in between, is made without. Nothing of that message has its previous value then, and every later one does.
-        first = self.last_message is None and all(each.prev_kv is None for each in item.message.events)
+        unnoted = self.last_message is None and all(each.prev_kv is None for each in item.message.events)
         self._break(
-            "WATCH-PREV-KV-FIRST" if first else "WATCH-PREV-KV",
+            "WATCH-PREV-KV-FIRST" if unnoted else "WATCH-PREV-KV",
             "missing",
             f"key {telling.text(event.kv.key)} at revision {revision} came without the prev_kv that was asked for",
             f"The watch asked for previous values. Revision {revision} replaced {telling.key_value(made.prev_kv)}, and no compaction at or "
-            "above it had been asked for when the message came." + (" Nothing in the watch's first message has one." if first else ""),
+            "above it had been asked for when the message came." + (" Nothing in the watch's first message has one." if unnoted else ""),
             (self._asked(), self._shown(item), *self._written(made.prev_kv.mod_revision)),
             revision,
             event.kv.key,
