@@ -307,4 +307,5 @@ def _next(results: list[Judged]) -> None:
     if last.verdict is not None and last.verdict.verdict == "holds":
         click.echo(f"etcd {last.plan.etcd} kept its promises here.", err=True)
     click.echo(f"run: {last.path}", err=True)
-    click.echo(f"next: {program()} check {last.path}", err=True)
+    if last.verdict is not None:
+        click.echo(f"next: {program()} check {last.path}", err=True)
