@@ -107,8 +107,8 @@ def attach(attachments: list[dict[str, Any]]) -> None:
 def become(spec: dict[str, Any], launcher: int, failure_fd: int) -> NoReturn:
     """In the child: turn into the member, or tell on `failure_fd` why not. Never returns."""
     try:
-        # Python ignores SIGPIPE and SIGXFSZ, and ignored signals stay ignored over exec.
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD):
+        # Ignored signals stay ignored over exec: Python ignores SIGPIPE and SIGXFSZ, nohup SIGHUP, a shell SIGINT of background jobs.
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         null = os.open(os.devnull, os.O_RDONLY)
