@@ -60,3 +60,12 @@ def test_an_option_that_makes_no_sense_is_named(option: dict[str, str]) -> None:
     """pekan.check refuses what it does not know, by the name of the option."""
     with pytest.raises(UsageError, match=next(iter(option))):
         pekan.check(broken(), **option)  # type: ignore[arg-type]
+
+
+def test_a_budget_that_is_used_up_leaves_undecided() -> None:
+    """What the time did not suffice for is not judged, and the verdict says so instead of holding."""
+    story = Story()
+    story.put(b"a", b"1")
+    verdict = pekan.check(story.history(), budget=1e-9)
+    assert verdict.verdict == "undecided"
+    assert any("--budget" in reason.would_decide for reason in verdict.undecided)

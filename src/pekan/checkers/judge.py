@@ -29,7 +29,7 @@ from pekan.checkers.run import check_run
 from pekan.checkers.watch import check_watch
 from pekan.errors import UsageError
 from pekan.history.types import History
-from pekan.verdict import CheckerReport, Finding, Status, Verdict, group
+from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, group
 
 CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_run)
 
@@ -44,7 +44,7 @@ def judge(history: History, options: Options) -> Verdict:
     began = time.perf_counter()
     case = Case(history, options)
     with _without_collector():
-        reports = tuple(_timed(checker, case) for checker in CHECKERS)
+        reports = tuple(_timed(checker, case, began) for checker in CHECKERS)
     findings = [finding for report in reports for finding in report.findings]
     findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
     notes: list[str] = []
@@ -73,8 +73,14 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _timed(checker: Checker, case: Case) -> CheckerReport:
+def _timed(checker: Checker, case: Case, judging_began: float) -> CheckerReport:
     began = time.perf_counter()
+    budget_s = case.options.budget_s
+    if budget_s is not None and began - judging_began > budget_s:
+        # Searches keep their own share of the budget; this is for a history that is too long for what is left.
+        name = checker.__name__.removeprefix("check_")
+        reason = Undecided(f"{name} was not judged: the {budget_s:g} s given to judging were used up", "a larger --budget", name)
+        return CheckerReport(name, applicable=False, undecided=(reason,))
     report = checker(case)
     return replace(report, seconds=round(time.perf_counter() - began, 6))
 
