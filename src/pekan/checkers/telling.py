@@ -86,9 +86,15 @@ def request(value: Any) -> str:
 
 def _options(value: Any, start: int) -> str:
     defaults = type(value)._field_defaults
-    shown = [name if held is True else f"{name} {held}" for name, held in value._asdict().items() if held != defaults.get(name, held)]
+    shown = [_option(name, held) for name, held in value._asdict().items() if held != defaults.get(name, held)]
     shown = [each for each in shown if not each.startswith(("value ", "range_end "))]
     return f" ({', '.join(shown)})" if shown else ""
+
+
+def _option(name: str, held: Any) -> str:
+    if held is True:
+        return name
+    return f"lease {held:x}" if name == "lease" else f"{name} {held}"
 
 
 def _guard(compare: Compare) -> str:
