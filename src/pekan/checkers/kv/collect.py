@@ -46,12 +46,16 @@ from pekan.wire.messages import (
 
 NEVER = 1 << 62
 """Above every revision."""
-JUDGED = (PutRequest, RangeRequest, TxnRequest, DeleteRangeRequest, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest)
+JUDGED = frozenset({PutRequest, RangeRequest, TxnRequest, DeleteRangeRequest, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest})
 
 
 @dataclass(slots=True)
 class Buckets:
-    """The operations of one history, sorted by what they prove. `limit`: the first revision that is not looked at, None for all."""
+    """The operations of one history, sorted by what they prove. `limit`: the first revision that is not looked at, None for all.
+
+    Beside the buckets of the module's table, two lists save a walk over all of them: `attaching`, those of `writes` that may attach a key
+    to a lease, and `named`, those of `readers` that are Ranges at a named revision.
+    """
 
     limit: int | None = None
     writes: dict[int, Operation] = field(default_factory=dict)
@@ -70,6 +74,8 @@ class Buckets:
     refusals: list[Operation] = field(default_factory=list)
     later_revokes: list[Operation] = field(default_factory=list)
     revoked_at: dict[int, int] = field(default_factory=dict)
+    attaching: list[tuple[int, Operation]] = field(default_factory=list)
+    named: list[tuple[int, Operation]] = field(default_factory=list)
     grants: dict[int, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     highest: int = 0
     beyond: int = 0
@@ -98,33 +104,35 @@ def collect(operations: Iterable[Operation], limit: int | None = None) -> Bucket
     b = Buckets(limit)
     top = limit if limit is not None else 1 << 62
     writes, readers = b.writes, b.readers
-    total = 0
+    total = highest = 0
     for op in operations:
-        request = op.input
+        outcome, request, answer = op[4:7]
         kind = type(request)
         if kind not in JUDGED:
             continue
         total += 1
-        if op.outcome != OK or op.output is None:
+        if outcome != OK or answer is None:
             _unanswered(b, op)
             continue
-        revision = op.output.header.revision
+        revision = answer.header.revision
         if revision >= top:
             b.beyond += 1
             if kind is LeaseGrantRequest:
-                b.grants[op.output.id].append(op)
+                b.grants[answer.id].append(op)
             elif kind is CompactionRequest:
                 b.compactions.append(op._replace(outcome=INDEFINITE))
             elif kind is LeaseRevokeRequest:
                 b.later_revokes.append(op)
             continue
-        if revision > b.highest:
-            b.highest = revision
+        if revision > highest:
+            highest = revision
         if kind is PutRequest:
             if revision in writes:
                 b.clashes.append((revision, writes[revision], op))
             else:
                 writes[revision] = op
+                if request.lease:
+                    b.attaching.append((revision, op))
         elif kind is RangeRequest:
             asked = request.revision
             older = 0 < asked < revision
@@ -133,10 +141,13 @@ def collect(operations: Iterable[Operation], limit: int | None = None) -> Bucket
                 b.existed.append((revision, op))
             else:
                 readers[revision].append(op)
+                if asked > 0:
+                    b.named.append((revision, op))
                 if older:
                     b.old[asked].append(op)
         else:
             _other(b, op, kind, revision)
+    b.highest = max(b.highest, highest)
     b.counts["operations"] = total
     b.counts["acknowledged writes"] = len(writes)
     b.counts["readers"] = sum(map(len, readers.values()))
@@ -150,12 +161,15 @@ def collect(operations: Iterable[Operation], limit: int | None = None) -> Bucket
 def _other(b: Buckets, op: Operation, kind: type, revision: int) -> None:
     request = op.input
     if kind is TxnRequest or kind is DeleteRangeRequest:
-        b.reads_the_past = b.reads_the_past or (kind is TxnRequest and any(r.revision > 0 for r in ranges(request)))
+        if not b.reads_the_past and kind is TxnRequest:
+            b.reads_the_past = _reads_the_past(request)
         if wrote(op.output):
             if revision in b.writes:
                 b.clashes.append((revision, b.writes[revision], op))
             else:
                 b.writes[revision] = op
+                if kind is TxnRequest:
+                    b.attaching.append((revision, op))
         elif kind is DeleteRangeRequest:
             b.readers[revision].append(op)
         elif is_compares_only(request):
@@ -219,8 +233,17 @@ def judges(request: Any, text: str) -> bool:
     return kind is TxnRequest and text in (errors.FUTURE_REVISION, errors.COMPACTED) and not is_compares_only(request)
 
 
+def _reads_the_past(request: TxnRequest) -> bool:
+    """Whether a Range in any branch names a revision."""
+    for operations in (request.success, request.failure):
+        for op in operations:
+            if (type(op) is RangeRequest and op.revision > 0) or (type(op) is TxnRequest and _reads_the_past(op)):
+                return True
+    return False
+
+
 def wrote(answer: Any) -> bool:
     """Whether an answer to a DeleteRange or Txn says that something was changed."""
     if type(answer) is TxnResponse:
-        return any(type(inner) is PutResponse or wrote(inner) for inner in answer.responses)
+        return any(type(inner) is PutResponse or wrote(inner) for inner in answer.responses) if answer.responses else False
     return type(answer) is DeleteRangeResponse and answer.deleted > 0

@@ -29,7 +29,7 @@ from pekan.checkers.kv.timing import ALWAYS, Timing
 from pekan.history.types import OK, Operation
 from pekan.models.etcd import is_compares_only, is_local
 from pekan.verdict import Exhibit, Finding
-from pekan.wire.messages import CompactionRequest, RangeRequest
+from pekan.wire.messages import CompactionRequest
 
 
 class _Done(NamedTuple):
@@ -68,11 +68,7 @@ def judge_compactions(b: Buckets, timing: Timing, refusals: bool) -> Iterator[Pr
 
 def _old_reads(b: Buckets, timing: Timing) -> list[tuple[int, int, Operation]]:
     """(revision asked for, earliest time, operation) of every linearizable answer that read at a named revision, in order of the first."""
-    found = []
-    for revision, group in b.readers.items():
-        for op in group:
-            if type(op.input) is RangeRequest and op.input.revision > 0:
-                found.append((op.input.revision, max(timing.earliest_of(revision), op.call), op))
+    found = [(op.input.revision, max(timing.earliest_of(revision), op.call), op) for revision, op in b.named]
     found.sort(key=lambda item: item[:2])
     return found
 

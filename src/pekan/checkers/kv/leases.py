@@ -33,7 +33,7 @@ def judge_leases(b: Buckets) -> Iterator[Problem]:
     for lease, ends in revoked.items():
         if lease in single:
             yield from _ends(single[lease], sorted(ends, key=lambda end: end[0]))
-    for revision, op in b.writes.items():
+    for revision, op in b.attaching:
         for lease in _used(op.input, op.output):
             grant = single.get(lease)
             if grant is None:

@@ -26,6 +26,8 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import gt
 from typing import NamedTuple
 
 from pekan.checkers.kv.collect import Buckets
@@ -87,20 +89,21 @@ def time_of(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int,
     size = max(0, last - first + 1)
     if not real_time:
         return Timing(first, last, [-ALWAYS] * size, [ALWAYS] * size, list(_program_order(b)), False)
-    timing = _pass(b, seen, first, last, frozenset())
+    soonest = _soonest(b, seen, first, last)
+    timing = _pass(b, seen, soonest, first, last, frozenset())
     clashes: list[Clash] = []
     blamed: frozenset[int] = frozenset()
     if timing is None:
         clashes, blamed = _blame(b)
-        timing = _pass(b, seen, first, last, blamed)
+        timing = _pass(b, seen, soonest, first, last, blamed)
     assert timing is not None, "what is left after setting the blamed aside is in order"
-    early = sum(timing.earliest_of(revision) > when for revision, when in _proofs(b, seen, first, last))
-    if early:
+    if any(map(gt, timing.earliest, soonest)):
+        early = sum(timing.earliest_of(revision) > when for revision, when in _proofs(b, seen, first, last))
         # Either these proofs speak of revisions before they can have been, or the exact operations behind them are too old.
         proven = _proven(_proofs(b, seen, first, last), timing, only_possible=False)
         older = [found for found in _outrun(b, timing, proven) if found.operation.id not in blamed]
         if len(older) <= early:
-            again = _pass(b, seen, first, last, blamed | {found.operation.id for found in older})
+            again = _pass(b, seen, soonest, first, last, blamed | {found.operation.id for found in older})
             assert again is not None, "fewer operations that are in order are in order"
             timing = again
             timing.outrun = older
@@ -108,8 +111,8 @@ def time_of(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int,
     return timing
 
 
-def _pass(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, aside: frozenset[int]) -> Timing | None:
-    """The times without the operations `aside` (ids); None where the rest is not in order."""
+def _pass(b: Buckets, seen: dict[int, tuple[int, int]], soonest: list[int], first: int, last: int, aside: frozenset[int]) -> Timing | None:
+    """The times without the operations `aside` (ids); None where the rest is not in order. `soonest`: see `_soonest`."""
     size = max(0, last - first + 1)
     earliest = [-ALWAYS] * size
     latest = [ALWAYS] * size
@@ -125,11 +128,15 @@ def _pass(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, a
         if calls and revision in calls and calls[revision] > now:
             now = calls[revision]
         write = writes.get(revision)
+        lowest = ALWAYS
         if write is not None and (not aside or write.id not in aside):
-            if write.call > now:
-                now = write.call
-            if write.ret is not None and now > write.ret:
-                return None
+            call, ret = write.call, write.ret
+            if call > now:
+                now = call
+            if ret is not None:
+                if now > ret:
+                    return None
+                lowest = ret
         at = revision - first
         if at >= 0:
             earliest[at] = now
@@ -138,24 +145,47 @@ def _pass(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int, a
             group = [*(group or ()), *revokes[revision]]
         if group:
             after = now
-            lowest = ALWAYS
             for op in group:
                 if aside and op.id in aside:
                     continue
-                ret = op.ret
+                call, ret = op.call, op.ret
                 if ret is not None:
                     if now > ret:
                         return None
                     if ret < lowest:
                         lowest = ret
-                if op.call > after:
-                    after = op.call
+                if call > after:
+                    after = call
             now = after
-            if at >= 0:
-                latest[at] = lowest
+        if at >= 0:
+            latest[at] = lowest
     timing = Timing(first, last, earliest, latest, [])
-    _lower(b, timing, _proven(_proofs(b, seen, first, last), timing, only_possible=True), aside)
+    if any(map(gt, earliest, soonest)):
+        # A proof from before its revision can have been proves nothing; another one of the same revision may.
+        soonest = _proven(_proofs(b, seen, first, last), timing, only_possible=True)
+    timing.latest = _carried_down(map(min, reversed(latest), reversed(soonest)))
     return timing
+
+
+def _carried_down(from_the_last: Iterable[int]) -> list[int]:
+    """The lowest of each and all after it, in order of revision."""
+    lowest = list(accumulate(from_the_last, min))
+    lowest.reverse()
+    return lowest
+
+
+def _soonest(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int) -> list[int]:
+    """By when (ns) each of first..last is first proven to have existed by an inexact answer or a delivery, see `_proofs`."""
+    soonest = [ALWAYS] * max(0, last - first + 1)
+    for revision, op in b.existed:
+        if first <= revision <= last:
+            ret = op.ret
+            if ret is not None and ret < soonest[revision - first]:
+                soonest[revision - first] = ret
+    for revision, (time, _) in seen.items():
+        if first <= revision <= last and time < soonest[revision - first]:
+            soonest[revision - first] = time
+    return soonest
 
 
 def _proofs(b: Buckets, seen: dict[int, tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -176,23 +206,7 @@ def _proven(proofs: Iterable[tuple[int, int]], timing: Timing, only_possible: bo
         at = revision - first
         if when < proven[at] and not (only_possible and earliest[at] > when):
             proven[at] = when
-    lowest = ALWAYS
-    for at in range(len(proven) - 1, -1, -1):
-        lowest = proven[at] = min(lowest, proven[at])
-    return proven
-
-
-def _lower(b: Buckets, timing: Timing, proven: list[int], aside: frozenset[int]) -> None:
-    """Complete `latest`, which holds the returns of readers, with writes and proofs, and carry it down the order."""
-    latest, first, writes = timing.latest, timing.first, b.writes
-    lowest = ALWAYS
-    for at in range(len(latest) - 1, -1, -1):
-        write = writes.get(at + first)
-        if write is not None and write.ret is not None and write.ret < lowest and (not aside or write.id not in aside):
-            lowest = write.ret
-        if latest[at] < lowest:
-            lowest = latest[at]
-        latest[at] = min(lowest, proven[at])
+    return _carried_down(reversed(proven))
 
 
 def _outrun(b: Buckets, timing: Timing, proven: list[int]) -> list[Outrun]:
