@@ -361,12 +361,13 @@ class _Merge:
         events_of, whole, seen = result.events, result.whole, result.seen
         mine = result.by_member.setdefault(watch.member, {})
         in_pieces = _in_pieces(watch.messages)
+        doubtful = in_pieces | compacted.keys()  # one look for what nearly no revision is
         for time, _, message in watch.messages:
             events: tuple[Event, ...] = message[7]
             if not events:
                 continue
             for revision, group in ((events[0][1][2], events),) if len(events) == 1 else by_revision(events):
-                if compacted.get(revision, _NEVER) <= time or revision in in_pieces:
+                if revision in doubtful and (compacted.get(revision, _NEVER) <= time or revision in in_pieces):
                     self._partly(watch, time, group)
                     continue
                 first = events_of.get(revision)
@@ -379,9 +380,8 @@ class _Merge:
                     seen[revision] = (time, stream)
                 if first is not group and (first[0] is not group[0] or len(group) + len(first) > 2):
                     self._again(revision, first, group)
-                if revision not in mine:
-                    mine[revision] = group
-                elif not same_change(mine[revision], group):
+                told = mine.setdefault(revision, group)
+                if told is not group and not same_change(told, group):
                     result.differing.add(revision)
                 whole.add(revision)
 

@@ -193,9 +193,9 @@ def _takes(request: Any, key: bytes) -> bool:
 
 
 def _deletes(request: Any) -> bool:
-    if isinstance(request, TxnRequest):
-        return any(_deletes(op) for op in (*request.success, *request.failure))
-    return isinstance(request, DeleteRangeRequest)
+    if type(request) is TxnRequest:
+        return any(map(_deletes, request.success)) or any(map(_deletes, request.failure))
+    return type(request) is DeleteRangeRequest
 
 
 # ---- one pass over the history ----

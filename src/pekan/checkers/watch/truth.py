@@ -158,10 +158,11 @@ class Truth:
         if order is None or not self.real_time or not order.written_by:
             return []
         calls = [0] * (order.last + 1)
+        operations, end = self._by_id(), min(self.limit, order.last + 1)
         for revision, id_ in order.written_by.items():
-            if revision >= self.limit or revision > order.last:
+            if revision >= end:
                 continue
-            operation = self.operation(id_)
+            operation = operations.get(id_)
             if operation is not None and operation.outcome == OK and _revision_of(operation.output) == revision:
                 calls[revision] = operation.call
         latest = 0
@@ -200,11 +201,12 @@ class Truth:
 
     def operation(self, id_: int | None) -> Operation | None:
         """The operation of that id, None where there is none."""
-        if id_ is None:
-            return None
+        return None if id_ is None else self._by_id().get(id_)
+
+    def _by_id(self) -> dict[int, Operation]:
         if self._operations is None:
-            self._operations = {op.id: op for op in self.case.history.operations}
-        return self._operations.get(id_)
+            self._operations = {op[0]: op for op in self.case.history.operations}
+        return self._operations
 
     def writer(self, revision: int) -> Operation | None:
         """The operation that wrote `revision`, where known."""
