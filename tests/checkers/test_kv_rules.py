@@ -419,6 +419,15 @@ def test_unanswered_compaction_explains_a_refusal() -> None:
         assert story.codes() == codes
 
 
+def test_unanswered_compaction_of_the_first_revision() -> None:
+    """Revision 1 can be compacted before anything is written and without any answer that shows it; revision 2 cannot."""
+    for revision, codes in ((1, []), (2, ["KV-COMPACTED"])):
+        story = Story()
+        story.add(CompactionRequest(revision), INDEFINITE, WireError(4, "lost"), story.tick(), None)
+        story.refused(CompactionRequest(revision), COMPACTED)
+        assert story.codes() == codes
+
+
 def test_read_below_a_compaction() -> None:
     """A read below the compacted revision is answered after the compaction was acknowledged; a local one may be."""
     for serializable, codes in ((False, ["KV-COMPACTED"]), (True, [])):

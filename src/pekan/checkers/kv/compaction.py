@@ -104,7 +104,8 @@ def _unanswered(b: Buckets, timing: Timing, done: list[_Done], reads: list[tuple
     reached = [item.revision for item in done]
     done_by = list(accumulate((item.earliest for item in done), max))
     # Nobody can have compacted a revision that even all unseen writes together would not reach.
-    reachable = timing.last + len(b.pending) + sum(map(len, b.grants.values())) if b.limit is None else ALWAYS
+    # (Revision 1 is there before any write, also where no answer shows it.)
+    reachable = max(timing.last, timing.first - 1) + len(b.pending) + sum(map(len, b.grants.values())) if b.limit is None else ALWAYS
     for op in b.compactions:
         if op.outcome != OK and op.input.revision <= reachable:
             q = op.input.revision
