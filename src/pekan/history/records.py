@@ -161,8 +161,10 @@ class RecordFile:
         while True:
             # Inlined for the length that nearly every record has, one or two bytes: this loop is the floor of every reading.
             start = position + 2
-            if start < available and buffer[position] & ~buffer[position + 1] & 0x80:
-                length = buffer[position] & 0x7F | buffer[position + 1] << 7
+            if start < available and (length := buffer[position]) < 0x80:
+                start -= 1
+            elif start < available and (high := buffer[position + 1]) < 0x80:
+                length += (high << 7) - 0x80
             else:
                 length, start = _length_at(buffer, position, available)
             end = start + length

@@ -17,8 +17,9 @@ Unknown fields are not visible here; they survive in the record's bytes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -301,6 +302,8 @@ _RECENT_MAX = 1 << 13
 More would fall out of the processor's caches and cost more than it saves (measured with benchmarks/reading.py: 2**16 is 8 % slower)."""
 _HEADER_TAG = 0x0A
 """Field 1, length-delimited: how every response of etcd begins."""
+_EVENT_TAG, _KV_TAG = 0x5A, 0x12
+"""WatchResponse.events and Event.kv: what a message with a single event consists of beside its header."""
 
 
 def _header_end(data: bytes) -> int:
@@ -310,6 +313,31 @@ def _header_end(data: bytes) -> int:
         if end <= 0x80 and end <= len(data):
             return end
     return 0
+
+
+_Value = TypeVar("_Value")
+_WatchRest: TypeAlias = tuple[int, bool, bool, int, str, bool, tuple[Event, ...]]
+"""A WatchResponse without its header."""
+
+
+class _Interned(dict[bytes, _Value]):
+    """Values by their encoding, each made from it at the first look; all are forgotten where there would be more than `most`.
+
+    A mapping and not a function, so that finding what is known (which is nearly always) calls nothing that is written in Python.
+    """
+
+    __slots__ = ("_make", "_most")
+
+    def __init__(self, make: Callable[[bytes], _Value], most: int) -> None:
+        self._make = make
+        self._most = most
+
+    def __missing__(self, data: bytes) -> _Value:
+        value = self._make(data)
+        if len(self) >= self._most:
+            self.clear()
+        self[data] = value
+        return value
 
 
 class Decoder:
@@ -322,16 +350,21 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._kvs: dict[bytes, KeyValue] = {}
-        self._events: dict[bytes, Event] = {}
-        self._headers: dict[bytes, Header] = {}
-        self._ranges: dict[bytes, RangeRequest] = {}
-        self._watch_rests: dict[bytes, tuple[int, bool, bool, int, str, bool, tuple[Event, ...]] | None] = {}
+        self._kvs = _Interned(_key_value_from, sys.maxsize)
+        self._events = _Interned(self._event_from, _RECENT_MAX)
+        self._headers = _Interned(_header_from, _RECENT_MAX)
+        self._ranges = _Interned(_range_request_from, _RECENT_MAX)
+        self._watch_rests = _Interned(self._watch_rest_from, _RECENT_MAX)
+        self.key_value: Callable[[bytes], KeyValue] = self._kvs.__getitem__
+        """The key-value that the bytes encode, the same object for the same bytes."""
+        self.event: Callable[[bytes], Event] = self._events.__getitem__
+        """The watch event that the bytes encode, the same object for the same bytes (as long as they come within a while)."""
+        self._header_from: Callable[[bytes], Header] = self._headers.__getitem__
         self._decode_request: dict[str, Callable[[bytes], Any]] = {
-            RANGE: self._range_request,
+            RANGE: self._ranges.__getitem__,
             PUT_METHOD: _put_request_from,
             DELETE_RANGE: self._parser(pb.DeleteRangeRequest, _delete_range_request),
-            TXN: self._parser(pb.TxnRequest, _txn_request),
+            TXN: self._parser(pb.TxnRequest, self._txn_request),
             COMPACT: self._parser(pb.CompactionRequest, lambda m: CompactionRequest(m.revision, m.physical)),
             WATCH: self._parser(pb.WatchRequest, _watch_request),
             LEASE_GRANT: self._parser(pb.LeaseGrantRequest, lambda m: LeaseGrantRequest(m.TTL, m.ID)),
@@ -343,7 +376,7 @@ class Decoder:
             RANGE: self._range_response_from,
             PUT_METHOD: self._put_response_from,
             DELETE_RANGE: self._parser(pb.DeleteRangeResponse, self._delete_range_response),
-            TXN: self._parser(pb.TxnResponse, self._txn_response),
+            TXN: self._txn_response_from,
             COMPACT: self._parser(pb.CompactionResponse, lambda m: CompactionResponse(self._header(m.header))),
             WATCH: self._watch_response_from,
             LEASE_GRANT: self._parser(
@@ -375,7 +408,7 @@ class Decoder:
             raise ValueError(f"not a request of {method}: {error}") from None
 
     def response_decoder(self, method: str) -> Callable[[bytes], Any]:
-        """What `response` does for `method`, for many messages of one stream; raises ValueError or protobuf's DecodeError."""
+        """What `response` does for `method`, for many of them. Raises ValueError for an unknown method; what it returns, DecodeError."""
         decode = self._decode_response.get(method)
         if decode is None:
             raise ValueError(f"unknown gRPC method {method!r}")
@@ -383,11 +416,8 @@ class Decoder:
 
     def response(self, method: str, data: bytes) -> Any:
         """The response that `data` encodes, a value of `Response`; ValueError where it is none or the method is unknown."""
-        decode = self._decode_response.get(method)
-        if decode is None:
-            raise ValueError(f"unknown gRPC method {method!r}")
         try:
-            return decode(data)
+            return self.response_decoder(method)(data)
         except DecodeError as error:
             raise ValueError(f"not a response of {method}: {error}") from None
 
@@ -396,48 +426,30 @@ class Decoder:
         parse: Callable[[bytes], Any] = message.FromString
         return lambda data: convert(parse(data))
 
-    def key_value(self, data: bytes) -> KeyValue:
-        """The key-value that `data` encodes, the same object for the same bytes."""
-        known = self._kvs.get(data)
-        if known is None:
-            m = pb.KeyValue.FromString(data)
-            known = _new(KeyValue, (m.key, m.create_revision, m.mod_revision, m.version, m.value, m.lease))
-            self._kvs[data] = known
-        return known
-
-    def event(self, data: bytes) -> Event:
-        """The watch event that `data` encodes, the same object for the same bytes (as long as they come within a while)."""
-        known = self._events.get(data)
-        if known is None:
-            m = pb.Event.FromString(data)
-            prev = m.prev_kv
-            known = _new(Event, (m.type, self.key_value(m.kv), self.key_value(prev) if prev else None))
-            if len(self._events) >= _RECENT_MAX:
-                self._events.clear()
-            self._events[data] = known
-        return known
+    def _event_from(self, data: bytes) -> Event:
+        if len(data) > 2 and data[0] == _KV_TAG and data[1] < 0x80 and len(data) == 2 + data[1]:
+            return _new(Event, (PUT, self._kvs[data[2:]], None))  # nothing but a key-value
+        m = pb.Event.FromString(data)
+        prev = m.prev_kv
+        kvs = self._kvs
+        return _new(Event, (m.type, kvs[m.kv], kvs[prev] if prev else None))
 
     def _header(self, m: Any) -> Header:
-        return self._header_from(m.SerializeToString())
+        return self._headers[m.SerializeToString()]
 
-    def _header_from(self, data: bytes) -> Header:
-        known = self._headers.get(data)
-        if known is None:
-            m = pb.ResponseHeader.FromString(data)
-            known = _new(Header, (m.cluster_id, m.member_id, m.revision, m.raft_term))
-            if len(self._headers) >= _RECENT_MAX:
-                self._headers.clear()
-            self._headers[data] = known
-        return known
+    def _request_op(self, m: pb.RequestOp) -> RequestOp:
+        which = m.WhichOneof("request")
+        if which == "request_range":
+            return self._ranges[m.request_range.SerializeToString()]  # half the cost of reading its thirteen fields
+        if which == "request_put":
+            return _put_request(m.request_put)
+        if which == "request_delete_range":
+            return _delete_range_request(m.request_delete_range)
+        return self._txn_request(m.request_txn)
 
-    def _range_request(self, data: bytes) -> RangeRequest:
-        known = self._ranges.get(data)
-        if known is None:
-            known = _range_request(pb.RangeRequest.FromString(data))
-            if len(self._ranges) >= _RECENT_MAX:
-                self._ranges.clear()
-            self._ranges[data] = known
-        return known
+    def _txn_request(self, m: pb.TxnRequest) -> TxnRequest:
+        op = self._request_op
+        return _new(TxnRequest, (tuple(map(_compare, m.compare)), tuple(map(op, m.success)), tuple(map(op, m.failure))))
 
     def _range_response_from(self, data: bytes) -> RangeResponse:
         end = _header_end(data)
@@ -456,17 +468,9 @@ class Decoder:
     def _watch_response_from(self, data: bytes) -> WatchResponse:
         end = _header_end(data)
         if end:
-            rest = data[end:]
-            rests = self._watch_rests
-            known = rests.get(rest)
-            if known is None:
-                known = self._watch_rest(pb.WatchResponse.FromString(rest))
-                if len(rests) >= _RECENT_MAX:
-                    rests.clear()
-                rests[rest] = known
+            known = self._watch_rests[data[end:]]
             if known is not None:
-                front = data[2:end]
-                return _new(WatchResponse, (self._headers.get(front) or self._header_from(front), *known))
+                return _new(WatchResponse, (self._headers[data[2:end]], *known))
         m = pb.WatchResponse.FromString(data)
         header = self._header(m.header)
         m.ClearField("header")
@@ -474,7 +478,12 @@ class Decoder:
         assert known is not None, "a message without header"
         return _new(WatchResponse, (header, *known))
 
-    def _watch_rest(self, m: pb.WatchResponse) -> tuple[int, bool, bool, int, str, bool, tuple[Event, ...]] | None:
+    def _watch_rest_from(self, data: bytes) -> _WatchRest | None:
+        if len(data) > 2 and data[0] == _EVENT_TAG and data[1] < 0x80 and len(data) == 2 + data[1]:
+            return 0, False, False, 0, "", False, (self._events[data[2:]],)  # nothing but one event: watch 0, as most streams have
+        return self._watch_rest(pb.WatchResponse.FromString(data))
+
+    def _watch_rest(self, m: pb.WatchResponse) -> _WatchRest | None:
         """All but the header of a watch message; None where it has one (a second one, to be merged with the first)."""
         if m.HasField("header"):
             return None
@@ -499,6 +508,14 @@ class Decoder:
     def _delete_range_response(self, m: pb.DeleteRangeResponse) -> DeleteRangeResponse:
         return DeleteRangeResponse(self._header(m.header), m.deleted, tuple(map(self.key_value, m.prev_kvs)))
 
+    def _txn_response_from(self, data: bytes) -> TxnResponse:
+        end = _header_end(data)
+        if end:
+            m = pb.TxnResponse.FromString(data[end:])
+            if not m.HasField("header"):
+                return _new(TxnResponse, (self._headers[data[2:end]], m.succeeded, tuple(map(self._response_op, m.responses))))
+        return self._txn_response(pb.TxnResponse.FromString(data))
+
     def _txn_response(self, m: pb.TxnResponse) -> TxnResponse:
         return TxnResponse(self._header(m.header), m.succeeded, tuple(map(self._response_op, m.responses)))
 
@@ -513,9 +530,22 @@ class Decoder:
         return self._txn_response(m.response_txn)
 
 
+def _key_value_from(data: bytes) -> KeyValue:
+    m = pb.KeyValue.FromString(data)
+    return _new(KeyValue, (m.key, m.create_revision, m.mod_revision, m.version, m.value, m.lease))
+
+
+def _header_from(data: bytes) -> Header:
+    m = pb.ResponseHeader.FromString(data)
+    return _new(Header, (m.cluster_id, m.member_id, m.revision, m.raft_term))
+
+
 def _put_request_from(data: bytes) -> PutRequest:
-    m = pb.PutRequest.FromString(data)
-    return _new(PutRequest, (m.key, m.value, m.lease, m.prev_kv, m.ignore_value, m.ignore_lease))
+    return _put_request(pb.PutRequest.FromString(data))
+
+
+def _range_request_from(data: bytes) -> RangeRequest:
+    return _range_request(pb.RangeRequest.FromString(data))
 
 
 def _range_request(m: pb.RangeRequest) -> RangeRequest:
@@ -537,7 +567,7 @@ def _range_request(m: pb.RangeRequest) -> RangeRequest:
 
 
 def _put_request(m: pb.PutRequest) -> PutRequest:
-    return PutRequest(m.key, m.value, m.lease, m.prev_kv, m.ignore_value, m.ignore_lease)
+    return _new(PutRequest, (m.key, m.value, m.lease, m.prev_kv, m.ignore_value, m.ignore_lease))
 
 
 def _delete_range_request(m: pb.DeleteRangeRequest) -> DeleteRangeRequest:
@@ -549,22 +579,8 @@ _OPERAND = ("version", "create_revision", "mod_revision", "value", "lease")
 
 def _compare(m: pb.Compare) -> Compare:
     # etcd reads the union member that belongs to the target; another one, or none, counts as zero or empty.
-    return Compare(m.result, m.target, m.key, getattr(m, _OPERAND[m.target]), m.range_end)
-
-
-def _request_op(m: pb.RequestOp) -> RequestOp:
-    which = m.WhichOneof("request")
-    if which == "request_range":
-        return _range_request(m.request_range)
-    if which == "request_put":
-        return _put_request(m.request_put)
-    if which == "request_delete_range":
-        return _delete_range_request(m.request_delete_range)
-    return _txn_request(m.request_txn)
-
-
-def _txn_request(m: pb.TxnRequest) -> TxnRequest:
-    return TxnRequest(tuple(map(_compare, m.compare)), tuple(map(_request_op, m.success)), tuple(map(_request_op, m.failure)))
+    target = m.target
+    return _new(Compare, (m.result, target, m.key, getattr(m, _OPERAND[target]), m.range_end))
 
 
 def _watch_request(m: pb.WatchRequest) -> WatchCreateRequest | WatchCancelRequest | WatchProgressRequest:
