@@ -15,7 +15,8 @@ Seconds are CPU seconds of that one single-threaded process: what one core does,
 =========  =====================================================================================
 column     what
 =========  =====================================================================================
-kv         operations a second of the key-value checker, decoded in memory, watch evidence merged
+kv         operations a second of the key-value checker, decoded in memory, merging the watch evidence included
+kv alone   the same without that merging, which all checkers share
 all        the same of all checkers together
 file       operations a second from the file to the verdict: reading, decoding, all checkers
 RSS        peak resident memory of that process
@@ -77,6 +78,7 @@ def make(operations: int, path: Path) -> None:
 def measure(path: Path) -> dict[str, float]:
     """One run: seconds of each step, and the peak memory of this process in bytes."""
     from pekan.checkers.case import Case, Options
+    from pekan.checkers.evidence import watched
     from pekan.checkers.judge import judge
     from pekan.checkers.kv import check_kv
     from pekan.history.reading import load
@@ -92,15 +94,19 @@ def measure(path: Path) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     gc.collect()
     gc.disable()  # as judge does around all checkers
-    kv = time.process_time()
-    report = check_kv(Case(history))
-    kv = time.process_time() - kv
+    case = Case(history)
+    started = time.process_time()
+    watched(case)
+    merged = time.process_time()
+    report = check_kv(case)
+    done = time.process_time()
     if report.undecided:
         print(f"undecided: {report.undecided[0].reason}", file=sys.stderr)
     return {
         "operations": len(history.operations),
         "calibration": calibration,
-        "kv": kv,
+        "kv": done - started,
+        "kv alone": done - merged,
         "all": judged - loaded,
         "file": judged - began,
         "rss": peak,
@@ -153,9 +159,9 @@ def show(runs: dict[int, list[dict[str, float]]], bytes_of: dict[int, int]) -> N
     print(f"{platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}, one core used")
     print(f"calibration loop: {statistics.median(calibrations) * 1e3:.0f} ms ({calibrations[0] * 1e3:.0f}-{calibrations[-1] * 1e3:.0f})")
     print("operations per CPU second, median (lowest-highest)")
-    print(f"{'operations':>12} {'runs':>4} {'kv':>28} {'all':>28} {'file':>28} {'RSS':>9} {'file size':>9}")
+    print(f"{'operations':>12} {'runs':>4} {'kv':>28} {'kv alone':>28} {'all':>28} {'file':>28} {'RSS':>9} {'file size':>9}")
     for size, of_size in runs.items():
-        columns = " ".join(f"{rate(of_size, column):>28}" for column in ("kv", "all", "file"))
+        columns = " ".join(f"{rate(of_size, column):>28}" for column in ("kv", "kv alone", "all", "file"))
         rss = max(run["rss"] for run in of_size) / 2**20
         print(f"{size:>12,} {len(of_size):>4} {columns} {rss:>5,.0f} MiB {bytes_of[size] / 2**20:>5,.0f} MiB")
 
