@@ -20,6 +20,7 @@ from pekan.wire.errors import INVALID_ARGUMENT, UNAUTHENTICATED, WireError
 from pekan.wire.messages import (
     DeleteRangeRequest,
     DeleteRangeResponse,
+    Header,
     PutRequest,
     PutResponse,
     RangeRequest,
@@ -70,6 +71,11 @@ def put(clock: Clock, answer: Any = 2, *, user: str = "u", key: bytes = b"a", **
 
 def found(clock: Clock, **options: Any) -> list[tuple[str, str]]:
     return codes(check_auth(case(clock, **options)))
+
+
+NESTED = TxnRequest((), (PutRequest(b"d"),), ())
+DONE = TxnResponse(Header(0, 0, 0, 0), True, (PutResponse(Header(0, 0, 2, 0), None),))
+"""A nested transaction that writes what u may not, and the answer that it was done. Not done, it says nothing: releases differ."""
 
 
 # ---- planted ----
@@ -159,6 +165,9 @@ def test_administration_needs_root() -> None:
         (DeleteRangeRequest(b"a", b"d"), DeleteRangeResponse(header(2), 0, ()), READWRITE, ALLOWED),
         (TxnRequest((), (), (PutRequest(b"d"),)), TxnResponse(header(2), True, ()), READWRITE, ALLOWED),
         (TxnRequest((), (PutRequest(b"b"),), ()), TxnResponse(header(2), True, ()), READWRITE, []),
+        (TxnRequest((), (NESTED,), ()), TxnResponse(header(2), True, (DONE,)), READWRITE, ALLOWED),
+        (TxnRequest((), (), (NESTED,)), TxnResponse(header(2), True, ()), READWRITE, []),
+        (TxnRequest((), (NESTED,), ()), TxnResponse(header(2), True, (DONE._replace(succeeded=False, responses=()),)), READWRITE, []),
     ],
 )
 def test_each_kind_of_request_is_judged(request_: Any, answer: Any, kind: int, expected: Any) -> None:

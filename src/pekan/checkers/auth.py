@@ -44,6 +44,7 @@ from pekan.models.auth import (
     AuthState,
     Needs,
     Permission,
+    executed_inside,
     interval,
     is_change,
     is_local,
@@ -111,6 +112,9 @@ def check_auth(case: Case) -> CheckerReport:
             judged["not_judged"] += 1
             continue
         judged[decision] += 1
+        if decision == "allowed" and isinstance(op.input, TxnRequest):
+            inside = executed_inside(op.input, op.output)
+            needs = needs._replace(reads=needs.reads + inside.reads, writes=needs.writes + inside.writes)
         finding = _allowed(store, op, needs) if decision == "allowed" else _denied(store, op, needs)
         if finding is not None:
             if finding.shape not in told:  # Of one shape only the first is shown with its reasons, and told in full.

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from pekan.wire import pb
-from pekan.wire.messages import DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest
+from pekan.wire.messages import DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse
 
 READ, WRITE, READWRITE = 0, 1, 2
 """Permission.type (authpb.Permission.Type)."""
@@ -187,6 +187,31 @@ def needs_of(request: Any) -> Needs | None:
     if isinstance(request, _ADMIN):
         return Needs(admin=True)
     return None
+
+
+def executed_inside(request: TxnRequest, response: TxnResponse) -> Needs:
+    """What the operations needed that `response` shows as executed in transactions nested in `request`.
+
+    `needs_of` leaves nested transactions to the releases that look into them. An operation that was executed is past that question: whoever
+    may not do it must not have had it done (3.5.1 does it, 3.5.35 and later refuse).
+    """
+    collector = _Collector()
+    _execute(collector, request, response, nested=False)
+    return Needs(tuple(collector.reads), tuple(collector.writes))
+
+
+def _execute(collector: _Collector, request: TxnRequest, response: TxnResponse, *, nested: bool) -> None:
+    branch = request.success if response.succeeded else request.failure
+    if len(branch) != len(response.responses):
+        return
+    for op, answer in zip(branch, response.responses, strict=True):
+        if isinstance(op, TxnRequest):
+            if isinstance(answer, TxnResponse):
+                _execute(collector, op, answer, nested=True)
+        elif nested:
+            collector.add(
+                READ if isinstance(op, RangeRequest) else WRITE, op.key, b"" if isinstance(op, PutRequest) else op.range_end, True
+            )
 
 
 def is_local(request: Any) -> bool:
