@@ -31,6 +31,7 @@ from pekan.wire.messages import (
     Compare,
     DeleteRangeRequest,
     LeaseGrantRequest,
+    LeaseKeepAliveRequest,
     PutRequest,
     RangeRequest,
     Request,
@@ -533,11 +534,13 @@ def test_leases_are_kept_alive_on_a_stream(tmp_path: Path) -> None:
         async with room(tmp_path) as here:
             client = here.client()
             lease = (await client.call(LeaseGrantRequest(60))).output.id
-            async with client.lease_keep_alive(lease) as alive:
+            async with client.stream(LEASE_KEEP_ALIVE) as alive:
                 for _ in range(3):
-                    assert (await alive.ping()).ttl == 60
-            async with client.lease_keep_alive(lease + 1) as nothing:
-                assert (await nothing.ping()).ttl == 0
+                    assert await alive.send(LeaseKeepAliveRequest(lease))
+                    assert (await alive.receive(CALL_SECONDS)).ttl == 60
+            async with client.stream(LEASE_KEEP_ALIVE) as nothing:
+                assert await nothing.send(LeaseKeepAliveRequest(lease + 1))
+                assert (await nothing.receive(CALL_SECONDS)).ttl == 0
             first, second = here.history().streams
             assert (first.method, len(first.messages), len(second.messages)) == (LEASE_KEEP_ALIVE, 6, 2)
 

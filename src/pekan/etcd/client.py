@@ -31,11 +31,9 @@ from pekan.history.reading import TOKEN, outcome_of
 from pekan.history.types import FAILED, INDEFINITE, OK, Outcome
 from pekan.wire.errors import CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, WireError
 from pekan.wire.messages import (
-    LEASE_KEEP_ALIVE,
     SNAPSHOT,
     WATCH,
     Decoder,
-    LeaseKeepAliveRequest,
     Request,
     WatchResponse,
     encode,
@@ -199,10 +197,6 @@ class Client:
     def stream(self, method: str) -> Stream:
         """A stream of any streaming `method`. Nothing is opened before the first message is sent."""
         return Stream(self, method)
-
-    def lease_keep_alive(self, lease: int) -> KeepAliveStream:
-        """A LeaseKeepAlive stream that keeps `lease` alive with each `ping()`. Recorded as messages of a stream of that method."""
-        return KeepAliveStream(self, lease)
 
     async def close(self) -> None:
         """End every stream and the connection; idempotent. A call still open ends as CANCELLED."""
@@ -408,21 +402,6 @@ class WatchStream(Stream):
         return response
 
 
-class KeepAliveStream(Stream):
-    """A LeaseKeepAlive stream for one lease."""
-
-    def __init__(self, client: Client, lease: int) -> None:
-        super().__init__(client, LEASE_KEEP_ALIVE)
-        self.lease = lease
-
-    async def ping(self, timeout_s: float | None = None) -> Any:
-        """Renew once: the `LeaseKeepAliveResponse`, or None where the stream has ended; TimeoutError where no answer came in time."""
-        limit = self._client.timeout_s if timeout_s is None else timeout_s
-        if not await self.send(LeaseKeepAliveRequest(self.lease), limit):
-            return None
-        return await self.receive(limit)
-
-
 def _import_grpc() -> Any:
     # gRPC core writes warnings about refused connections to stderr, where a hunt has its live line; errors reach us as statuses.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -471,4 +450,4 @@ def _options(slow: bool) -> list[tuple[str, int | str]]:
     return options
 
 
-__all__ = ["FAILED", "INDEFINITE", "OK", "Client", "KeepAliveStream", "Reply", "Stream", "WatchStream"]
+__all__ = ["FAILED", "INDEFINITE", "OK", "Client", "Reply", "Stream", "WatchStream"]

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pekan import __version__
 from pekan.errors import ClusterFailure, PekanError, RecorderFailure, UsageError
 from pekan.etcd.binaries import Binary
 from pekan.etcd.client import Client
@@ -44,7 +45,6 @@ from pekan.wire.messages import RangeRequest, pb
 from pekan.workloads import COMPANIONS, Traffic, Workload, flags_of, workload
 from pekan.workloads.traffic import Caller
 
-PEKAN_VERSION = "0.1.0"
 UNASKED_RESTARTS_MAX = 3
 """How often a member that died unasked is started again; one that dies at every start would otherwise fill the run."""
 UNASKED_RESTART_PAUSE_S = 0.5
@@ -121,6 +121,8 @@ class _Run:
         self.revive: asyncio.Queue[str] = asyncio.Queue()
         self.faults: Context | None = None
         self.incarnations: dict[str, int] = {}
+        self.comparing = asyncio.Lock()
+        """A comparison after a heal may still be under way when the last one begins, and their clients make one call at a time."""
 
     async def go(self) -> None:
         live, plan = self.live, self.plan
@@ -226,7 +228,7 @@ class _Run:
             "start",
             boot_id=_boot_id(),
             clock="CLOCK_MONOTONIC",
-            pekan=PEKAN_VERSION,
+            pekan=__version__,
             python=platform.python_version(),
             platform=f"{sys.platform}-{platform.machine()}",
             start="empty" if empty else "unknown",
@@ -304,7 +306,8 @@ class _Run:
             self.recorder.mark("healthy")
             seen = fired
             if self.live.phase != "final":
-                await compare(checkers, rounds=COMPARE_ROUNDS_BUSY)
+                async with self.comparing:
+                    await compare(checkers, rounds=COMPARE_ROUNDS_BUSY)
 
     async def finish(self, works: list[Workload], traffic: Traffic, checkers: dict[str, Caller]) -> None:
         """Watchers catch up, workloads tidy up, members are compared at rest."""
@@ -314,7 +317,8 @@ class _Run:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FINISH_S):
                     await work.finish(traffic)
-        await compare(checkers)
+        async with self.comparing:
+            await compare(checkers)
 
     # ---- small things ----
 

@@ -90,10 +90,6 @@ class Search:
     facts: Facts | None = None
     leased: frozenset[bytes] | None = None
 
-    @property
-    def guessing(self) -> bool:
-        return bool(self.guesses)
-
     @staticmethod
     def old_ranges(request: Any) -> list[RangeRequest]:
         """Ranges of a Txn that name a revision."""
