@@ -1,0 +1,1 @@
+//! The revision-guided checkers of etcd over a history in columns.

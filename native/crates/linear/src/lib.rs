@@ -1,0 +1,1 @@
+//! Linearizability of any sequential object: the generic engine, and monitors for objects with distinct values.

@@ -1,0 +1,153 @@
+//! Protobuf's outer form: tags, varints, lengths.
+
+/// Bytes that are no message, or one that only the general reader should judge. `at`: bytes from the beginning of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Offset in the message that was read.
+    pub at: usize,
+    /// What was expected there.
+    pub expected: &'static str,
+}
+
+/// One field's value as the wire has it.
+#[derive(Clone, Copy, Debug)]
+pub enum Field<'a> {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 1.
+    Fixed64(u64),
+    /// Wire type 2.
+    Bytes(&'a [u8]),
+    /// Wire type 5.
+    Fixed32(u32),
+}
+
+impl<'a> Field<'a> {
+    /// The bytes of a length-delimited field.
+    #[inline]
+    pub fn bytes(self) -> Result<&'a [u8], Malformed> {
+        match self {
+            Field::Bytes(bytes) => Ok(bytes),
+            _ => Err(Malformed { at: 0, expected: "a length-delimited field" }),
+        }
+    }
+
+    /// A varint field as a signed number (etcd's int64 are plain varints).
+    #[inline]
+    pub fn int(self) -> Result<i64, Malformed> {
+        match self {
+            Field::Varint(value) => Ok(value.cast_signed()),
+            _ => Err(Malformed { at: 0, expected: "a varint field" }),
+        }
+    }
+
+    /// A varint field as an unsigned number.
+    #[inline]
+    pub fn uint(self) -> Result<u64, Malformed> {
+        match self {
+            Field::Varint(value) => Ok(value),
+            _ => Err(Malformed { at: 0, expected: "a varint field" }),
+        }
+    }
+
+    /// A varint field as a truth value.
+    #[inline]
+    pub fn truth(self) -> Result<bool, Malformed> {
+        Ok(self.uint()? != 0)
+    }
+}
+
+/// The fields of one message in the order of the wire. Ends at the end of the bytes; an error ends it too.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of `data`.
+    #[inline]
+    pub fn new(data: &'a [u8]) -> Self {
+        Fields { data, at: 0 }
+    }
+
+    /// The next field: its number and value; None at the end.
+    #[inline]
+    pub fn step(&mut self) -> Result<Option<(u32, Field<'a>)>, Malformed> {
+        if self.at >= self.data.len() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).map_err(|_| self.malformed("a field number"))?;
+        if number == 0 {
+            return Err(self.malformed("a field number above 0"));
+        }
+        let field = match tag & 7 {
+            0 => Field::Varint(self.varint()?),
+            1 => Field::Fixed64(u64::from_le_bytes(self.take()?)),
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| self.malformed("a length"))?;
+                let rest = &self.data[self.at..];
+                let bytes = rest.get(..length).ok_or_else(|| self.malformed("as many bytes as the length says"))?;
+                self.at += length;
+                Field::Bytes(bytes)
+            }
+            5 => Field::Fixed32(u32::from_le_bytes(self.take()?)),
+            _ => return Err(self.malformed("wire type 0, 1, 2 or 5")),
+        };
+        Ok(Some((number, field)))
+    }
+
+    /// Bytes read so far.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    #[inline]
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let bytes = self.data.get(self.at..self.at + N).ok_or_else(|| self.malformed("a fixed number of bytes"))?;
+        self.at += N;
+        Ok(bytes.try_into().expect("the slice has that length"))
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        match varint(&self.data[self.at..]) {
+            Some((value, length)) => {
+                self.at += length;
+                Ok(value)
+            }
+            None => Err(self.malformed("a varint")),
+        }
+    }
+
+    #[cold]
+    fn malformed(&self, expected: &'static str) -> Malformed {
+        Malformed { at: self.at, expected }
+    }
+}
+
+/// The varint at the beginning of `data` and how many bytes it takes; None where there is none.
+#[inline]
+pub fn varint(data: &[u8]) -> Option<(u64, usize)> {
+    let first = *data.first()?;
+    if first < 0x80 {
+        return Some((u64::from(first), 1));
+    }
+    let mut value = u64::from(first & 0x7f);
+    for (index, &byte) in data.iter().enumerate().take(10).skip(1) {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            // The tenth byte has room for one bit; what protobuf does with more is not ours to guess.
+            return (index < 9 || byte < 2).then_some((value, index + 1));
+        }
+    }
+    None
+}
+
+/// `bytes` as text; protobuf's strings are UTF-8 or malformed.
+#[inline]
+pub fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|error| Malformed { at: error.valid_up_to(), expected: "UTF-8" })
+}

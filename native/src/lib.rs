@@ -1,0 +1,14 @@
+//! What Python sees of the native core: `pekan._native`.
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    use super::*;
+
+    /// Release of the core; `pekan` refuses one that is not its own.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
