@@ -6,15 +6,19 @@
 from pekan.history.reading import UNKNOWN_USER, history_of, is_read, load, operations, outcome_of
 from pekan.history.records import Reading, RecordFile, RecordWriter, read_records
 from pekan.history.run import RunDirectory
-from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Mark, Operation, Outcome, Stream, StreamMessage
+from pekan.history.types import FAILED, INDEFINITE, OK, Call, FaultSpan, History, Mark, Operation, Outcome, Stream, StreamMessage
+from pekan.history.values import Keyword, Map, freeze
 
 __all__ = [
     "FAILED",
     "INDEFINITE",
     "OK",
     "UNKNOWN_USER",
+    "Call",
     "FaultSpan",
     "History",
+    "Keyword",
+    "Map",
     "Mark",
     "Operation",
     "Outcome",
@@ -24,6 +28,7 @@ __all__ = [
     "RunDirectory",
     "Stream",
     "StreamMessage",
+    "freeze",
     "history_of",
     "is_read",
     "load",

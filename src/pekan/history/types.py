@@ -47,6 +47,19 @@ class Operation(NamedTuple):
     gave_up: int | None = None
 
 
+class Call(NamedTuple):
+    """What an operation on an object asked for: `Operation.input` of an object history.
+
+    `f` is the name of the operation ("read", "write", "cas", "enqueue", ...), `value` its argument (None where it has none), `key` names
+    one of several independent objects (None: there is but one). The answer, `Operation.output`, is the value of the ok. All values are as
+    `pekan.history.values` tells: plain and immutable.
+    """
+
+    f: str
+    value: Any = None
+    key: Any = None
+
+
 class StreamMessage(NamedTuple):
     """One message of a stream. `sent` tells the direction: True from client to member."""
 
@@ -111,6 +124,10 @@ class History:
     complete     False where the record ends before its end mark (Pekan was killed, or the disk was full)
     cut          bytes dropped at the end of a history file that was cut in mid-record (0: none)
     path         the run directory or file it came from, None for a history made in memory
+    format       how it was written; "pekan" for our own record
+    model        the name of the model that the file itself names, None where it names none
+    initial      what its objects hold at the start, where the file says so; None is unset
+    notes        what the reader wants to be known: what it kept and did not use
     """
 
     operations: tuple[Operation, ...]
@@ -123,3 +140,7 @@ class History:
     complete: bool = True
     cut: int = 0
     path: Path | None = None
+    format: str = "pekan"
+    model: str | None = None
+    initial: Any = None
+    notes: tuple[str, ...] = ()
