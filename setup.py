@@ -1,7 +1,10 @@
-"""Build step: Python code for the wire, generated from our own .proto files.
+"""Build steps: Python code for the wire, generated from our own .proto files, and the native core where a Rust toolchain is there.
 
 One source for the wire (``src/pekan/wire/proto/``); the generated modules are never committed. protoc comes as a Python module
 (grpcio-tools), so that a machine needs no protoc binary. Generating before `setup` lets package discovery see the result.
+
+The core (``native/``, the module ``pekan._native``) is optional: without cargo, or where it does not compile, the install succeeds with a
+warning, the checkers in Python serve, and ``pekan doctor`` says so.
 """
 
 from __future__ import annotations
@@ -10,10 +13,22 @@ import sys
 from pathlib import Path
 
 from setuptools import setup
+from setuptools_rust import Binding, RustExtension
 
 ROOT = Path(__file__).parent / "src"
 PROTO = ROOT / "pekan" / "wire" / "proto"
 GENERATED = ROOT / "pekan" / "wire" / "_generated"
+
+CORE = RustExtension(
+    "pekan._native",
+    path="native/Cargo.toml",
+    args=["--locked"],
+    binding=Binding.PyO3,
+    py_limited_api=True,
+    # An editable install would build without optimisation, and be slower than the Python that it replaces.
+    debug=False,
+    optional=True,
+)
 
 
 def generate() -> None:
@@ -29,4 +44,4 @@ def generate() -> None:
 
 
 generate()
-setup()
+setup(rust_extensions=[CORE])
