@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
+__version__ = "0.1.0"  # before the imports: what they bring asks for it
+
 from pekan.checking import check
 from pekan.errors import EnvironmentFailure, EvidenceError, PekanError, UsageError
 from pekan.verdict import Finding, Verdict
-
-__version__ = "0.1.0"
 
 __all__ = ["EnvironmentFailure", "EvidenceError", "Finding", "PekanError", "UsageError", "Verdict", "__version__", "check"]
