@@ -1,15 +1,22 @@
 # Two commands for a newcomer, each works first, alone, and again:
 #   make hunt    an isolated environment, Pekan, etcd 3.5.1 from PyPI, a hunt of about a minute, and the line to type next
 #   make test    everything set up and all tests passed
-# Longer work has targets of its own: hunt-seeds, no-false-alarms, fuzz, bench.
+# Longer work has targets of its own: hunt-seeds, no-false-alarms, fuzz, fuzz-objects, bench, bench-peers.
+#
+# Where a Rust toolchain is (cargo on PATH or in its usual place) the native core is built at install, linted and tested; without one
+# everything works by the reference in Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help hunt hunt-seeds no-false-alarms test lint fuzz bench clean
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help hunt hunt-seeds no-false-alarms test lint native-test fuzz fuzz-objects bench bench-peers clean
 
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
-SOURCES := pyproject.toml setup.py $(wildcard src/pekan/wire/proto/*.proto)
+SOURCES := pyproject.toml setup.py $(wildcard src/pekan/wire/proto/*.proto native/*.toml native/Cargo.lock native/src/*.rs \
+	native/crates/*/*.toml native/crates/*/*.rs native/crates/*/src/*.rs native/crates/*/src/*/*.rs)
+CARGO := $(shell PATH="$$PATH:$$HOME/.cargo/bin" command -v cargo 2>/dev/null)
 
 ETCD ?= 3.5.1
 TIME ?= 60s
@@ -66,7 +73,17 @@ lint: $(VENV)/.test
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-test: lint
+ifneq ($(CARGO),)
+native-test: $(VENV)/.test
+	cd native && $(CARGO) fmt --check
+	cd native && $(CARGO) clippy -q --locked --release --workspace --all-targets -- -D warnings
+	cd native && $(CARGO) test -q --locked --release --workspace
+else
+native-test:
+	@echo 'no Rust toolchain here: the native core is neither built nor tested, the reference in Python is' >&2
+endif
+
+test: lint native-test
 	$(VENV)/bin/pytest
 
 fuzz: $(VENV)/.test
@@ -77,4 +94,4 @@ bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/recording.py
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info src/pekan/wire/_generated
+	rm -rf $(VENV) build dist src/*.egg-info src/pekan/wire/_generated src/pekan/_native* native/target

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pekan import native
 from pekan.cli import pekan as cli
+from pekan.faults import INJECTORS
 
 
 def pekan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -20,14 +22,16 @@ def pekan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "pekan", *arguments], capture_output=True, text=True, check=False, timeout=60, **options)
 
 
-@pytest.mark.parametrize("verb", [(), ("hunt",), ("check",), ("etcd",), ("etcd", "list"), ("etcd", "install"), ("etcd", "path")])
+@pytest.mark.parametrize(
+    "verb", [(), ("hunt",), ("check",), ("doctor",), ("etcd",), ("etcd", "list"), ("etcd", "install"), ("etcd", "path")]
+)
 def test_help_shows_an_example_that_parses(verb: tuple[str, ...]) -> None:
     """Every verb's help has an example whose options exist."""
     said = CliRunner().invoke(cli, [*verb, "--help"])
     assert said.exit_code == 0
     example = re.search(r"Example:\n((?: +.*\n)+)", said.output)
     assert example, said.output
-    for called in re.findall(r"pekan ((?:hunt|check|etcd)[^;|&\n]*)", example.group(1)):
+    for called in re.findall(r"pekan ((?:hunt|check|doctor|etcd)[^;|&\n]*)", example.group(1)):
         options = re.findall(r"--[a-z-]+", called)
         words = called.split()
         depth = 2 if words[0] == "etcd" else 1
@@ -76,3 +80,15 @@ def test_unreadable_history_names_file_and_byte(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "history.pb" in ended.stderr
     assert "byte 0" in ended.stderr
+
+
+def test_doctor_names_the_engine_and_what_would_help() -> None:
+    """Each thing that cannot be done here comes with the reason and a remedy, and the engine that judges is named either way."""
+    ended = pekan("doctor", "--json")
+    assert ended.returncode == 0, ended.stderr
+    abilities = json.loads(ended.stdout)["abilities"]
+    assert [a["possible"] for a in abilities if a["name"] == "native core"] == [native.core is not None]
+    assert {a["name"] for a in abilities if a["area"] == "fault"} == set(INJECTORS)
+    assert all(a["possible"] or (a["why_not"] and a["remedy"]) for a in abilities)
+    told = pekan("doctor").stdout
+    assert all(a["name"] in told for a in abilities)

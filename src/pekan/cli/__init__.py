@@ -13,6 +13,7 @@ import click
 
 from pekan import __version__
 from pekan.cli.check import check
+from pekan.cli.doctor import doctor
 from pekan.cli.etcd import etcd
 from pekan.cli.hunt import hunt
 from pekan.errors import PekanError
@@ -29,7 +30,7 @@ def pekan() -> None:
     """
 
 
-for verb in (hunt, check, etcd):
+for verb in (hunt, check, etcd, doctor):
     pekan.add_command(verb)
 
 

@@ -14,7 +14,12 @@ from pekan.errors import UsageError
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--model", help="What was promised; guessed where the file tells (etcd).")
 @click.option("--format", "form", help="How the file is written; guessed where it tells (pekan).")
-@click.option("--engine", default="auto", show_default=True, help="auto or reference.")
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="auto, native (the core in Rust), reference (in Python) or generic (a second opinion on small histories).",
+)
 @click.option("--budget", default="10m", show_default=True, help="Bound on judging by wall time; reaching it is undecided.")
 @click.option("--allow", default="", metavar="CODE[,CODE]", help="Finding codes that are notes here.")
 @click.option("--clock-skew", metavar="D", help="Largest difference between clock domains, e.g. 5ms.")

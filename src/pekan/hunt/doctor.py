@@ -1,0 +1,87 @@
+"""What can be done on this machine, and what would make the rest possible.
+
+::
+
+    judging    which engine judges: the native core, or the reference in Python
+    hunting    can a real cluster be driven here: platform, gRPC
+    etcd       which releases are there without asking anybody
+    fault      each kind of fault: can it be injected here
+
+Nothing is started, written or fetched.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pekan import native
+from pekan.errors import PekanError
+from pekan.etcd import binaries
+from pekan.faults import INJECTORS
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """One thing that Pekan may be able to do here. `why_not` and `remedy` are empty where it is `possible`; `detail` is for a person."""
+
+    area: str
+    name: str
+    possible: bool
+    detail: str = ""
+    why_not: str = ""
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine() -> tuple[Ability, ...]:
+    """Everything that is worth knowing, in the order of the module's table."""
+    drives = _platform()
+    return (_core(), drives, _grpc(), *_releases(), *(_fault(kind, drives) for kind in INJECTORS))
+
+
+def _core() -> Ability:
+    if native.core is None:
+        detail = "the reference in Python judges: the same answers, slower"
+        return Ability("judging", "native core", False, detail, native.reason, native.remedy)
+    return Ability("judging", "native core", True, f"release {native.core.__version__}")
+
+
+def _platform() -> Ability:
+    here = f"{sys.platform} {platform.machine()}"
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        return Ability("hunting", "platform", True, here)
+    why = f"etcd binaries for Linux x86-64 are driven, and this is {here}"
+    return Ability("hunting", "platform", False, here, why, "a Linux machine; `pekan check` judges recorded runs here")
+
+
+def _grpc() -> Ability:
+    if importlib.util.find_spec("grpc") is None:
+        return Ability("hunting", "gRPC", False, "", "grpcio is not installed", "pip install 'pekan[hunt]'")
+    return Ability("hunting", "gRPC", True)
+
+
+def _releases() -> list[Ability]:
+    found = []
+    on_path = shutil.which("etcd")
+    if on_path is not None:
+        found.append(Ability("etcd", "on PATH", True, on_path))
+    try:
+        cached = binaries.installed()
+    except PekanError as error:
+        return [*found, Ability("etcd", "cache", False, "", str(error), "make the cache readable")]
+    found += [Ability("etcd", binary.version, True, f"from {binary.origin}") for binary in cached]
+    if not found:
+        found.append(Ability("etcd", "any release", False, "", "none on PATH, none in the cache", "pekan etcd install 3.5.1"))
+    return found
+
+
+def _fault(kind: str, drives: Ability) -> Ability:
+    # Signals and starts of processes that Pekan itself has started: the platform is all they need.
+    return Ability("fault", kind, drives.possible, "", drives.why_not, drives.remedy)
