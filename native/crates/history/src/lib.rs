@@ -8,5 +8,11 @@
 //! `Declined` sends the caller to the reader in Python, whose message is the one that users see.
 
 mod columns;
+mod frames;
+mod load;
+mod mapped;
+mod valid;
 
 pub use columns::{Columns, Kind, NEVER, NO_ERROR, NO_METHOD, Op, Outcome, Stream, StreamMessage};
+pub use load::{Declined, WATCH, load};
+pub use mapped::{NotLoaded, Recorded};

@@ -9,6 +9,9 @@ pub struct Malformed {
     pub expected: &'static str,
 }
 
+/// Bytes of a tag or length at most.
+const SHORT_MAX: usize = 5;
+
 /// One field's value as the wire has it.
 #[derive(Clone, Copy, Debug)]
 pub enum Field<'a> {
@@ -77,8 +80,11 @@ impl<'a> Fields<'a> {
         if self.at >= self.data.len() {
             return Ok(None);
         }
+        let began = self.at;
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| self.malformed("a field number"))?;
+        // protobuf's own readers take a tag of 32 bits in at most five bytes.
+        let tag = u32::try_from(tag).ok().filter(|_| self.at - began <= SHORT_MAX).ok_or_else(|| self.malformed("a field number"))?;
+        let number = tag >> 3;
         if number == 0 {
             return Err(self.malformed("a field number above 0"));
         }
@@ -86,7 +92,13 @@ impl<'a> Fields<'a> {
             0 => Field::Varint(self.varint()?),
             1 => Field::Fixed64(u64::from_le_bytes(self.take()?)),
             2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| self.malformed("a length"))?;
+                let began = self.at;
+                let length = self.varint()?;
+                // As with tags: at most 31 bits in at most five bytes.
+                if length >> 31 != 0 || self.at - began > SHORT_MAX {
+                    return Err(self.malformed("a length"));
+                }
+                let length = length as usize;
                 let rest = &self.data[self.at..];
                 let bytes = rest.get(..length).ok_or_else(|| self.malformed("as many bytes as the length says"))?;
                 self.at += length;
