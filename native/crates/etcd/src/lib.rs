@@ -1,1 +1,17 @@
 //! The revision-guided checkers of etcd over a history in columns.
+//!
+//! ```text
+//! case      what is judged, and how            request   requests and answers, decoded; what can be said of a request alone
+//! machine   the store: what a request answers and changes                    keys      keys in byte order, with ranks
+//! problem   contradictions and what was not decided, as plain data
+//! ```
+
+pub mod case;
+mod keys;
+pub mod machine;
+pub mod problem;
+pub mod request;
+
+pub use case::{Circumstances, Ops};
+pub use problem::{Problem, Undecided};
+pub use request::{Answer, Asked, Declined};
