@@ -4,14 +4,19 @@
 //! case      what is judged, and how            request   requests and answers, decoded; what can be said of a request alone
 //! machine   the store: what a request answers and changes                    keys      keys in byte order, with ranks
 //! problem   contradictions and what was not decided, as plain data
+//! evidence  what watches show, merged: events by revision                    bits      sets of small numbers
 //! ```
 
+mod bits;
 pub mod case;
+pub mod evidence;
 mod keys;
 pub mod machine;
 pub mod problem;
 pub mod request;
 
+pub use bits::Bits;
 pub use case::{Circumstances, Ops};
+pub use evidence::{Evidence, Watched};
 pub use problem::{Problem, Undecided};
 pub use request::{Answer, Asked, Declined};

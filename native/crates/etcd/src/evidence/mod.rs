@@ -1,0 +1,489 @@
+//! What watches show, merged once and shared by all checkers; the rules are those of `src/pekan/checkers/evidence.py`.
+//!
+//! ```text
+//! gRPC stream ──split──> Watch, Watch, ...   one per create request: which messages are its own, 16 bytes each
+//! Watch, ...  ──merge──> Watched             revision -> encoded events, what is whole, when seen first, what each member told
+//! ```
+//!
+//! An event is kept as the bytes of its first telling. Members tell the same bytes of an event (only headers differ), so that another
+//! telling is compared and not decoded; an item of a watch remembers what came of that. Cost for a million deliveries: one look at each
+//! message's head and one comparison of memory; memory: 16 bytes a delivery, 36 bytes a revision.
+
+mod merge;
+mod split;
+
+use hashbrown::HashMap;
+use pekan_history::{Columns, Kind, Outcome, StreamMessage};
+use pekan_wire::{CompactionRequest, Decoded, Event, Fields, WatchCreateRequest, WatchResponse, numbers as n};
+
+use crate::bits::Bits;
+use crate::request::Declined;
+
+/// The watch id of a progress notification that speaks for every watch of its stream, and of a refused create.
+pub const ALL_WATCHES: i64 = -1;
+/// Revisions that watches may span here: the tables below take 36 bytes for each. The reference judges no longer histories either.
+pub const REVISIONS_MAX: i64 = 20_000_000;
+/// Hasher of the tables here.
+pub(crate) type Hashed<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Why the core leaves a history to the reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declined(pub String);
+
+impl From<Malformed> for Declined {
+    fn from(malformed: Malformed) -> Self {
+        Declined(format!("a message has something else where {} is expected", malformed.expected))
+    }
+}
+
+/// One message of a watch (its fragments put together), as little as judging it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Item {
+    /// Index in the messages of its stream; of the last piece where it came in pieces.
+    pub index: u32,
+    /// Its header's revision.
+    pub header: u32,
+    /// Revision of its first event, 0 where it has none.
+    pub first: u32,
+    /// How many events; [`Item::MANY`] stands for that many or more.
+    pub count: u16,
+    /// Where its one event begins in the message, 0 where that has to be looked up.
+    pub(crate) offset: u8,
+    pub(crate) flags: u8,
+}
+
+impl Item {
+    /// The count that stands for more.
+    pub const MANY: u16 = u16::MAX;
+    pub(crate) const CANCELED: u8 = 1;
+    pub(crate) const FOR_ALL: u8 = 2;
+    pub(crate) const JOINED: u8 = 4;
+    /// Every event is, byte for byte, what [`Watched`] had of its revision when it was merged.
+    pub(crate) const EXACT: u8 = 8;
+    /// The same, but that some have no `prev_kv` where that has one.
+    pub(crate) const BARE: u8 = 16;
+
+    /// Whether it cancels its watch.
+    #[inline]
+    pub fn canceled(&self) -> bool {
+        self.flags & Item::CANCELED != 0
+    }
+
+    /// Whether it speaks for every watch of its stream.
+    #[inline]
+    pub fn for_all(&self) -> bool {
+        self.flags & Item::FOR_ALL != 0
+    }
+}
+
+/// One watch of one stream, as its client saw it; `pekan.checkers.evidence.Watch` says what each part means.
+///
+/// Messages are named by their index in the stream.
+#[derive(Clone, Debug)]
+pub struct Watch<'a> {
+    /// Index in [`Columns::streams`].
+    pub stream: u32,
+    /// Its watch id; [`ALL_WATCHES`] where refused or unanswered.
+    pub id: i64,
+    /// What was asked.
+    pub request: WatchCreateRequest<'a>,
+    /// The message that asked.
+    pub asked: u32,
+    /// The created reply.
+    pub created: Option<u32>,
+    /// Header revision of the created reply, 0 without one.
+    pub created_header: i64,
+    /// Whether the create request itself was refused.
+    pub refused: bool,
+    /// What came after the created reply.
+    pub items: Vec<Item>,
+    /// Of the items that came in pieces: (index in `items`, its pieces: a range of `fragments`).
+    pub joined: Vec<(u32, std::ops::Range<u32>)>,
+    /// What cancelled or refused it.
+    pub canceled: Option<u32>,
+    /// When the client asked for the cancellation.
+    pub cancel_sent: Option<i64>,
+    /// The pieces marked as such.
+    pub fragments: Vec<u32>,
+    /// How many pieces at the end of `fragments` have no last one.
+    pub unfinished: u32,
+    /// Messages for its id after the cancellation.
+    pub late: Vec<u32>,
+    /// Highest header revision of the stream before it was asked for.
+    pub floor: i64,
+}
+
+impl<'a> Watch<'a> {
+    /// Whether it asked for every event of the keyspace.
+    pub fn whole(&self) -> bool {
+        is_whole(&self.request)
+    }
+
+    /// The encoded events of one of its items, in the order of the wire, into `into` (emptied first). `at`: its index in `items`.
+    pub fn events_of(&self, columns: &Columns<'a>, at: usize, into: &mut Vec<Raw<'a>>) -> Result<(), Declined> {
+        into.clear();
+        let item = self.items[at];
+        let messages = &columns.streams[self.stream as usize].messages;
+        if item.flags & Item::JOINED != 0 {
+            let found = self.joined.binary_search_by_key(&at, |(item, _)| *item as usize);
+            let Ok(found) = found else { return Err(Declined::because("a message in pieces has none")) };
+            let pieces = self.joined[found].1.clone();
+            for &piece in &self.fragments[pieces.start as usize..pieces.end as usize] {
+                raw_events(&messages[piece as usize], into)?;
+            }
+        }
+        raw_events(&messages[item.index as usize], into)
+    }
+
+    /// The encoding of an item's only event.
+    #[inline]
+    pub(crate) fn only_event(&self, messages: &[StreamMessage<'a>], item: Item) -> Option<&'a [u8]> {
+        if item.offset == 0 {
+            return None;
+        }
+        messages[item.index as usize].data.get(usize::from(item.offset)..)
+    }
+}
+
+/// An encoded event, with what it is sorted and found by.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    /// The whole encoding.
+    pub data: &'a [u8],
+    /// Its `kv.mod_revision`.
+    pub revision: i64,
+    /// Its `kv.key`.
+    pub key: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    /// The parts of an encoded event that order it; not a proof that the rest of it is well formed.
+    #[inline]
+    pub fn new(data: &'a [u8]) -> Decoded<Raw<'a>> {
+        let mut kv: &[u8] = &data[..0];
+        let mut fields = Fields::new(data);
+        while let Some((number, field)) = fields.step()? {
+            if number == n::event::KV {
+                kv = field.bytes()?;
+            }
+        }
+        let (mut revision, mut key) = (0, &kv[..0]);
+        let mut fields = Fields::new(kv);
+        while let Some((number, field)) = fields.step()? {
+            match number {
+                n::key_value::KEY => key = field.bytes()?,
+                n::key_value::MOD_REVISION => revision = field.int()?,
+                _ => {}
+            }
+        }
+        Ok(Raw { data, revision, key })
+    }
+}
+
+fn raw_events<'a>(message: &StreamMessage<'a>, into: &mut Vec<Raw<'a>>) -> Result<(), Declined> {
+    for event in WatchResponse::decode(message.data)?.events() {
+        into.push(Raw::new(event?)?);
+    }
+    Ok(())
+}
+
+/// The events of one message as groups of equal revision, each in key order: sorts them in place, and yields each group's range.
+pub fn by_revision(events: &mut [Raw<'_>], groups: &mut Vec<(i64, std::ops::Range<usize>)>) {
+    groups.clear();
+    let mut start = 0;
+    while start < events.len() {
+        let revision = events[start].revision;
+        let end = start + events[start..].iter().take_while(|event| event.revision == revision).count();
+        events[start..end].sort_by_key(|event| event.key);
+        groups.push((revision, start..end));
+        start = end;
+    }
+}
+
+/// [first, end) of the keys that a request matches; None means no upper bound. See `pekan.checkers.evidence.bounds`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bounds<'a> {
+    low: &'a [u8],
+    high: High<'a>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum High<'a> {
+    /// The smallest key above `low`: `low` itself and nothing else matches.
+    Single,
+    Below(&'a [u8]),
+    Open,
+}
+
+impl<'a> Bounds<'a> {
+    /// The keys that `key` and `range_end` name in a create request.
+    pub fn new(key: &'a [u8], range_end: &'a [u8]) -> Bounds<'a> {
+        let low = if key.is_empty() { b"\0" } else { key };
+        let high = match range_end {
+            b"" => High::Single,
+            b"\0" => High::Open,
+            end => High::Below(end),
+        };
+        Bounds { low, high }
+    }
+
+    /// Whether `key` lies inside.
+    #[inline]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match self.high {
+            High::Single => key == self.low,
+            High::Open => key >= self.low,
+            High::Below(high) => key >= self.low && key < high,
+        }
+    }
+
+    /// Whether all of `other` lies inside, by the bounds alone.
+    pub fn covers(&self, other: &Bounds<'_>) -> bool {
+        if self.low > other.low {
+            return false;
+        }
+        match (&self.high, &other.high) {
+            (High::Open, _) => true,
+            (_, High::Open) => false,
+            (High::Single, High::Single) => self.low == other.low,
+            // [a, a+"\0") holds the key a alone; an upper bound at most that holds no more.
+            (High::Single, High::Below(end)) => below_successor(end, self.low),
+            (High::Below(end), High::Single) => other.low < *end,
+            (High::Below(end), High::Below(theirs)) => theirs <= end,
+        }
+    }
+
+    /// The smallest key that can match.
+    pub fn low(&self) -> &'a [u8] {
+        self.low
+    }
+}
+
+/// `end <= key + "\0"`
+fn below_successor(end: &[u8], key: &[u8]) -> bool {
+    end <= key || (end.len() == key.len() + 1 && end.starts_with(key) && end[key.len()] == 0)
+}
+
+/// True where `request` asks for every event of the keyspace.
+pub fn is_whole(request: &WatchCreateRequest<'_>) -> bool {
+    request.filters.is_empty() && matches!(request.key, b"\0" | b"") && request.range_end == b"\0"
+}
+
+/// One compaction that a client asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Compaction {
+    /// Up to which revision.
+    pub revision: i64,
+    /// When it was called.
+    pub call: i64,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Index in [`Columns::ops`].
+    pub op: u32,
+}
+
+/// Every compaction that a client asked for, in order of call.
+pub fn compactions(columns: &Columns<'_>) -> Result<Vec<Compaction>, Declined> {
+    let mut found = Vec::new();
+    for (index, op) in columns.ops.iter().enumerate() {
+        if op.kind == Kind::Compaction {
+            let revision = CompactionRequest::decode(op.request)?.revision;
+            found.push(Compaction { revision, call: op.call, outcome: op.outcome, op: as_u32(index)? });
+        }
+    }
+    Ok(found)
+}
+
+pub(crate) fn as_u32(number: usize) -> Result<u32, Declined> {
+    u32::try_from(number).map_err(|_| Declined::because("more messages or events than the core counts"))
+}
+
+/// Where the events of one revision lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Span {
+    first: u32,
+    count: u32,
+}
+
+/// When and where a revision was delivered first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Time of the message (ns).
+    pub time: i64,
+    /// Index in [`Columns::streams`].
+    pub stream: u32,
+}
+
+/// What one watch delivered of one revision.
+#[derive(Clone, Debug)]
+pub struct Told<'a> {
+    /// Index in [`Evidence::watches`].
+    pub watch: u32,
+    /// Time of the message (ns).
+    pub time: i64,
+    /// Encoded, in key order.
+    pub events: Vec<&'a [u8]>,
+}
+
+/// The first revision of which two watches of the whole keyspace told different stories.
+#[derive(Clone, Debug)]
+pub struct Difference<'a> {
+    /// The revision.
+    pub revision: i64,
+    /// The earliest telling of the story that was told first.
+    pub first: Told<'a>,
+    /// The earliest telling of the next.
+    pub second: Told<'a>,
+    /// The members on each side (indexes in [`Columns::names`]), first told first.
+    pub groups: Vec<Vec<u16>>,
+}
+
+/// What the watches of one member told of whole revisions: the member's first telling of each.
+#[derive(Clone, Debug, Default)]
+struct Member {
+    name: u16,
+    told: Bits,
+    /// Where that is not the change that [`Watched`] has of the revision.
+    otherwise: Hashed<i64, Span>,
+}
+
+/// Events seen by any watch of the history, by revision; `pekan.checkers.evidence.Watched` says what each part means.
+#[derive(Clone, Debug, Default)]
+pub struct Watched<'a> {
+    /// Revision of index 0 of the tables.
+    low: i64,
+    spans: Vec<Span>,
+    events: Vec<&'a [u8]>,
+    seen: Vec<i64>,
+    seen_stream: Vec<u32>,
+    whole: Bits,
+    /// Revisions whose events became others after their first telling (a `prev_kv` added, say): what items remember no longer holds.
+    changed: Bits,
+    differing: Bits,
+    highest: i64,
+    members: Vec<Member>,
+    difference: Option<Difference<'a>>,
+}
+
+impl<'a> Watched<'a> {
+    #[inline]
+    fn index(&self, revision: i64) -> Option<usize> {
+        let index = usize::try_from(revision.checked_sub(self.low)?).ok()?;
+        (index < self.spans.len()).then_some(index)
+    }
+
+    #[inline]
+    fn span(&self, span: Span) -> &[&'a [u8]] {
+        &self.events[span.first as usize..(span.first + span.count) as usize]
+    }
+
+    /// The lowest and the highest revision that may have events; empty (2, 1) where no watch delivered any.
+    pub fn bounds(&self) -> (i64, i64) {
+        if self.spans.is_empty() { (2, 1) } else { (self.low, self.highest) }
+    }
+
+    /// The encoded events known of `revision` in key order; empty where none are. Each is well formed.
+    #[inline]
+    pub fn encoded(&self, revision: i64) -> &[&'a [u8]] {
+        self.index(revision).map_or(&[], |index| self.span(self.spans[index]))
+    }
+
+    /// The events known of `revision` in key order, decoded as they are asked for.
+    #[inline]
+    pub fn events(&self, revision: i64) -> impl Iterator<Item = Event<'a>> + '_ {
+        self.encoded(revision).iter().map(|event| decoded(event))
+    }
+
+    /// Whether anything is known of `revision`.
+    #[inline]
+    pub fn knows(&self, revision: i64) -> bool {
+        self.index(revision).is_some_and(|index| self.spans[index].count > 0)
+    }
+
+    /// Whether the complete write set of `revision` is known.
+    #[inline]
+    pub fn is_whole(&self, revision: i64) -> bool {
+        self.index(revision).is_some_and(|index| self.whole.contains(index))
+    }
+
+    /// Whether whole deliveries of `revision` differ in more than `prev_kv`.
+    #[inline]
+    pub fn differs(&self, revision: i64) -> bool {
+        self.index(revision).is_some_and(|index| self.differing.contains(index))
+    }
+
+    /// The revisions that differ, ascending.
+    pub fn differing(&self) -> impl Iterator<Item = i64> + '_ {
+        self.differing.iter().map(|index| self.low + index as i64)
+    }
+
+    /// The revisions that are whole, ascending.
+    pub fn whole(&self) -> impl Iterator<Item = i64> + '_ {
+        self.whole.iter().map(|index| self.low + index as i64)
+    }
+
+    /// When and where `revision` was delivered first.
+    #[inline]
+    pub fn seen(&self, revision: i64) -> Option<Seen> {
+        let index = self.index(revision)?;
+        (self.spans[index].count > 0).then(|| Seen { time: self.seen[index], stream: self.seen_stream[index] })
+    }
+
+    /// The members that told whole revisions: indexes in [`Columns::names`].
+    pub fn members(&self) -> impl Iterator<Item = u16> + '_ {
+        self.members.iter().map(|member| member.name)
+    }
+
+    /// What `member` told of `revision` first, to a watch of the whole keyspace: the same change as it did, if not always its `prev_kv`.
+    pub fn told_by(&self, member: u16, revision: i64) -> Option<&[&'a [u8]]> {
+        let index = self.index(revision)?;
+        let member = self.members.iter().find(|each| each.name == member)?;
+        if !member.told.contains(index) {
+            return None;
+        }
+        Some(self.span(member.otherwise.get(&revision).copied().unwrap_or(self.spans[index])))
+    }
+
+    /// The lowest revision that differs, and who told what.
+    pub fn difference(&self) -> Option<&Difference<'a>> {
+        self.difference.as_ref()
+    }
+}
+
+/// An event of [`Watched`], decoded. It has been decoded before, or equals one that has: a malformed one never gets there.
+#[inline]
+pub fn decoded(event: &[u8]) -> Event<'_> {
+    Event::decode(event).unwrap_or_default()
+}
+
+/// True where both tell the same writes; `prev_kv` may differ.
+pub fn same_change(one: &[&[u8]], other: &[&[u8]]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(a, b)| {
+            a == b || {
+                let (a, b) = (decoded(a), decoded(b));
+                a.kind == b.kind && a.kv == b.kv
+            }
+        })
+}
+
+/// Everything that watches show.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence<'a> {
+    /// Stream by stream, each stream's in the order asked.
+    pub watches: Vec<Watch<'a>>,
+    /// Their events, merged.
+    pub watched: Watched<'a>,
+    /// Every compaction that a client asked for, in order of call.
+    pub compactions: Vec<Compaction>,
+}
+
+impl<'a> Evidence<'a> {
+    /// The evidence of a history. `real_time`: all its times are of one clock.
+    pub fn of(columns: &Columns<'a>, real_time: bool) -> Result<Evidence<'a>, Declined> {
+        let compactions = compactions(columns)?;
+        let mut watches = split::watches(columns)?;
+        let watched = merge::merged(columns, &mut watches, &compactions, real_time)?;
+        Ok(Evidence { watches, watched, compactions })
+    }
+}
