@@ -26,16 +26,6 @@ pub const REVISIONS_MAX: i64 = 20_000_000;
 /// Hasher of the tables here.
 pub(crate) type Hashed<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-/// Why the core leaves a history to the reference.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Declined(pub String);
-
-impl From<Malformed> for Declined {
-    fn from(malformed: Malformed) -> Self {
-        Declined(format!("a message has something else where {} is expected", malformed.expected))
-    }
-}
-
 /// One message of a watch (its fragments put together), as little as judging it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Item {
