@@ -1,0 +1,74 @@
+"""Several questions and one budget: the native engine where it is there, the reference search where not.
+
+::
+
+    question   round 1   round 2      round 3
+    a          done
+    b          ....      ........     done                  every round gives each open question GROWTH times the steps of the one before
+    c          ....      illegal
+    d          ....      ........     (not begun)           after the round in which one was found illegal nothing more is begun
+
+The parts of a history (keys, elements) differ in hardness by orders of magnitude, and nobody knows beforehand which are hard: so none is
+run to its end before the others had their turn, and the easy violation is found before the hard part is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from pekan.checkers.linearizability.question import Answer, Bound, Budget, Question
+from pekan.checkers.linearizability.search import Search
+
+FIRST_STEPS = 2_000
+"""Steps of the first round, and one for each event on top: a history without concurrency or trouble is done in its first round."""
+GROWTH = 4
+"""Steps of a round by those of the round before. What was spent on the easier rounds is then under a third of the last."""
+SLICE_STEPS = 256
+"""Steps between two looks at the clock: a step may be a call of a slow model."""
+
+
+def solve(question: Question, budget: Budget | None = None) -> Answer:
+    """Is there a legal order of the operations of `question`?"""
+    return solve_all((question,), budget)[0]
+
+
+def solve_all(questions: Sequence[Question], budget: Budget | None = None) -> tuple[Answer, ...]:
+    """An answer to each question, within one budget; see the picture above. Whatever `step` raises is passed on."""
+    return reference(questions, Budget() if budget is None else budget)
+
+
+def reference(questions: Sequence[Question], budget: Budget) -> tuple[Answer, ...]:
+    """`solve_all` by the search in Python."""
+    deadline = None if budget.time_s is None else time.monotonic() + budget.time_s
+    answers: dict[int, Answer] = {}
+    open_searches: dict[int, Search] = {}
+    limit = FIRST_STEPS
+    while len(answers) < len(questions):
+        illegal = any(answer.verdict == "illegal" for answer in answers.values())
+        for i, question in enumerate(questions):
+            if i in answers:
+                continue
+            if i not in open_searches:
+                open_searches[i] = Search(question)
+            search = open_searches[i]
+            bound: Bound = "elsewhere" if illegal else _advance(search, limit + 2 * len(question.call), budget, deadline, open_searches)
+            if search.verdict != "unknown" or bound:
+                answers[i] = search.answer(bound)
+                del open_searches[i]
+        limit *= GROWTH
+    return tuple(answers[i] for i in range(len(questions)))
+
+
+def _advance(search: Search, limit: int, budget: Budget, deadline: float | None, others: dict[int, Search]) -> Bound:
+    """Run `search` up to `limit` steps; the bound that was met, if one was."""
+    elsewhere = sum(other.memory_bytes() for other in others.values() if other is not search)
+    steps = limit if budget.steps is None else min(limit, budget.steps)
+    while not search.run(min(steps, search.steps + SLICE_STEPS)):
+        if deadline is not None and time.monotonic() >= deadline:
+            return "time"
+        if budget.memory_bytes is not None and elsewhere + search.memory_bytes() > budget.memory_bytes:
+            return "memory"
+        if search.steps >= steps:
+            return "steps" if steps == budget.steps else ""
+    return ""
