@@ -5,6 +5,7 @@
 //! machine   the store: what a request answers and changes                    keys      keys in byte order, with ranks
 //! problem   contradictions and what was not decided, as plain data
 //! evidence  what watches show, merged: events by revision                    bits      sets of small numbers
+//! order     what the replies and watches prove of each revision
 //! ```
 
 mod bits;
@@ -12,11 +13,13 @@ pub mod case;
 pub mod evidence;
 mod keys;
 pub mod machine;
+pub mod order;
 pub mod problem;
 pub mod request;
 
 pub use bits::Bits;
 pub use case::{Circumstances, Ops};
 pub use evidence::{Evidence, Watched};
+pub use order::Order;
 pub use problem::{Problem, Undecided};
 pub use request::{Answer, Asked, Declined};
