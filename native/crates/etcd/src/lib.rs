@@ -5,17 +5,20 @@
 //! machine   the store: what a request answers and changes                    keys      keys in byte order, with ranks
 //! problem   contradictions and what was not decided, as plain data
 //! evidence  what watches show, merged: events by revision                    bits      sets of small numbers
+//! collect   operations by what they prove      timing    when each revision can and must have been made
 //! order     what the replies and watches prove of each revision
 //! ```
 
 mod bits;
 pub mod case;
+pub mod collect;
 pub mod evidence;
 mod keys;
 pub mod machine;
 pub mod order;
 pub mod problem;
 pub mod request;
+pub mod timing;
 
 pub use bits::Bits;
 pub use case::{Circumstances, Ops};
