@@ -2,9 +2,14 @@
 
 use pyo3::prelude::*;
 
+mod live;
+
 #[pymodule]
 mod _native {
     use super::*;
+
+    #[pymodule_export]
+    use super::live::Live;
 
     /// Release of the core; `pekan` refuses one that is not its own.
     #[pymodule_init]
