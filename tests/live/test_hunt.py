@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pekan import native
 from pekan.etcd import binaries
 from pekan.history.reading import load
 
@@ -166,3 +167,17 @@ def test_plan_is_replayed(etcd: str, run: Path, tmp_path: Path) -> None:
     assert pekan("hunt", "--plan", str(run / "plan.json"), "--out", str(again)).returncode in (0, 1, 3)
     assert load(again).plan == load(run).plan
     until(lambda: not processes_of(again), "every process has ended")
+
+
+@pytest.mark.skipif(native.core is None, reason=f"the native core is not there: {native.reason}")
+def test_until_broken_stops_the_run_itself(tmp_path: Path) -> None:
+    """With --until-broken a run ends as soon as a promise is seen broken, whole and judged, long before its time."""
+    ended = pekan(
+        *("hunt", "--etcd", "3.5.1", "--workload", "kv", "--seed", "1", "--time", "10m", "--until-broken", "--json"),
+        *("--out", str(tmp_path / "runs")),
+    )
+    assert ended.returncode == 1, ended.stderr
+    (run,) = json.loads(ended.stdout)["runs"] if "runs" in json.loads(ended.stdout) else [json.loads(ended.stdout)]
+    history = load(run["run"])
+    assert history.complete
+    assert any(mark.kind == "stopped" for mark in history.marks)

@@ -51,7 +51,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--fault", "fault_specs", multiple=True, metavar="SPEC", help="Exactly this one, e.g. 'pause leader 2s at 10s'.")
 @click.option("--seed", type=click.IntRange(0, SEED_MAX), default=None, help="Of schedule and traffic. [drawn]")
 @click.option("--runs", type=click.IntRange(1), default=None, help="This many runs, seeds counting up. [1]")
-@click.option("--until-broken", is_flag=True, help="Go through seeds until a promise is broken.")
+@click.option("--until-broken", is_flag=True, help="Go through seeds until a promise is broken, and stop that run as soon as it is seen.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan.json: do that run again.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory of the run (of the runs, with several).")
 @click.option("--allow", default="", metavar="CODE[,CODE]", callback=_names, help="Finding codes that are notes here.")

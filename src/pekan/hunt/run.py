@@ -67,8 +67,10 @@ class Conducted:
     failure: PekanError | None = None
 
 
-async def conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, *, keep: bool = False) -> Conducted:
-    """Do `plan` with `binary` and record it into `run`.
+async def conduct(
+    plan: Plan, binary: Binary, run: RunDirectory, live: Live, *, keep: bool = False, enough: asyncio.Event | None = None
+) -> Conducted:
+    """Do `plan` with `binary` and record it into `run`. Once `enough` is set, traffic and faults end early and in good order.
 
     A cancellation ends the run cleanly, recorded as interrupted, and is not raised again: whoever cancelled looks at `reason`.
     PekanErrors (cluster, recorder) come back as `failure`; only bugs are raised.
@@ -77,7 +79,7 @@ async def conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, *, 
     reason = "failed"
     failure: PekanError | None = None
     try:
-        await _Run(plan, binary, run, live, recorder, keep).go()
+        await _Run(plan, binary, run, live, recorder, keep, enough).go()
         reason = "finished"
     except asyncio.CancelledError:
         reason = "interrupted"
@@ -106,16 +108,23 @@ def _first(group: BaseExceptionGroup[PekanError] | None) -> PekanError | None:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
+class _Enough(Exception):
+    """A promise is broken, and that was what the hunt was for."""
+
+
 class _Run:
     """The state of one run while it goes on."""
 
-    def __init__(self, plan: Plan, binary: Binary, run: RunDirectory, live: Live, recorder: Recorder, keep: bool) -> None:
+    def __init__(
+        self, plan: Plan, binary: Binary, run: RunDirectory, live: Live, recorder: Recorder, keep: bool, enough: asyncio.Event | None
+    ) -> None:
         self.plan = plan
         self.binary = binary
         self.run = run
         self.live = live
         self.recorder = recorder
         self.keep = keep
+        self.enough = enough
         self.clients: list[Client] = []
         self.unasked: dict[str, int] = {}
         self.revive: asyncio.Queue[str] = asyncio.Queue()
@@ -258,19 +267,34 @@ class _Run:
         self.phase("done")
 
     async def timetable(self, traffic: Traffic) -> None:
-        """Faults by the schedule, then recovery, then the end of the traffic."""
-        schedule = self.plan.schedule
+        """Faults by the schedule, then recovery, then the end of the traffic; all of it early where `enough` is seen."""
         async with self.background(self.tell(traffic)):
-            await self.until(traffic, schedule.quiet_ms)
-            if schedule.faults:
-                self.phase("faults")
-                self.faults = Context(self.cluster, self.recorder, traffic.elapsed_ms, schedule.heal_ms, seed=self.plan.seed)
-                await inject(schedule, self.faults)
-                await self.until(traffic, schedule.heal_ms)
+            try:
+                async with self.background(self.see_enough()):
+                    await self.course(traffic)
+            except* _Enough:
+                # What was held when the course was cancelled has been healed by then.
+                self.recorder.mark("stopped", after_ms=traffic.elapsed_ms())
                 self.phase("recovery")
                 await self.recover()
-            await self.until(traffic, max(schedule.end_ms, self.plan.time_ms))
         traffic.finished.set()
+
+    async def see_enough(self) -> None:
+        if self.enough is not None:
+            await self.enough.wait()
+            raise _Enough
+
+    async def course(self, traffic: Traffic) -> None:
+        schedule = self.plan.schedule
+        await self.until(traffic, schedule.quiet_ms)
+        if schedule.faults:
+            self.phase("faults")
+            self.faults = Context(self.cluster, self.recorder, traffic.elapsed_ms, schedule.heal_ms, seed=self.plan.seed)
+            await inject(schedule, self.faults)
+            await self.until(traffic, schedule.heal_ms)
+            self.phase("recovery")
+            await self.recover()
+        await self.until(traffic, max(schedule.end_ms, self.plan.time_ms))
 
     @staticmethod
     async def until(traffic: Traffic, at_ms: int) -> None:

@@ -63,12 +63,24 @@ class Judged:
         return 3 if self.verdict is None else self.verdict.exit_code
 
 
-def hunt_once(plan: Plan, binary: Binary, directory: Path, show: Show, *, keep: bool = False, budget_s: float | None = None) -> Judged:
-    """Conduct `plan` into a new run directory at `directory` and judge the record. PekanErrors before the first record are raised."""
+def hunt_once(
+    plan: Plan,
+    binary: Binary,
+    directory: Path,
+    show: Show,
+    *,
+    keep: bool = False,
+    until_broken: bool = False,
+    budget_s: float | None = None,
+) -> Judged:
+    """Conduct `plan` into a new run directory at `directory` and judge the record. PekanErrors before the first record are raised.
+
+    `until_broken`: traffic and faults end early, in good order, when a promise is seen broken.
+    """
     began = time.monotonic()
     run = RunDirectory.create(directory, plan)
     live = Live(seed=plan.seed, etcd=binary.version)
-    conducted = asyncio.run(_conduct(plan, binary, run, live, show, keep))
+    conducted = asyncio.run(_conduct(plan, binary, run, live, show, keep, until_broken))
     live.phase = "judging"
     show(live)
     history = verdict = None
@@ -82,16 +94,17 @@ def hunt_once(plan: Plan, binary: Binary, directory: Path, show: Show, *, keep: 
     return Judged(plan, conducted, history, verdict, time.monotonic() - began)
 
 
-async def _conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, show: Show, keep: bool) -> Conducted:
+async def _conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, show: Show, keep: bool, until_broken: bool) -> Conducted:
     async def shows() -> None:
         while True:
             show(live)
             await asyncio.sleep(SHOW_EVERY_S)
 
     loop = asyncio.get_running_loop()
+    broken = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        aside = [group.create_task(shows()), group.create_task(watch_findings(run.path, live))]
-        work = group.create_task(conduct(plan, binary, run, live, keep=keep))
+        aside = [group.create_task(shows()), group.create_task(watch_findings(run.path, live, broken))]
+        work = group.create_task(conduct(plan, binary, run, live, keep=keep, enough=broken if until_broken else None))
         signals = (signal.SIGINT, signal.SIGTERM)
         for number in signals:
             loop.add_signal_handler(number, work.cancel)
@@ -119,8 +132,8 @@ def series(
     """Runs for seeds plan.seed, plan.seed + 1, ...; at most `runs` (0: no bound, with `until_broken`).
 
     `in_turn`: each seed has the workload whose turn it is. Ends, with EnvironmentFailure, before a run for which the disk has no room.
-    Ends after an interrupted run, and with `until_broken` after a broken one. A run whose cluster did not come up is yielded like any
-    other; the caller decides.
+    Ends after an interrupted run, and with `until_broken` after a broken one, which itself ends as soon as that is seen. A run whose
+    cluster did not come up is yielded like any other; the caller decides.
     """
     number = 0
     while runs == 0 or number < runs:
@@ -130,7 +143,7 @@ def series(
         directory = place(one)
         if number > 0:
             _room_for_another(directory)
-        judged = hunt_once(one, binary, directory, show, keep=keep, budget_s=budget_s)
+        judged = hunt_once(one, binary, directory, show, keep=keep, until_broken=until_broken, budget_s=budget_s)
         yield judged
         number += 1
         if judged.conducted.reason == "interrupted":
