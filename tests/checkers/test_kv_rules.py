@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pekan.checkers.case import Options
+from pekan.checkers.judge import judge
 from pekan.checkers.kv import check_kv
 from pekan.history.types import FAILED, INDEFINITE, OK, Mark
 from pekan.wire.errors import (
@@ -22,6 +25,7 @@ from pekan.wire.errors import (
 from pekan.wire.messages import (
     EQUAL,
     MOD,
+    VALUE,
     VERSION,
     CompactionRequest,
     Compare,
@@ -696,6 +700,32 @@ def test_search_finds_the_one_assignment_that_fits() -> None:
         story.operations[-1], kvs=tuple(kv._replace(version=9) if kv.key == b"a" else kv for kv in story.operations[-1].output.kvs)
     )
     assert len(story.codes()) == 1
+
+
+@pytest.mark.parametrize("how", ["guard", "guard of a refusal", "prev_kv of a watch"])
+def test_what_tells_two_values_apart_is_not_only_a_value_shown(how: str) -> None:
+    """Two unanswered Puts of one key are no equals where a guard, also of a refused or a local Txn, or a prev_kv tells which it was."""
+    story = Story(watched=how == "prev_kv of a watch")
+    story.lost(PutRequest(b"k", b"x"))
+    second = story.lost(PutRequest(b"k", b"y"))
+    story.takes_effect(second)
+    guard = (Compare(EQUAL, VALUE, b"k", b"y"),)
+    if how == "guard":
+        story.do(TxnRequest(guard, (), ()))
+    elif how == "guard of a refusal":
+        story.do(TxnRequest(guard, (PutRequest(b"absent", ignore_value=True),), ()))
+        assert story.operations[-1].outcome == FAILED
+        story.put(b"z", b"1")
+    else:
+        story.put(b"k", b"z")
+    history = story.history()
+    if history.streams:
+        # The watch began after the revision that has to be guessed.
+        (stream,) = history.streams
+        asked, created, _, *rest = stream.messages
+        asked = asked._replace(message=asked.message._replace(start_revision=3))
+        history = replace(history, streams=(replace(stream, messages=(asked, created, *rest)),))
+    assert judge(history, Options()).codes == ()
 
 
 def test_guesses_between_equals_are_not_proven() -> None:

@@ -7,6 +7,7 @@
 //! evidence  what watches show, merged: events by revision                    bits      sets of small numbers
 //! collect   operations by what they prove      timing    when each revision can and must have been made
 //! order     what the replies and watches prove of each revision
+//! pool, matching      who can have written a revision that nobody was acknowledged for
 //! ```
 
 mod bits;
@@ -15,7 +16,9 @@ pub mod collect;
 pub mod evidence;
 mod keys;
 pub mod machine;
+pub mod matching;
 pub mod order;
+pub mod pool;
 pub mod problem;
 pub mod request;
 pub mod timing;

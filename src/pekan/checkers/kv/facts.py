@@ -85,18 +85,23 @@ class Facts:
         self.values: set[bytes] = set()
         self.values_ordered = False
         self.known: dict[tuple[bytes, int], Fact | None] = {}
-        for revision, op in b.writes.items():
+        # In order of revision: where answers contradict each other, which of them counts is then no accident.
+        for revision, op in sorted(b.writes.items(), key=_first):
             self._acknowledged(op.input, op.output, revision)
             self._request(op.input)
         for bucket, current in ((b.readers, True), (b.old, False), (b.local, False)):
-            for revision, group in bucket.items():
+            for revision, group in sorted(bucket.items(), key=_first):
                 for op in group:
                     self._answered(op, revision, current)
                     self._request(op.input)
+        # These state nothing about keys that the replay does not hold against its state anyway, but their guards tell values apart.
+        for op in (*(op for group in b.compares.values() for op in group), *b.refusals):
+            self._request(op.input)
         for request in pending:
             self._request(request)
         for events in evidence.events.values():
             self.values.update(event.kv.value for event in events)
+            self.values.update(event.prev_kv.value for event in events if event.prev_kv is not None)
         for facts in self.by_key.values():
             facts.sort(key=_revision)
         self.lists.sort(key=_first)
@@ -274,7 +279,7 @@ def _revision(fact: Fact) -> int:
     return fact.revision
 
 
-def _first(item: tuple[int, Operation]) -> int:
+def _first(item: tuple[int, Any]) -> int:
     return item[0]
 
 

@@ -158,25 +158,32 @@ class Matching:
         # Depth first with an explicit stack: a chain of moves can be as long as there are gaps.
         path: list[tuple[int, Iterator[Writer], Writer | None]] = [(gap, iter(self.choices[gap]), None)]
         while path:
-            at, options, _ = path[-1]
+            at, options, last = path[-1]
+            if last is None:
+                # A free one is taken before anything is moved: without this look many gaps of one key would push each other on.
+                free = next((writer for writer in self.choices[at] if self._is_free(writer.name)), None)
+                if free is not None:
+                    path[-1] = (at, options, free)
+                    for each, _, chosen in path:
+                        assert chosen is not None
+                        self.writer_of[each] = chosen
+                        self.gap_of[chosen.name] = each
+                    return True
             for writer in options:
                 name = writer.name
                 if name in tried or name in self.reserved:
                     continue
                 tried.add(name)
                 path[-1] = (at, options, writer)
-                holder = self.gap_of.get(name)
-                if holder is None:
-                    for each, _, chosen in path:
-                        assert chosen is not None
-                        self.writer_of[each] = chosen
-                        self.gap_of[chosen.name] = each
-                    return True
+                holder = self.gap_of[name]
                 path.append((holder, iter(self.choices[holder]), None))
                 break
             else:
                 path.pop()
         return False
+
+    def _is_free(self, name: tuple[int, int, int]) -> bool:
+        return name not in self.gap_of and name not in self.reserved
 
     def reserve(self, writer: Writer) -> bool:
         """Take `writer` out of the matching for good, giving its gap another; False, and nothing is changed, where that cannot be."""
