@@ -13,7 +13,6 @@ from pekan.history.types import History
 from pekan.verdict import Verdict
 
 MODELS = ("etcd",)
-FORMATS = ("pekan",)
 ENGINES = ("auto", "reference")
 
 
@@ -30,7 +29,7 @@ def check(
 ) -> Verdict:
     """Judge a recorded run or a history.
 
-    history     a run directory, its history file, or a `History`
+    history     a run directory, its history file, a history in one of the formats of `pekan.history.foreign`, or a `History`
     model       what was promised; only "etcd" for now, the default
     format      how the file is written; guessed where it tells
     budget      bound on every search, seconds or a text like "30s"; what it leaves open is undecided
@@ -42,13 +41,12 @@ def check(
     """
     from pekan.checkers.case import Options
     from pekan.checkers.judge import judge
-    from pekan.history.reading import load
+    from pekan.history.foreign import load_any
 
     _one_of("model", model, MODELS)
-    _one_of("format", format, FORMATS)
     _one_of("engine", engine, ENGINES)
     _one_of("writers", writers, ("exclusive", "shared"))
-    loaded = history if isinstance(history, History) else load(Path(history))
+    loaded = history if isinstance(history, History) else load_any(Path(history), format)
     planned = loaded.plan.allow if loaded.plan else ()
     options = Options(
         allow=tuple(dict.fromkeys((*planned, *allow))),

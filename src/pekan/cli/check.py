@@ -13,7 +13,7 @@ from pekan.errors import UsageError
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--model", help="What was promised; guessed where the file tells (etcd).")
-@click.option("--format", "form", help="How the file is written; guessed where it tells (pekan).")
+@click.option("--format", "form", help="How the file is written (pekan, edn, jsonl, ...: docs/histories.md); guessed where it tells.")
 @click.option(
     "--engine",
     default="auto",
@@ -44,13 +44,13 @@ def check(
       pekan hunt --time 20s --out run; pekan check run
     """
     from pekan.checking import check as judge
-    from pekan.history.reading import load
+    from pekan.history.foreign import load_any
     from pekan.report import keep_verdict, print_verdict, verdict_json
 
     if file is None:
         file = _newest_run()
         click.echo(f"run: {file}", err=True)
-    history = load(file)
+    history = load_any(file, form)
     verdict = judge(
         history,
         model=model,

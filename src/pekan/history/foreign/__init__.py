@@ -85,9 +85,7 @@ def _guess_directory(path: Path) -> str:
         raise UsageError(f"{path}: a directory of Jepsen's; name the history in it: {path / 'history.edn'}")
     more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
     seen = ", ".join(names[:_NAMES_MAX]) + more if names else "nothing"
-    raise UsageError(
-        f"{path}: neither a run (history.pb) nor a robustness report (client-N); it holds {seen}. Name a file, or say --format"
-    )
+    raise UsageError(f"{path}: neither a run (plan.json, history.pb) nor a robustness report (client-N); it holds {seen}. Name a file")
 
 
 def _guess_text(text: str) -> str | None:
