@@ -2,7 +2,9 @@
 
 use pyo3::prelude::*;
 
+mod guard;
 mod live;
+mod session;
 
 #[pymodule]
 mod _native {
@@ -10,6 +12,8 @@ mod _native {
 
     #[pymodule_export]
     use super::live::Live;
+    #[pymodule_export]
+    use super::session::{Declined, Session};
 
     /// Release of the core; `pekan` refuses one that is not its own.
     #[pymodule_init]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from pekan import native
 from pekan.durations import parse_ms
-from pekan.errors import UsageError
+from pekan.errors import EnvironmentFailure, UsageError
 from pekan.history.types import History
 from pekan.verdict import Verdict
 
 MODELS = ("etcd",)
-ENGINES = ("auto", "reference")
+ENGINES = ("auto", "reference", "native")
 
 
 def check(
@@ -32,12 +33,15 @@ def check(
     history     a run directory, its history file, a history in one of the formats of `pekan.history.foreign`, or a `History`
     model       what was promised; only "etcd" for now, the default
     format      how the file is written; guessed where it tells
+    engine      "auto": the native core where it is there and takes the history, else the reference in Python; their answers are the same.
+                "native": the same, and the verdict notes why where the core did not take it. "reference": without the core
     budget      bound on every search, seconds or a text like "30s"; what it leaves open is undecided
     allow       finding codes that are notes here, besides those that the run's plan allows
     clock_skew  largest difference between clock domains, e.g. "5ms"; without it real-time edges hold only within a domain
     writers     "shared" where others write to the same store: changes that nobody here asked for are theirs
 
-    Raises EvidenceError where the file cannot be read as evidence, UsageError for an option that makes no sense.
+    Raises EvidenceError where the file cannot be read as evidence, UsageError for an option that makes no sense, EnvironmentFailure where
+    the native engine is asked for and not there.
     """
     from pekan.checkers.case import Options
     from pekan.checkers.judge import judge
@@ -46,7 +50,9 @@ def check(
     _one_of("model", model, MODELS)
     _one_of("engine", engine, ENGINES)
     _one_of("writers", writers, ("exclusive", "shared"))
-    loaded = history if isinstance(history, History) else load_any(Path(history), format)
+    if engine == "native" and native.core is None:
+        raise EnvironmentFailure(f"--engine native: the native core is not there: {native.reason}; {native.remedy}")
+    loaded = history if isinstance(history, History) else load_any(Path(history), format, engine=engine)
     planned = loaded.plan.allow if loaded.plan else ()
     options = Options(
         allow=tuple(dict.fromkeys((*planned, *allow))),
@@ -54,7 +60,7 @@ def check(
         writers=writers,
         budget_s=parse_ms(budget, "--budget") / 1_000 if isinstance(budget, str) else budget,
     )
-    return judge(loaded, options)
+    return judge(loaded, options, engine)
 
 
 def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:

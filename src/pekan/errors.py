@@ -5,6 +5,7 @@
     PekanError                 exit 2 unless said otherwise
     ├── UsageError             2    the caller asked for something that makes no sense
     ├── EvidenceError          2    a run or history file is unreadable; names file, offset and what was expected
+    ├── CoreFailure            2    the native core failed on an input, which is a bug of ours; names the input
     └── EnvironmentFailure     4    this machine could not do it; says what would make it possible
         ├── BinaryUnavailable  4    no provider could produce that etcd
         ├── ClusterFailure     4    etcd did not start, or a port or directory was not to be had
@@ -28,6 +29,10 @@ class UsageError(PekanError):
 
 class EvidenceError(PekanError):
     """A recorded run or a history that cannot be read as evidence."""
+
+
+class CoreFailure(PekanError):
+    """The native core panicked. The reference in Python does without it (`--engine reference`)."""
 
 
 class EnvironmentFailure(PekanError):

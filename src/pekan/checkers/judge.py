@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from pekan import native
 from pekan.catalogue import CODES
 from pekan.checkers.auth import check_auth
 from pekan.checkers.case import Case, Checker, Options
@@ -28,37 +29,65 @@ from pekan.checkers.members import check_members
 from pekan.checkers.run import check_run
 from pekan.checkers.watch import check_watch
 from pekan.errors import UsageError
+from pekan.history.recorded import in_memory
 from pekan.history.types import History
 from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, group
 
 CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_run)
 
+NATIVE: tuple[Checker, ...] = ()
+"""The same of a history that the native core holds."""
+
 _RANK: dict[Status, int] = {"counts": 0, "follows": 1, "excused": 2, "allowed": 3}
 
 
-def judge(history: History, options: Options) -> Verdict:
-    """The verdict over `history`. Raises UsageError where `options.allow` names no known code."""
+def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
+    """The verdict over `history`. Raises UsageError where `options.allow` names no known code.
+
+    The native checkers judge what the core holds, unless `engine` is "reference"; where one of them declines, all of it is judged by the
+    reference, and under "native" a note says why.
+    """
     for code in options.allow:
         if code not in CODES:
             raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
     began = time.perf_counter()
-    case = Case(history, options)
     with _without_collector():
-        reports = tuple(_timed(checker, case, began) for checker in CHECKERS)
+        case, reports, declined = _judged(history, options, engine, began)
     findings = [finding for report in reports for finding in report.findings]
     findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
     notes: list[str] = []
     if history.cut:
         notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")
+    if declined and engine == "native":
+        notes.append(f"judged by the reference, since the native engine did not take it: {declined}")
     return Verdict(
         findings=tuple(sorted(group(findings), key=lambda f: _RANK[f.status])),
         undecided=tuple(reason for report in reports for reason in report.undecided),
         order=history.order,
         operations=len(history.operations),
         seconds=time.perf_counter() - began,
+        engine="reference" if declined else "native",
         checkers=reports,
         notes=tuple(notes),
     )
+
+
+def _judged(history: History, options: Options, engine: str, began: float) -> tuple[Case, tuple[CheckerReport, ...], str]:
+    """What was established, the reports, and why the native engine did not judge (empty where it did)."""
+    if engine == "reference":
+        declined = "the reference was asked for"
+    elif history.session is None:
+        declined = history.declined or "the history is not in a record file"
+    elif not NATIVE:
+        declined = "it has no checkers yet"
+    else:
+        try:
+            case = Case(history, options)
+            return case, tuple(_timed(checker, case, began) for checker in NATIVE), ""
+        except native.core.Declined as reason:
+            declined = str(reason)
+    case = Case(in_memory(history) if history.session is not None else history, options)
+    return case, tuple(_timed(checker, case, began) for checker in CHECKERS), declined
 
 
 @contextmanager

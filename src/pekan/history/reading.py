@@ -18,19 +18,19 @@ no message of their method) is EvidenceError with file, record and byte: it is n
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
+from pekan import native
 from pekan.errors import EvidenceError
+from pekan.history.recorded import RecordedOperations, bulk, recorded_streams
 from pekan.history.records import RecordFile
 from pekan.history.run import RunDirectory, read_plan
 from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Mark, Operation, Outcome, Stream, StreamMessage
@@ -69,14 +69,14 @@ def outcome_of(request: object, error: WireError) -> Outcome:
 
 def operations(records: Iterable[Record]) -> tuple[Operation, ...]:
     """The operations of one file's `records`, in order of call. Raises EvidenceError naming the record (counted from 1)."""
-    return history_of(records).operations
+    return tuple(history_of(records).operations)
 
 
 def history_of(records: Iterable[Record], plan: Plan | None = None) -> History:
     """The history that one file's `records` tell. Raises EvidenceError naming the record (counted from 1)."""
     part = _Part(Decoder(), 0)
     number = 0
-    with _bulk():
+    with bulk():
         try:
             for number, record in enumerate(records, 1):  # noqa: B007  # named in the handler below
                 part.add(record)
@@ -85,8 +85,11 @@ def history_of(records: Iterable[Record], plan: Plan | None = None) -> History:
         return _merge([part], plan, 0, None)
 
 
-def load(path: str | os.PathLike[str]) -> History:
+def load(path: str | os.PathLike[str], *, engine: str = "auto") -> History:
     """The history at `path`: a run directory, or a single history file (its plan too, where it lies in a run directory).
+
+    The native core holds it where the core is there and takes the file (`History.session`); otherwise, and with `engine` "reference", it is
+    read into memory here. Both are the same history.
 
     Raises EvidenceError naming file, record and byte offset, and what was expected.
     """
@@ -99,10 +102,16 @@ def load(path: str | os.PathLike[str]) -> History:
         beside = path.with_name("plan.json")
         plan = read_plan(beside) if beside.is_file() else None
         files = (path,)
+    declined = ""
+    if engine != "reference":
+        try:
+            return _held_by_core(path, files, plan)
+        except _Declined as reason:
+            declined = str(reason)
     parts: list[_Part] = []
     cut = 0
     decoder = Decoder()  # one for all: a key-value in the answers of all members is one object
-    with _bulk():
+    with bulk():
         for index, name in enumerate(files):
             file = RecordFile(name)
             part = _Part(decoder, index << _FILE_SHIFT)
@@ -114,7 +123,36 @@ def load(path: str | os.PathLike[str]) -> History:
                 raise EvidenceError(f"{name}: record {part.records} at byte {offset}: {error}") from None
             cut += file.cut
             parts.append(part)
-        return _merge(parts, plan, cut, path)
+        return replace(_merge(parts, plan, cut, path), declined=declined)
+
+
+class _Declined(Exception):
+    """The native core does not hold the file; says why."""
+
+
+def _held_by_core(path: Path, files: Sequence[Path], plan: Plan | None) -> History:
+    """The history in the columns of the native core. Raises _Declined for anything unusual, and for all that is refused here."""
+    core = native.core
+    if core is None:
+        raise _Declined(f"the native core is not there: {native.reason}")
+    if len(files) != 1:
+        raise _Declined("the run has more than one history file")
+    decoder = Decoder()
+    part = _Part(decoder, 0)
+    try:
+        session = core.Session.open(files[0], _is_definite)
+        for data in session.rest():
+            part.add_raw(data)
+        operations = RecordedOperations(session, decoder)
+        operations.decode_what_the_core_does_not()
+        streams = recorded_streams(session, decoder)
+    except (core.Declined, OSError, _Malformed, ValueError) as error:
+        raise _Declined(str(error)) from None
+    return _history(operations, streams, [part], plan, session.cut, path)
+
+
+def _is_definite(code: int, message: str) -> bool:
+    return is_definite(WireError(code, message))
 
 
 _BODIES: dict[str, type[Message]] = {
@@ -429,11 +467,19 @@ def _merge(parts: list[_Part], plan: Plan | None, cut: int, path: Path | None) -
             stream.user = tokens.get(token, UNKNOWN_USER)
     operations = [operation for part in parts for operation in part.operations if operation is not None]
     streams = [_stream(stream) for part in parts for stream in part.streams]
-    faults = [fault for part in parts for fault in part.faults]
-    marks = [mark for part in parts for mark in part.marks]
     if len(parts) > 1:  # each part is in order already; sorting is stable
         operations.sort(key=lambda operation: operation.call)
         streams.sort(key=lambda stream: stream.messages[0].time)
+    return _history(tuple(operations), tuple(streams), parts, plan, cut, path)
+
+
+def _history(
+    operations: Sequence[Operation], streams: tuple[Stream, ...], parts: list[_Part], plan: Plan | None, cut: int, path: Path | None
+) -> History:
+    """The history of `operations` and `streams`, and of the faults and marks of `parts`."""
+    faults = [fault for part in parts for fault in part.faults]
+    marks = [mark for part in parts for mark in part.marks]
+    if len(parts) > 1:
         faults.sort(key=lambda fault: fault.armed)
         marks.sort(key=lambda mark: mark.time)
     starts = [next((mark.detail for mark in part.marks if mark.kind == "start"), {}) for part in parts]
@@ -444,8 +490,8 @@ def _merge(parts: list[_Part], plan: Plan | None, cut: int, path: Path | None) -
             order = "per-process"
     finished = all(any(mark.kind == "end" and mark.detail.get("reason") == "finished" for mark in part.marks) for part in parts)
     return History(
-        operations=tuple(operations),
-        streams=tuple(streams),
+        operations=operations,
+        streams=streams,
         faults=tuple(faults),
         marks=tuple(marks),
         plan=plan,
@@ -480,22 +526,3 @@ def _object(text: str, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _Malformed(f"{what}: expected a JSON object, found {type(value).__name__}")
     return value
-
-
-@contextmanager
-def _bulk() -> Iterator[None]:
-    """No cyclic garbage collection while millions of values without cycles are made: it would walk them again and again.
-
-    Afterwards they count as old, which is what freezing and unfreezing does to them; the first collection of the young would walk them
-    all otherwise. (Not where the caller has frozen objects of its own: unfreezing would undo that.)
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            if gc.get_freeze_count() == 0:
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()

@@ -8,13 +8,18 @@
 
 Two layers and no third: checkers read these, and go back to a record only to show it.
 All times are integer nanoseconds of one clock domain (see `History.order`).
+
+A history lives in memory, or in a record file that the native core holds in columns (`recorded.py`): then operations and messages are
+sequences that make a value when it is looked at, and checkers ask for what they need of it (`History.of`).
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from pekan.plan import Plan
 
@@ -60,6 +65,50 @@ class Call(NamedTuple):
     key: Any = None
 
 
+_Value = TypeVar("_Value")
+
+
+class Made(Sequence[_Value]):
+    """A sequence whose values are made when they are looked at. Equals the tuple of them."""
+
+    @abstractmethod
+    def make(self, index: int) -> _Value:
+        """The value at `index`, which is at least 0 and below the length."""
+
+    @overload
+    def __getitem__(self, index: int) -> _Value: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[_Value, ...]: ...
+    def __getitem__(self, index: int | slice) -> _Value | tuple[_Value, ...]:
+        size = len(self)
+        if isinstance(index, slice):
+            return tuple(map(self.make, range(*index.indices(size))))
+        if not -size <= index < size:
+            raise IndexError(f"index {index} of {size}")
+        return self.make(index % size)
+
+    def __iter__(self) -> Iterator[_Value]:
+        return map(self.make, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Made | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # equal to a tuple, whose hash would take making all of it
+
+
+class Operations(Made[Operation]):
+    """The operations of a record file that the native core holds."""
+
+    session: Any
+    """The core's `Session`: the columns, for checkers that work on them."""
+
+    @abstractmethod
+    def of(self, kinds: frozenset[type]) -> Sequence[Operation]:
+        """The operations whose input is of one of these types, in order of call."""
+
+
 class StreamMessage(NamedTuple):
     """One message of a stream. `sent` tells the direction: True from client to member."""
 
@@ -81,11 +130,17 @@ class Stream:
     client: str
     member: str
     user: str
-    messages: tuple[StreamMessage, ...]
+    messages: Sequence[StreamMessage]
     ended: int | None
     code: int
     reason: str
     by_client: bool
+
+
+class RecordedStreams(tuple[Stream, ...]):
+    """The streams of a record file that the native core holds: their messages are `Made`."""
+
+    session: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +183,10 @@ class History:
     model        the name of the model that the file itself names, None where it names none
     initial      what its objects hold at the start, where the file says so; None is unset
     notes        what the reader wants to be known: what it kept and did not use
+    declined     why the native core does not hold it; empty where it does, and where it was not asked to
     """
 
-    operations: tuple[Operation, ...]
+    operations: Sequence[Operation]
     streams: tuple[Stream, ...] = ()
     faults: tuple[FaultSpan, ...] = ()
     marks: tuple[Mark, ...] = ()
@@ -144,3 +200,19 @@ class History:
     model: str | None = None
     initial: Any = None
     notes: tuple[str, ...] = ()
+    declined: str = field(default="", compare=False)
+
+    @property
+    def session(self) -> Any:
+        """The native core's `Session` over exactly these operations and streams; None where they live in memory, or one is not its own."""
+        if isinstance(self.operations, Operations) and isinstance(self.streams, RecordedStreams):
+            session = self.operations.session
+            return session if self.streams.session is session else None
+        return None
+
+    def of(self, *kinds: type) -> Sequence[Operation]:
+        """The operations whose input is of one of the types `kinds`, in order of call; others are not made."""
+        if isinstance(self.operations, Operations):
+            return self.operations.of(frozenset(kinds))
+        wanted = frozenset(kinds)
+        return [op for op in self.operations if type(op.input) in wanted]

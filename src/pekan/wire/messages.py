@@ -580,6 +580,8 @@ _OPERAND = ("version", "create_revision", "mod_revision", "value", "lease")
 def _compare(m: pb.Compare) -> Compare:
     # etcd reads the union member that belongs to the target; another one, or none, counts as zero or empty.
     target = m.target
+    if not 0 <= target < len(_OPERAND):
+        raise ValueError(f"a compare of the unknown target {target}")
     return _new(Compare, (m.result, target, m.key, getattr(m, _OPERAND[target]), m.range_end))
 
 
@@ -788,6 +790,11 @@ METHODS: frozenset[str] = frozenset(
 def method_of(request: Request) -> str:
     """The gRPC path that serves `request`. Raises KeyError for a message that no unary or stream method takes."""
     return _METHOD_OF[type(request)]
+
+
+def method_of_type(kind: type) -> str:
+    """The gRPC path that serves requests of the type `kind`. Raises KeyError as `method_of` does."""
+    return _METHOD_OF[kind]
 
 
 _METHOD_OF: dict[type, str] = {

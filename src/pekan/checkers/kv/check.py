@@ -6,7 +6,7 @@ the findings is the root that explains the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pekan.checkers import telling
@@ -94,7 +94,7 @@ def check_kv(case: Case) -> CheckerReport:
 # ---- what is judged ----
 
 
-def _first_epoch(history: History) -> tuple[tuple[Operation, ...], list[Undecided]]:
+def _first_epoch(history: History) -> tuple[Sequence[Operation], list[Undecided]]:
     """The operations of the first epoch; those that were still open when the second began count as unanswered."""
     ends = min((mark.time for mark in history.marks if mark.kind == "epoch"), default=None)
     if ends is None:

@@ -47,15 +47,15 @@ _KV_ENTRY = re.compile(r"\{:process\s+\d+,?\s+:type\s+:invoke,?\s+:f\s+:(?:get|p
 _EDN_START = re.compile(r"(?:[\s,]++|;[^\n]*+)*+(?:[\[(\s,]*\{|[\[(\s,]*#[A-Za-z_])")
 
 
-def load_any(path: Path, format: str | None = None) -> History:  # noqa: A002 - the option's name on the command line
-    """The history at `path`, read as `format`, or as what name and content tell.
+def load_any(path: Path, format: str | None = None, *, engine: str = "auto") -> History:  # noqa: A002 - the option's name on the command line
+    """The history at `path`, read as `format`, or as what name and content tell; `engine` "reference" reads without the native core.
 
     Raises UsageError where neither tells (it lists what was seen) and for an unknown format, EvidenceError where the history is unreadable.
     """
     chosen = format or guess(path)
     if chosen not in READERS:
         raise UsageError(f"--format {chosen}: not known; choose from {', '.join(READERS)}")
-    return READERS[chosen](path)
+    return load(path, engine=engine) if chosen == "pekan" else READERS[chosen](path)
 
 
 def guess(path: Path) -> str:

@@ -15,7 +15,7 @@ key twice, a delimiter that closes nothing), namespaced maps, `##NaN` (it equals
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from heapq import merge
@@ -324,7 +324,7 @@ def _line(process: int | Keyword, kind: str, f: str, value: Any, time: int) -> s
     return f"{{:process {edn(process)}, :type :{kind}, :f {edn(Keyword(f))}, :value {edn(freeze(value))}, :time {time}}}\n"
 
 
-def _fresh_processes(operations: tuple[Operation, ...]) -> list[int]:
+def _fresh_processes(operations: Sequence[Operation]) -> list[int]:
     """For each operation the process to write: a fresh one after an operation that no answer ended."""
     fresh = max((operation.process for operation in operations), default=-1) + 1
     now: dict[int, int] = {}
