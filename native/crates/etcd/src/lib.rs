@@ -8,6 +8,7 @@
 //! collect   operations by what they prove      timing    when each revision can and must have been made
 //! order     what the replies and watches prove of each revision
 //! pool, matching      who can have written a revision that nobody was acknowledged for
+//! watch     did every watch deliver what it was asked for
 //! ```
 
 mod bits;
@@ -22,6 +23,7 @@ pub mod pool;
 pub mod problem;
 pub mod request;
 pub mod timing;
+pub mod watch;
 
 pub use bits::Bits;
 pub use case::{Circumstances, Ops};

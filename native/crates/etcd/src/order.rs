@@ -13,6 +13,8 @@ use crate::evidence::Watched;
 
 /// No operation.
 const NOBODY: u32 = u32::MAX;
+/// Where a revision has no events of its own.
+const NOTHING: (u32, u32) = (u32::MAX, 0);
 
 /// See `pekan.checkers.case.Order`. Operations are indexes in `Columns::ops`.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +56,7 @@ impl<'a> Order<'a> {
     fn cover(&mut self, revision: i64) -> Option<usize> {
         let index = usize::try_from(revision.checked_sub(self.first)?).ok()?;
         if index >= self.own.len() {
-            self.own.resize(index + 1, (0, 0));
+            self.own.resize(index + 1, NOTHING);
             self.writers.resize(index + 1, NOBODY);
         }
         Some(index)
@@ -64,7 +66,7 @@ impl<'a> Order<'a> {
     #[inline]
     pub fn set_told(&mut self, revision: i64, writer: Option<u32>) {
         if let Some(index) = self.cover(revision) {
-            self.own[index] = (0, 0);
+            self.own[index] = NOTHING;
             self.told.insert(index);
             self.unknown.remove(index);
             self.writers[index] = writer.unwrap_or(NOBODY);
@@ -94,7 +96,7 @@ impl<'a> Order<'a> {
     /// Nothing is proven of `revision`, neither what it did nor who did it.
     pub fn set_unknown(&mut self, revision: i64) {
         if let Some(index) = self.cover(revision) {
-            self.own[index] = (0, 0);
+            self.own[index] = NOTHING;
             self.told.remove(index);
             self.unknown.insert(index);
             self.writers[index] = NOBODY;
@@ -132,14 +134,14 @@ impl<'a> Order<'a> {
     /// Whether it is proven what `revision` did.
     #[inline]
     pub fn proves(&self, revision: i64) -> bool {
-        self.index(revision).is_some_and(|index| self.told.contains(index) || self.own[index].1 > 0)
+        self.index(revision).is_some_and(|index| self.told.contains(index) || self.own[index] != NOTHING)
     }
 
     /// What `revision` did, in key order; nothing where that is not proven. `watched`: that of the same history.
     pub fn events<'o>(&'o self, watched: &'o Watched<'a>, revision: i64) -> impl Iterator<Item = Event<'a>> + 'o {
         let index = self.index(revision);
         let told = index.is_some_and(|index| self.told.contains(index)).then(|| watched.events(revision));
-        let (first, count) = index.map_or((0, 0), |index| self.own[index]);
+        let (first, count) = index.map_or(NOTHING, |index| self.own[index]);
         let own = self.events.get(first as usize..first as usize + count as usize).unwrap_or(&[]);
         told.into_iter().flatten().chain(own.iter().copied())
     }

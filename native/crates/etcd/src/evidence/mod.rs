@@ -412,6 +412,12 @@ impl<'a> Watched<'a> {
         self.whole.iter().map(|index| self.low + index as i64)
     }
 
+    /// Whether the events of `revision` are those that were there when it was first known.
+    #[inline]
+    pub(crate) fn never_changed(&self, revision: i64) -> bool {
+        self.index(revision).is_some_and(|index| !self.changed.contains(index))
+    }
+
     /// When and where `revision` was delivered first.
     #[inline]
     pub fn seen(&self, revision: i64) -> Option<Seen> {
