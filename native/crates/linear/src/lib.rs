@@ -1,3 +1,20 @@
 //! Linearizability of any sequential object: the generic engine, and monitors for objects with distinct values.
+//!
+//! ```text
+//! question   operations in columns, hints      machine   the object: states and classes by number
+//! search     is there a legal order?  ── lists, needs, seen ──>  engine: many questions, one budget
+//! monitors   objects with distinct values: an answer without a search
+//! ```
 
+mod engine;
+mod lists;
+mod machine;
 pub mod monitors;
+mod needs;
+mod question;
+mod search;
+mod seen;
+
+pub use engine::{Run, solve_all};
+pub use machine::Machine;
+pub use question::{ANY, Answer, Bound, Budget, Hints, ILLEGAL, NEVER, Question, UNSAID, Verdict};
