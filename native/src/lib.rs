@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod guard;
+mod linear;
 mod live;
 mod session;
 
@@ -10,6 +11,8 @@ mod session;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use super::linear::linear_solve;
     #[pymodule_export]
     use super::live::Live;
     #[pymodule_export]

@@ -14,7 +14,9 @@ mod needs;
 mod question;
 mod search;
 mod seen;
+mod transitions;
 
 pub use engine::{Run, solve_all};
 pub use machine::Machine;
 pub use question::{ANY, Answer, Bound, Budget, Hints, ILLEGAL, NEVER, Question, UNSAID, Verdict};
+pub use transitions::Transitions;

@@ -16,6 +16,11 @@ pub trait Machine {
     /// The error for a class declared read-only that leads from `state` to `after`.
     fn contradiction(&self, state: u32, class: u32, after: u32) -> Self::Error;
 
+    /// Distinct transitions asked of the model.
+    fn asked(&self) -> u64 {
+        0
+    }
+
     /// Bytes held for states and transitions, about.
     fn memory_bytes(&self) -> usize {
         0

@@ -127,4 +127,6 @@ pub struct Answer {
     pub steps: u64,
     /// Configurations remembered.
     pub configurations: u64,
+    /// [`crate::Machine::asked`].
+    pub asked: u64,
 }

@@ -450,12 +450,19 @@ impl<M: Machine> Search<M> {
 
     /// What is known now; `bound` says why no more.
     pub fn answer(&self, bound: Bound) -> Answer {
-        let (steps, configurations) = (self.steps, self.seen.len());
-        if self.verdict == Verdict::Ok {
-            return Answer { verdict: Verdict::Ok, order: self.order.clone(), blocked: None, bound: Bound::None, steps, configurations };
+        let (order, blocked, bound) = match self.verdict {
+            Verdict::Ok => (&self.order, HEAD, Bound::None),
+            Verdict::Illegal => (&self.best.order, self.best.front, Bound::None),
+            Verdict::Unknown => (&self.best.order, self.best.front, bound),
+        };
+        Answer {
+            verdict: self.verdict,
+            order: order.clone(),
+            blocked: (blocked != HEAD).then(|| self.lists.nodes[blocked as usize].operation),
+            bound,
+            steps: self.steps,
+            configurations: self.seen.len(),
+            asked: self.machine.asked(),
         }
-        let blocked = (self.best.front != HEAD).then(|| self.lists.nodes[self.best.front as usize].operation);
-        let bound = if self.verdict == Verdict::Illegal { Bound::None } else { bound };
-        Answer { verdict: self.verdict, order: self.best.order.clone(), blocked, bound, steps, configurations }
     }
 }
