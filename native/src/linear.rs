@@ -4,6 +4,8 @@ use pekan_linear::{Answer, Bound as Met, Budget, Hints, ILLEGAL, Machine, NEVER,
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::guard::guarded;
+
 /// Steps between two looks at the clock: a step may be a call of a slow model.
 const SLICE_STEPS: u64 = 256;
 
@@ -114,8 +116,10 @@ pub fn linear_solve(
     memory_bytes: Option<usize>,
     tokens: bool,
 ) -> PyResult<Vec<Told>> {
-    let questions = questions.iter().map(question).collect::<PyResult<Vec<_>>>()?;
-    let budget = Budget { time_s, steps, memory_bytes };
-    let mut run = Run { budget, slice_steps: SLICE_STEPS, interrupt: &mut || py.check_signals(), tokens };
-    Ok(solve_all(questions, &mut run)?.into_iter().map(told).collect())
+    guarded(py, "an object's history", || {
+        let questions = questions.iter().map(question).collect::<PyResult<Vec<_>>>()?;
+        let budget = Budget { time_s, steps, memory_bytes };
+        let mut run = Run { budget, slice_steps: SLICE_STEPS, interrupt: &mut || py.check_signals(), tokens };
+        Ok(solve_all(questions, &mut run)?.into_iter().map(told).collect())
+    })
 }
