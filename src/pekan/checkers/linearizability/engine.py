@@ -44,10 +44,11 @@ def solve_all(questions: Sequence[Question], budget: Budget | None = None, *, na
     if native and core is not None:
         told = core.linear_solve(list(questions), budget.time_s, budget.steps, budget.memory_bytes)
         return tuple(Answer(verdict, tuple(order), *rest) for verdict, order, *rest in told)
-    return _reference(questions, budget)
+    return reference(questions, budget)
 
 
-def _reference(questions: Sequence[Question], budget: Budget) -> tuple[Answer, ...]:
+def reference(questions: Sequence[Question], budget: Budget) -> tuple[Answer, ...]:
+    """`solve_all` by the search in Python."""
     deadline = None if budget.time_s is None else time.monotonic() + budget.time_s
     answers: dict[int, Answer] = {}
     open_searches: dict[int, Search] = {}
