@@ -8,20 +8,31 @@
 //! collect   operations by what they prove      timing    when each revision can and must have been made
 //! order     what the replies and watches prove of each revision
 //! pool, matching      who can have written a revision that nobody was acknowledged for
+//! search, facts       the same where nobody saw what it holds: a bounded search, led by what later answers show
+//! compaction, compares, leases, refusals, proofs      side questions that only need the order
+//! forks               where members' histories part
 //! watch     did every watch deliver what it was asked for
 //! ```
 
 mod bits;
 pub mod case;
 pub mod collect;
+pub mod compaction;
+pub mod compares;
 pub mod evidence;
+pub mod facts;
+pub mod forks;
 mod keys;
+pub mod leases;
 pub mod machine;
 pub mod matching;
 pub mod order;
 pub mod pool;
 pub mod problem;
+pub mod proofs;
+pub mod refusals;
 pub mod request;
+pub mod search;
 pub mod timing;
 pub mod watch;
 

@@ -27,7 +27,7 @@ def judge_compares(b: Buckets, timing: Timing, evidence: Watched) -> Iterator[Pr
     """Problems of time of every Txn without operations."""
     if not timing.real_time:
         return
-    for revision, group in b.compares.items():
+    for revision, group in sorted(b.compares.items(), key=lambda item: item[0]):
         for op in group:
             if op.ret is not None and timing.earliest_of(revision) > op.ret:
                 yield problems.before_its_time(op, revision, timing)

@@ -26,13 +26,13 @@ from pekan.wire.messages import PutRequest, TxnRequest, TxnResponse
 def judge_leases(b: Buckets) -> Iterator[Problem]:
     """Acknowledged uses of a lease that contradict its acknowledged grant or revoke."""
     revoked: dict[int, list[tuple[int, Operation]]] = defaultdict(list)
-    for revision, group in b.revokes.items():
+    for revision, group in sorted(b.revokes.items(), key=_first):
         for op in group:
             revoked[op.input.id].append((revision, op))
     single = {lease: ops[0] for lease, ops in b.grants.items() if len(ops) == 1 and ops[0].outcome == OK}
     for lease, ends in revoked.items():
         if lease in single:
-            yield from _ends(single[lease], sorted(ends, key=lambda end: end[0]))
+            yield from _ends(single[lease], ends)
     for revision, op in b.attaching:
         for lease in _used(op.input, op.output):
             grant = single.get(lease)
@@ -45,6 +45,10 @@ def judge_leases(b: Buckets) -> Iterator[Problem]:
             for ended, end in revoked.get(lease, ()):
                 if revision > ended:
                     yield _wrong(op, revision, end, "this was after the lease was revoked")
+
+
+def _first(item: tuple[int, Any]) -> int:
+    return item[0]
 
 
 def _ends(grant: Operation, ends: list[tuple[int, Operation]]) -> Iterator[Problem]:
