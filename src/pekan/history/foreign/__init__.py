@@ -58,6 +58,11 @@ def load_any(path: Path, format: str | None = None, *, engine: str = "auto") -> 
     return load(path, engine=engine) if chosen == "pekan" else READERS[chosen](path)
 
 
+_RECORD_START = re.compile(rb"[\x80-\xff]{0,4}[\x00-\x7f]\x09.{7}\x00", re.DOTALL)
+"""How a record file begins: a length, the tag of the time, and eight bytes of it, the highest of them 0 on a machine that has been up for
+less than two years. No text begins so."""
+
+
 def guess(path: Path) -> str:
     """The format of what lies at `path`, told by its name and its first bytes. Raises UsageError listing what was seen."""
     if path.is_dir():
@@ -71,6 +76,8 @@ def guess(path: Path) -> str:
             head = file.read(_HEAD)
     except OSError as error:
         raise EvidenceError(f"{path}: cannot be read: {error.strerror}") from None
+    if _RECORD_START.match(head):
+        return "pekan"
     text = head.decode(errors="replace")
     return _guess_text(text) or _give_up(path, text)
 
