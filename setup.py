@@ -44,4 +44,5 @@ def generate() -> None:
 
 
 generate()
-setup(rust_extensions=[CORE])
+# The core uses the stable ABI, so one wheel serves every Python from 3.11 on.
+setup(rust_extensions=[CORE], options={"bdist_wheel": {"py_limited_api": "cp311"}})
