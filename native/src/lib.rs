@@ -2,21 +2,27 @@
 
 use pyo3::prelude::*;
 
+mod evidence;
 mod guard;
 mod linear;
 mod live;
 mod session;
+mod watch;
 
 #[pymodule]
 mod _native {
     use super::*;
 
     #[pymodule_export]
+    use super::evidence::{Evidence, Order};
+    #[pymodule_export]
     use super::linear::linear_solve;
     #[pymodule_export]
     use super::live::Live;
     #[pymodule_export]
     use super::session::{Declined, Session};
+    #[pymodule_export]
+    use super::watch::Watches;
 
     /// Release of the core; `pekan` refuses one that is not its own.
     #[pymodule_init]

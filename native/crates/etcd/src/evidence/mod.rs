@@ -109,16 +109,21 @@ impl<'a> Watch<'a> {
         is_whole(&self.request)
     }
 
+    /// The pieces of the item at `at` but its last, none where it came as one message.
+    pub fn pieces(&self, at: usize) -> &[u32] {
+        match self.joined.binary_search_by_key(&at, |(item, _)| *item as usize) {
+            Ok(found) => &self.fragments[self.joined[found].1.start as usize..self.joined[found].1.end as usize],
+            Err(_) => &[],
+        }
+    }
+
     /// The encoded events of one of its items, in the order of the wire, into `into` (emptied first). `at`: its index in `items`.
     pub fn events_of(&self, columns: &Columns<'a>, at: usize, into: &mut Vec<Raw<'a>>) -> Result<(), Declined> {
         into.clear();
         let item = self.items[at];
         let messages = &columns.streams[self.stream as usize].messages;
         if item.flags & Item::JOINED != 0 {
-            let found = self.joined.binary_search_by_key(&at, |(item, _)| *item as usize);
-            let Ok(found) = found else { return Err(Declined::because("a message in pieces has none")) };
-            let pieces = self.joined[found].1.clone();
-            for &piece in &self.fragments[pieces.start as usize..pieces.end as usize] {
+            for &piece in self.pieces(at) {
                 raw_events(&messages[piece as usize], into)?;
             }
         }

@@ -2,11 +2,11 @@
 
 use std::cell::{OnceCell, RefCell};
 
-use pekan_history::{Columns, Kind, NO_ERROR, Op, Outcome};
+use pekan_history::{Columns, Kind, NEVER, NO_ERROR, Op, Outcome};
 use pekan_wire::{DeleteRangeRequest, Enum, Event, PutRequest, Request, TxnRequest, WatchCreateRequest, header_of};
 
 use super::keys::{ByKey, Due};
-use crate::evidence::{Bounds, Evidence, Hashed, is_whole};
+use crate::evidence::{Bounds, Evidence, Hashed, Watch, is_whole};
 use crate::order::Order;
 use crate::request::Declined;
 
@@ -94,6 +94,11 @@ impl<'e, 'a> Truth<'e, 'a> {
         truth.invoked_by = truth.invocations()?;
         truth.timed = truth.counted || !truth.invoked_by.is_empty();
         Ok(truth)
+    }
+
+    /// The last revision of the order, 1 without one.
+    pub fn newest(&self) -> i64 {
+        self.newest
     }
 
     /// Whether it rests on an order.
@@ -285,6 +290,19 @@ impl<'e, 'a> Truth<'e, 'a> {
         }
         let calls = self.calls.get_or_init(|| self.may_write().map(|(_, op)| op.call).collect());
         Some(1 + calls.partition_point(|&call| call <= time) as i64)
+    }
+
+    /// How many revisions an acknowledged request wrote from begin to end while `watch` was connected, at or above its start.
+    pub fn due_while_connected(&self, watch: &Watch<'a>) -> usize {
+        let (Some(order), Some(created)) = (self.order, watch.created) else { return 0 };
+        let stream = &self.columns.streams[watch.stream as usize];
+        let time = |message: u32| stream.messages[message as usize].time;
+        // A stream without end was open to the end of the record, as NEVER says.
+        let (begin, end) = (time(created), watch.canceled.map_or(stream.ended, time));
+        let from = order.first().max(watch.request.start_revision);
+        let writers = (from..=order.last()).filter_map(|revision| order.written_by(revision));
+        let ops = writers.filter_map(|writer| self.columns.ops.get(writer as usize));
+        ops.filter(|op| op.outcome == Outcome::Ok && op.ret != NEVER && op.call >= begin && op.ret <= end).count()
     }
 
     fn may_write(&self) -> impl Iterator<Item = (usize, &Op<'a>)> {
