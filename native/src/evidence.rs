@@ -111,7 +111,7 @@ impl Evidence {
     }
 
     /// How many events the messages of watch `index` carry, unfinished pieces apart.
-    fn events_of(&self, index: usize) -> PyResult<u64> {
+    pub fn events_of(&self, index: usize) -> PyResult<u64> {
         let watch = self.watch(index)?;
         let mut events = 0;
         let mut raw: Vec<Raw<'_>> = Vec::new();

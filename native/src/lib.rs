@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod counting;
 mod evidence;
 mod guard;
 mod linear;
@@ -13,6 +14,8 @@ mod watch;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use super::counting::{expiries, whole_watches};
     #[pymodule_export]
     use super::evidence::{Evidence, Order};
     #[pymodule_export]

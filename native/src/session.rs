@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use pekan_history::{Columns, NEVER, NO_ERROR, NotLoaded, Op, Outcome, Recorded};
+use pekan_wire::Malformed;
 use pyo3::exceptions::{PyIndexError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
+use crate::counting::{self, Shower, Sight};
 use crate::guard::guarded;
 
 pyo3::create_exception!(
@@ -40,6 +42,11 @@ impl Session {
     /// A name of the columns as Python's string.
     pub fn name<'py>(&self, py: Python<'py>, index: u16) -> Bound<'py, PyString> {
         self.names[usize::from(index)].bind(py).clone()
+    }
+
+    /// Bytes that are no message of their method, though the loader let them pass.
+    pub fn declined(&self, malformed: Malformed) -> PyErr {
+        Declined::new_err(format!("{}: expected {} (byte {} of a message)", self.path, malformed.expected, malformed.at))
     }
 
     fn op(&self, index: usize) -> PyResult<&Op<'_>> {
@@ -187,6 +194,50 @@ impl Session {
         let message = self.columns().streams.get(index).and_then(|stream| stream.messages.get(at));
         let m = message.ok_or_else(|| PyIndexError::new_err(format!("{}: stream {index} has no message at index {at}", self.path)))?;
         Ok((m.time, m.sent, PyBytes::new(py, m.data)))
+    }
+
+    /// Distinct errors: (code, message).
+    fn errors(&self) -> Vec<(u32, &str)> {
+        self.columns().errors.clone()
+    }
+
+    /// When the last operation was called or answered what proves something; 0 where there is none.
+    fn last_moment(&self) -> i64 {
+        // As `op.ret or op.call` in Python: a return at 0 is none.
+        let moments = self.columns().ops.iter().map(|op| if op.ret == NEVER || op.ret == 0 { op.call } else { op.ret });
+        moments.max().unwrap_or(0)
+    }
+
+    /// See `counting::served`; `decided` is asked for each of `errors()`.
+    #[allow(clippy::needless_pass_by_value)]
+    fn served(
+        &self,
+        py: Python<'_>,
+        besides: Vec<String>,
+        decided: Vec<bool>,
+        spans: Vec<(i64, Option<i64>)>,
+    ) -> PyResult<(usize, usize, usize, usize)> {
+        let spans: Vec<(i64, i64)> = spans.into_iter().map(|(start, end)| (start, end.unwrap_or(NEVER))).collect();
+        guarded(py, &self.path, || Ok(counting::served(self.columns(), &besides, &decided, &spans)))
+    }
+
+    /// See `counting::due`.
+    #[allow(clippy::needless_pass_by_value)]
+    fn due(&self, py: Python<'_>, watches: Vec<(i64, i64, i64)>) -> PyResult<Vec<usize>> {
+        guarded(py, &self.path, || counting::due(self.columns(), &watches).map_err(|malformed| self.declined(malformed)))
+    }
+
+    /// See `counting::sights`: for each of `wanted` (time, revision, operation, stream), the last two as indexes.
+    #[allow(clippy::type_complexity, clippy::needless_pass_by_value)] // the row of a table
+    fn sights(&self, py: Python<'_>, wanted: Vec<i64>) -> PyResult<Vec<Option<(i64, i64, Option<usize>, Option<usize>)>>> {
+        guarded(py, &self.path, || {
+            let sights = counting::sights(self.columns(), &wanted).map_err(|malformed| self.declined(malformed))?;
+            let row = |sight: Sight| match sight.by {
+                Shower::Operation(index) => (sight.time, sight.revision, Some(index), None),
+                Shower::Stream(index) => (sight.time, sight.revision, None, Some(index)),
+            };
+            Ok(sights.into_iter().map(|sight| sight.map(row)).collect())
+        })
     }
 
     /// The encoded records of faults and marks, in order.
