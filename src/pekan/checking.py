@@ -45,9 +45,10 @@ def check(
     """
     from pekan.checkers.case import Options
     from pekan.checkers.judge import judge
-    from pekan.history.foreign import load_any
+    from pekan.history.foreign import READERS, load_any
 
     _one_of("model", model, MODELS)
+    _one_of("format", format, tuple(READERS))
     _one_of("engine", engine, ENGINES)
     _one_of("writers", writers, ("exclusive", "shared"))
     if engine == "native" and native.core is None:

@@ -46,11 +46,11 @@ from pekan.models.auth import (
     Permission,
     executed_inside,
     interval,
-    is_change,
     is_local,
     needs_of,
     permits,
 )
+from pekan.models.auth import changes as kinds_of_change
 from pekan.verdict import CheckerReport, Exhibit, Finding
 from pekan.wire import pb
 from pekan.wire.errors import PERMISSION, PERMISSION_DENIED, WireError
@@ -90,7 +90,7 @@ def check_auth(case: Case) -> CheckerReport:
     Where the store was not proved empty at the start nothing is known of its users, and nothing is judged.
     """
     history = case.history
-    changes = [op for op in history.operations if is_change(op.input) and op.outcome != FAILED]
+    changes = [op for op in history.of(*kinds_of_change()) if op.outcome != FAILED]
     if not changes:
         return CheckerReport(NAME, applicable=False)
     judged = {"changes": len(changes), "allowed": 0, "denied": 0, "not_judged": 0}

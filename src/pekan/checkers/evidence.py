@@ -478,11 +478,7 @@ def compactions(case: Case) -> tuple[Compaction, ...]:
     """Every compaction that a client asked for, in order of call; computed at the first call."""
     known = case.shared.get("compactions")
     if not isinstance(known, tuple):
-        known = tuple(
-            Compaction(op.input.revision, op.call, op.ret, op.outcome, op.id)
-            for op in case.history.operations
-            if type(op.input) is CompactionRequest
-        )
+        known = tuple(Compaction(op.input.revision, op.call, op.ret, op.outcome, op.id) for op in case.history.of(CompactionRequest))
         case.shared["compactions"] = known
     return known
 

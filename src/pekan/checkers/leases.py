@@ -24,10 +24,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pekan import native
 from pekan.checkers.case import Case
 from pekan.checkers.causes import follows, timing_waived
 from pekan.history.types import OK, History, Operation, Stream
@@ -76,11 +77,17 @@ class _Sight(NamedTuple):
 
 @dataclass(slots=True)
 class _Leases:
-    """What the history says about leases. `suspects` are deletes and transactions that may have deleted something."""
+    """What the history says about leases."""
 
     renewals: dict[int, list[_Renewal]]
     revokes: dict[int, list[Operation]]
-    suspects: list[Operation]
+    _suspects: list[Operation] | None = None
+
+    def suspects(self, history: History) -> list[Operation]:
+        """The deletes and transactions that may have deleted something. Asked for by expiries that nothing else explains."""
+        if self._suspects is None:
+            self._suspects = [op for op in history.of(DeleteRangeRequest, TxnRequest) if _deletes(op.input)]
+        return self._suspects
 
 
 def check_leases(case: Case) -> CheckerReport:
@@ -93,20 +100,20 @@ def check_leases(case: Case) -> CheckerReport:
     expiries = list(_expiries(case)) if case.options.writers == "exclusive" and history.order == "real-time" else []
     judged["expiries"] = len(expiries)
     findings = []
-    if expiries:
-        sights = _sights(history)
-        at = [sight.revision for sight in sights]
-        for revision, lease, keys in expiries:
-            index = bisect_left(at, revision)
-            if index < len(sights):
-                finding = _early(case, leases, sights[index], revision, lease, keys)
-                if finding is not None:
-                    findings.append(follows(case, finding, revision))
+    for (revision, lease, keys), sight in zip(expiries, _sights(history, [revision for revision, _, _ in expiries]), strict=True):
+        finding = None if sight is None else _early(case, leases, sight, revision, lease, keys)
+        if finding is not None:
+            findings.append(follows(case, finding, revision))
     return CheckerReport(NAME, applicable=True, judged=judged, findings=tuple(findings))
 
 
 def _expiries(case: Case) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
     """(revision, lease, keys) of every deletion of keys with one lease, at a proven revision that no recorded request wrote."""
+    if case.held is not None:
+        if case.held.order is not None:
+            for revision, lease, names in native.core.expiries(case.held.order, case.held.evidence):
+                yield revision, lease, tuple(names)
+        return
     order = case.order
     if order is None:
         return
@@ -126,7 +133,7 @@ def _early(case: Case, leases: _Leases, sight: _Sight, revision: int, lease: int
     if not renewals or timing_waived(case, sight.time):
         return None
     renewal = max(renewals, key=lambda each: each.call + each.ttl * NS)
-    if any(_may_delete(op, revision, keys, sight.time) for op in leases.suspects):
+    if any(_may_delete(op, revision, keys, sight.time) for op in leases.suspects(case.history)):
         return None
     left_ms = (renewal.call + renewal.ttl * NS - sight.time) // 1_000_000
     return Finding(
@@ -202,8 +209,8 @@ def _deletes(request: Any) -> bool:
 
 
 def _collect(history: History) -> _Leases:
-    found = _Leases({}, {}, [])
-    for op in history.operations:
+    found = _Leases({}, {})
+    for op in history.of(LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest):
         kind = type(op.input)
         if kind is LeaseGrantRequest and op.outcome == OK and op.ret is not None:
             renewal = _Renewal(op.call, op.ret, op.output.ttl, f"LeaseGrant({op.output.id:x})", op.member, op.id, None)
@@ -213,8 +220,6 @@ def _collect(history: History) -> _Leases:
             found.renewals.setdefault(op.input.id, []).append(renewal)
         elif kind is LeaseRevokeRequest:
             found.revokes.setdefault(op.input.id, []).append(op)
-        elif (kind is DeleteRangeRequest or kind is TxnRequest) and _deletes(op.input):
-            found.suspects.append(op)
     for stream in history.streams:
         if stream.method == wire.LEASE_KEEP_ALIVE:
             for lease, renewal in _keepalives(stream):
@@ -237,7 +242,35 @@ def _keepalives(stream: Stream) -> Iterator[tuple[int, _Renewal]]:
                     yield message.id, _Renewal(call, time, message.ttl, f"KeepAlive({message.id:x})", stream.member, None, stream.id)
 
 
-def _sights(history: History) -> list[_Sight]:
+def _sights(history: History, revisions: Sequence[int]) -> list[_Sight | None]:
+    """For each of `revisions`, the earliest reply that shows it or a higher one."""
+    if not revisions:
+        return []
+    if history.session is not None:
+        return _sights_held(history, revisions)
+    sights = _all_sights(history)
+    at = [sight.revision for sight in sights]
+    indexes = (bisect_left(at, revision) for revision in revisions)
+    return [sights[index] if index < len(sights) else None for index in indexes]
+
+
+def _sights_held(history: History, revisions: Sequence[int]) -> list[_Sight | None]:
+    """The same where the native core holds the history."""
+    ascending = sorted(set(revisions))
+    found: dict[int, _Sight] = {}
+    for wanted, row in zip(ascending, history.session.sights(ascending), strict=True):
+        if row is not None:
+            time, revision, operation, stream = row
+            if operation is not None:
+                op = history.operations[operation]
+                found[wanted] = _Sight(time, revision, f"the answer to {type(op.input).__name__}", op.member, op.id, None)
+            else:
+                told = history.streams[stream]
+                found[wanted] = _Sight(time, revision, "a watch message", told.member, None, told.id)
+    return [found.get(revision) for revision in revisions]
+
+
+def _all_sights(history: History) -> list[_Sight]:
     """For ascending revisions, the earliest reply that shows that revision or a higher one: times ascend too."""
     seen: dict[int, _Sight] = {}
     for op in history.operations:

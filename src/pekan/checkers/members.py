@@ -32,6 +32,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
@@ -145,7 +146,7 @@ def check_members(case: Case) -> CheckerReport:
 
 def _asked(history: History) -> _Asked:
     found = _Asked()
-    for op in history.operations:
+    for op in history.of(pb.AlarmRequest, pb.StatusRequest, pb.HashKVRequest, pb.AuthStatusRequest):
         kind = type(op.input)
         if kind is pb.AlarmRequest and op.input.action != pb.AlarmRequest.GET:
             if op.outcome != FAILED:
@@ -161,7 +162,7 @@ def _asked(history: History) -> _Asked:
             found.hashes.append(op)
         elif kind is pb.AuthStatusRequest:
             found.idle.append(op)
-        elif kind is pb.AlarmRequest:
+        else:
             found.idle.append(op)
             found.alarms.append(op)
     return found
@@ -415,12 +416,13 @@ def _refused_but_applied(history: History, difference: _Difference) -> Finding |
     """
     if _mended(history.marks):
         return None
-    suspects = [op for op in history.operations if op.member in difference.behind and op.call < difference.time and _suspect(op)]
+    suspects = [op for op in history.of(TxnRequest) if op.member in difference.behind and op.call < difference.time and _suspect(op)]
     if not suspects or len(suspects) < difference.refusals:
         return None
     # What a request makes lies above every revision that was shown before it was called.
     first = min(suspects, key=lambda op: op.call)
-    shown = (op.output.header.revision for op in history.operations if op.ret is not None and op.ret <= first.call and _has_revision(op))
+    before = takewhile(lambda op: op.call <= first.call, history.operations)
+    shown = (op.output.header.revision for op in before if op.ret is not None and op.ret <= first.call and _has_revision(op))
     if difference.revision <= max(shown, default=1):
         return None
     told = max(suspects, key=lambda op: (op.output.message != PERMISSION, op.call))

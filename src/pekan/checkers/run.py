@@ -25,11 +25,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from pekan import native
 from pekan.checkers.case import Case
-from pekan.checkers.evidence import Watch, watches
-from pekan.history.types import FAILED, OK, FaultSpan, History, Operation
+from pekan.checkers.evidence import watches
+from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Operation
 from pekan.verdict import CheckerReport, Undecided
 from pekan.wire.errors import WireError, is_decided
 from pekan.wire.messages import DeleteRangeResponse, PutResponse, TxnResponse
@@ -63,16 +64,31 @@ def check_run(case: Case) -> CheckerReport:
 
 def _counts(case: Case) -> dict[str, int]:
     history = case.history
-    counts = {"ok": 0, "failed": 0, "indefinite": 0}
-    for op in history.operations:
-        counts[op.outcome] += 1
+    counts: dict[str, int] = _outcomes(history)
     for fault in history.faults:
         for kind, happened in (("armed", True), ("fired", fault.fired is not None), ("expired", fault.fired is None)):
             name = f"{fault.kind}_{kind}"
             counts[name] = counts.get(name, 0) + happened
-    counts["watches"] = len(watches(case))
-    counts["watch_events"] = sum(len(item.message.events) for watch in watches(case) for item in watch.messages)
+    counts["watches"], counts["watch_events"] = _delivered(case)
     return counts
+
+
+def _outcomes(history: History) -> dict[str, int]:
+    """Outcome -> how many operations have it."""
+    if history.session is not None:
+        return dict(zip((OK, FAILED, INDEFINITE), history.session.outcomes(), strict=True))
+    counts: dict[str, int] = {OK: 0, FAILED: 0, INDEFINITE: 0}
+    for op in history.operations:
+        counts[op.outcome] += 1
+    return counts
+
+
+def _delivered(case: Case) -> tuple[int, int]:
+    """How many watches there were, and how many events they delivered."""
+    if case.held is not None:
+        evidence = case.held.evidence
+        return evidence.watches, sum(map(evidence.events_of, range(evidence.watches)))
+    return len(watches(case)), sum(len(item.message.events) for watch in watches(case) for item in watch.messages)
 
 
 def _reason(reason: str, would_decide: str) -> Undecided:
@@ -136,14 +152,10 @@ def _silent_watches(case: Case) -> Iterator[Undecided]:
     """Members whose watches of everything, all together, received no event though writes were due to them while connected."""
     due: dict[str, int] = {}
     received: dict[str, int] = {}
-    open_at_end = max((op.ret or op.call for op in case.history.operations), default=0)
-    writes = sorted(_writes(case.history))
-    times = [time for time, _ in writes]
-    for watch in watches(case):
-        if not watch.whole or watch.request.filters or watch.created is None or watch.refused:
-            continue
-        received[watch.member] = received.get(watch.member, 0) + sum(len(item.message.events) for item in watch.messages)
-        due[watch.member] = due.get(watch.member, 0) + _due(watch, writes, times, open_at_end)
+    whole = _whole_watches(case)
+    for watch, count in zip(whole, _due(case.history, whole), strict=True):
+        received[watch.member] = received.get(watch.member, 0) + watch.events
+        due[watch.member] = due.get(watch.member, 0) + count
     for member, count in due.items():
         if count and not received[member]:
             yield _reason(
@@ -152,15 +164,56 @@ def _silent_watches(case: Case) -> Iterator[Undecided]:
             )
 
 
-def _due(watch: Watch, writes: Sequence[tuple[int, int]], times: Sequence[int], open_at_end: int) -> int:
-    """Writes that were answered while `watch` was connected, long enough before its end, at or above its start."""
-    assert watch.created is not None
-    start = watch.request.start_revision or watch.created.message.header.revision + 1
-    end = watch.ended if watch.ended is not None else open_at_end
-    if watch.canceled is not None:
-        end = min(end, watch.canceled.time)
-    low, high = bisect_right(times, watch.created.time), bisect_right(times, end - DELIVERY_NS)
-    return sum(1 for _, revision in writes[low:high] if revision >= start)
+class _Whole(NamedTuple):
+    """A watch of the whole keyspace without filters: when it was created, cancelled and ended (ns, None: never), the lowest revision that
+    it is to deliver, and how many events it delivered."""
+
+    member: str
+    created: int
+    canceled: int | None
+    ended: int | None
+    start: int
+    events: int
+
+
+def _whole_watches(case: Case) -> list[_Whole]:
+    """The watches of the whole keyspace that were created, not refused."""
+    if case.held is not None:
+        return [_Whole(*row) for row in native.core.whole_watches(case.held.evidence)]
+    found = []
+    for watch in watches(case):
+        if watch.whole and watch.created is not None and not watch.refused:
+            start = watch.request.start_revision or watch.created.message.header.revision + 1
+            canceled = None if watch.canceled is None else watch.canceled.time
+            events = sum(len(item.message.events) for item in watch.messages)
+            found.append(_Whole(watch.member, watch.created.time, canceled, watch.ended, start, events))
+    return found
+
+
+def _due(history: History, whole: Sequence[_Whole]) -> list[int]:
+    """For each watch, how many writes were answered while it was connected, long enough before its end, at or above its start."""
+    open_at_end = _last_moment(history)
+    spans = []
+    for watch in whole:
+        end = watch.ended if watch.ended is not None else open_at_end
+        if watch.canceled is not None:
+            end = min(end, watch.canceled)
+        spans.append((watch.created, end - DELIVERY_NS, watch.start))
+    if history.session is not None:
+        return list(history.session.due(spans))
+    writes = sorted(_writes(history))
+    times = [time for time, _ in writes]
+    return [
+        sum(1 for _, revision in writes[bisect_right(times, after) : bisect_right(times, until)] if revision >= start)
+        for after, until, start in spans
+    ]
+
+
+def _last_moment(history: History) -> int:
+    """When the last operation was called or answered; 0 where there is none."""
+    if history.session is not None:
+        return int(history.session.last_moment())
+    return max((op.ret or op.call for op in history.operations), default=0)
 
 
 def _writes(history: History) -> Iterator[tuple[int, int]]:
@@ -182,26 +235,45 @@ def _changed(output: Any) -> bool:
 
 
 def _traffic(history: History) -> Iterator[Undecided]:
-    traffic = [op for op in history.operations if not op.client.startswith(NOT_TRAFFIC)]
-    if not traffic:
+    served = _served(history, _windows(history))
+    if not served.all:
         yield _reason("no request was sent", "a run with traffic")
         return
-    windows = _windows(history)
-    outside = [op for op in traffic if not _inside(op.call, windows)]
     where = "outside fault windows"
-    if len(outside) < OUTSIDE_SHARE_MIN * len(traffic):
-        steady = _phases(history)
-        outside = [op for op in traffic if any(start <= op.call < end for start, end in steady)]
+    count, succeeded = served.all - served.within, served.all_ok - served.within_ok
+    if count < OUTSIDE_SHARE_MIN * served.all:
         where = "in the quiet start and the recovery phase"
-    if not outside:
-        yield _reason(f"none of {len(traffic)} operations was sent {where}", "a run with a quiet start or a recovery phase")
+        steady = _served(history, _phases(history))
+        count, succeeded = steady.within, steady.within_ok
+    if not count:
+        yield _reason(f"none of {served.all} operations was sent {where}", "a run with a quiet start or a recovery phase")
         return
-    succeeded = sum(map(_succeeded, outside))
-    if succeeded < SUCCEEDED_SHARE_MIN * len(outside):
+    if succeeded < SUCCEEDED_SHARE_MIN * count:
         yield _reason(
-            f"traffic failed: {succeeded} of {len(outside)} operations sent {where} succeeded, under half",
+            f"traffic failed: {succeeded} of {count} operations sent {where} succeeded, under half",
             "a cluster that serves; look at the first errors and at the members' logs",
         )
+
+
+class _Served(NamedTuple):
+    """Operations of the traffic, how many of them succeeded, and the same of those called within certain spans."""
+
+    all: int
+    all_ok: int
+    within: int
+    within_ok: int
+
+
+def _served(history: History, spans: Sequence[tuple[int, float]]) -> _Served:
+    """The traffic of `history`, and the part of it within `spans`, which ascend and do not overlap."""
+    session = history.session
+    if session is not None:
+        decided = [is_decided(WireError(*error)) for error in session.errors()]
+        ends = [(start, None if end == float("inf") else int(end)) for start, end in spans]
+        return _Served(*session.served(NOT_TRAFFIC, decided, ends))
+    traffic = [op for op in history.operations if not op.client.startswith(NOT_TRAFFIC)]
+    within = [op for op in traffic if _inside(op.call, spans)]
+    return _Served(len(traffic), sum(map(_succeeded, traffic)), len(within), sum(map(_succeeded, within)))
 
 
 def _succeeded(op: Operation) -> bool:
@@ -233,7 +305,7 @@ def _inside(time: int, windows: Sequence[tuple[int, float]]) -> bool:
 
 def _phases(history: History) -> list[tuple[int, float]]:
     marks = [mark for mark in history.marks if mark.kind == "phase"]
-    ends = [float(mark.time) for mark in marks[1:]] + [float("inf")]
+    ends: list[float] = [*(mark.time for mark in marks[1:]), float("inf")]
     return [(mark.time, end) for mark, end in zip(marks, ends, strict=False) if mark.detail.get("phase") in STEADY_PHASES]
 
 

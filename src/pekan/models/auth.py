@@ -264,6 +264,11 @@ def is_change(request: Any) -> bool:
     return type(request) in _STEPS
 
 
+def changes() -> tuple[type, ...]:
+    """The types of the requests of which `is_change` is true."""
+    return tuple(_STEPS)
+
+
 def step(state: AuthState, request: Any) -> AuthState | Refused:
     """`state` after `request` as etcd applies it, or why etcd refuses it. A request that changes nothing here returns `state` itself."""
     change = _STEPS.get(type(request))
