@@ -7,6 +7,7 @@ mod evidence;
 mod guard;
 mod linear;
 mod live;
+mod monitors;
 mod session;
 mod watch;
 
@@ -22,6 +23,8 @@ mod _native {
     use super::linear::linear_solve;
     #[pymodule_export]
     use super::live::Live;
+    #[pymodule_export]
+    use super::monitors::monitor;
     #[pymodule_export]
     use super::session::{Declined, Session};
     #[pymodule_export]

@@ -60,8 +60,9 @@ pub fn set(operations: &[Operation], reads: &[Read], shown: &[&[u32]], values: u
                 SEVERAL => return Answer::Declined(REPEATED),
                 NOBODY => {
                     found.get_or_insert_with(|| {
+                        let is_unknown = |value: u32| added[value as usize] == NOBODY && elements.binary_search(&value).is_ok();
                         let refused =
-                            (0..).zip(operations).find(|(_, o)| o.act == Act::Refused && o.value == element).map(|(place, _)| place);
+                            (0..).zip(operations).find(|(_, o)| o.act == Act::Refused && is_unknown(o.value)).map(|(place, _)| place);
                         Answer::illegal(Rule::Unknown, &[read.place].into_iter().chain(refused).collect::<Vec<u32>>())
                     });
                 }
