@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod counting;
+mod etcd;
 mod evidence;
 mod guard;
 mod linear;
@@ -17,6 +18,7 @@ mod _native {
 
     #[pymodule_export]
     use super::counting::{expiries, whole_watches};
+    use super::etcd::Etcd;
     #[pymodule_export]
     use super::evidence::{Evidence, Order};
     #[pymodule_export]

@@ -11,14 +11,18 @@
 //! search, facts       the same where nobody saw what it holds: a bounded search, led by what later answers show
 //! compaction, compares, leases, refusals, proofs      side questions that only need the order
 //! forks               where members' histories part
+//! replay    the store, revision by revision, every answer held against it (confirm: common answers, seen at once to be right)
+//! check     the key-value checker: all of these in their order
 //! watch     did every watch deliver what it was asked for
 //! ```
 
 mod bits;
 pub mod case;
+pub mod check;
 pub mod collect;
 pub mod compaction;
 pub mod compares;
+mod confirm;
 pub mod evidence;
 pub mod facts;
 pub mod forks;
@@ -31,6 +35,7 @@ pub mod pool;
 pub mod problem;
 pub mod proofs;
 pub mod refusals;
+pub mod replay;
 pub mod request;
 pub mod search;
 pub mod timing;

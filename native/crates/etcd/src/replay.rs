@@ -1,0 +1,680 @@
+//! The store, revision by revision, and every answer held against it; the reference is `src/pekan/checkers/kv/replay.py`.
+//!
+//! ```text
+//! for revision r:
+//!     acknowledged write   its answer must be what the request gives at S(r-1), its events what a watch of everything saw
+//!     no such write        a gap: events known: matching (pool)     else: search
+//!     S(r)                 = S(r-1) with the events of r
+//!     what saw r           must answer S(r)
+//! ```
+//!
+//! Common answers are confirmed without making the right one (`confirm.rs`); what is not confirmed there goes the general way, which has the
+//! last word. A contradiction that may rest on a guess takes the guess back; else it is a problem, told in Python.
+
+use pekan_history::Kind;
+use pekan_wire::{DELETE, Event, Kv, LeaseGrant, PUT, Request, TxnRequest, TxnResponse, lease_revoke};
+
+use crate::case::Ops;
+use crate::collect::Buckets;
+use crate::confirm;
+use crate::evidence::{Watched, decoded};
+use crate::machine::{Evaluated, State, Table, effect, evaluate, holds, in_key_order, range_answer, same_change};
+use crate::matching::{Matching, WriterId};
+use crate::order::Order;
+use crate::pool::Pool;
+use crate::problem::{Effect, Exhibit, Expected, Problem, Touched, Undecided, What};
+use crate::refusals::Refusals;
+use crate::request::{Answer, Asked, Declined, old_ranges};
+use crate::search::Search;
+use crate::timing::Timing;
+
+/// Why a step of the replay did not go on.
+enum Stop<'a> {
+    /// A problem that may rest on a guess.
+    Contradiction(Box<Problem<'a>>),
+    Declined(Declined),
+}
+
+impl From<Declined> for Stop<'_> {
+    fn from(declined: Declined) -> Self {
+        Stop::Declined(declined)
+    }
+}
+
+impl From<pekan_wire::Malformed> for Stop<'_> {
+    fn from(malformed: pekan_wire::Malformed) -> Self {
+        Stop::Declined(malformed.into())
+    }
+}
+
+/// What the replay counted, as the report tells it.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)] // the report's words
+pub struct Counts {
+    pub revisions: i64,
+    pub gaps: i64,
+    pub gaps_matched: i64,
+    pub gaps_searched: i64,
+    pub search_nodes: i64,
+}
+
+/// What the replay established.
+#[derive(Debug)]
+pub struct Replayed<'a> {
+    /// The revisions replayed.
+    pub order: Order<'a>,
+    /// The store after the last revision replayed.
+    pub state: State<'a>,
+    /// What was found, in order of revision; one of each kind and text is to be told.
+    pub problems: Vec<Problem<'a>>,
+    /// What was not decided.
+    pub undecided: Vec<Undecided>,
+    /// The first revision that was not replayed; None where all were.
+    pub stopped: Option<i64>,
+    /// For the report.
+    pub counts: Counts,
+}
+
+impl Replayed<'_> {
+    /// Whether every revision was replayed and every answer is right.
+    pub fn clean(&self) -> bool {
+        self.problems.is_empty() && self.undecided.is_empty() && self.stopped.is_none()
+    }
+}
+
+/// One pass over the revisions from a state on. Everything it needs is given.
+pub struct Replay<'v, 'a> {
+    ops: Ops<'a>,
+    b: &'v Buckets<'a>,
+    timing: &'v Timing,
+    evidence: &'v Watched<'a>,
+    suspects: &'v mut Pool<'a>,
+    pool: Pool<'a>,
+    search: Search<'v, 'a>,
+    refusals: Refusals<'v, 'a>,
+    shared_writers: bool,
+    cut: bool,
+    base: i64,
+    state: State<'a>,
+    matching: Matching,
+    order: Order<'a>,
+    problems: Vec<Problem<'a>>,
+    undecided: Vec<Undecided>,
+    stopped: Option<i64>,
+    gaps: i64,
+    put_by: Option<PutBy<'a>>,
+}
+
+/// (key, value) -> the acknowledged Puts of it with their revisions, in order of call.
+type PutBy<'a> = Table<(&'a [u8], &'a [u8]), Vec<(u32, i64)>>;
+
+impl<'v, 'a> Replay<'v, 'a> {
+    /// A replay of `b` from `state` on. `suspects`: the refused writes; `pool`: those that may have happened.
+    #[allow(clippy::too_many_arguments)] // one place makes it, and each is a thing of its own
+    pub fn new(
+        b: &'v Buckets<'a>,
+        state: State<'a>,
+        timing: &'v Timing,
+        evidence: &'v Watched<'a>,
+        pool: Pool<'a>,
+        suspects: &'v mut Pool<'a>,
+        search: Search<'v, 'a>,
+        refusals: Refusals<'v, 'a>,
+        shared_writers: bool,
+        cut: bool,
+    ) -> Self {
+        Replay {
+            ops: b.ops,
+            b,
+            timing,
+            evidence,
+            suspects,
+            pool,
+            search,
+            refusals,
+            shared_writers,
+            cut,
+            base: state.revision,
+            state,
+            matching: Matching::new(),
+            order: Order::new(timing.first),
+            problems: Vec::new(),
+            undecided: Vec::new(),
+            stopped: None,
+            gaps: 0,
+            put_by: None,
+        }
+    }
+
+    /// Replays every revision that can be.
+    pub fn run(mut self) -> Result<Replayed<'a>, Declined> {
+        let Timing { first, last, .. } = *self.timing;
+        match self.observe_all(first - 1) {
+            Err(Stop::Declined(declined)) => return Err(declined),
+            // Nothing is guessed yet that a contradiction could rest on.
+            Err(Stop::Contradiction(problem)) => self.problems.push(*problem),
+            Ok(()) => {}
+        }
+        let mut revision = first;
+        while revision <= last {
+            let step = match self.write(revision) {
+                Ok(true) => self.observe_all(revision),
+                Ok(false) => {
+                    self.stopped = Some(revision);
+                    break;
+                }
+                Err(stop) => Err(stop),
+            };
+            match step {
+                Ok(()) => {}
+                Err(Stop::Declined(declined)) => return Err(declined),
+                Err(Stop::Contradiction(problem)) => match self.back(*problem)? {
+                    Some(back) => revision = back,
+                    None => break,
+                },
+            }
+            revision += 1;
+        }
+        let end = self.stopped.unwrap_or(revision);
+        self.finish(end)
+    }
+
+    fn finish(mut self, end: i64) -> Result<Replayed<'a>, Declined> {
+        self.order.end_below(end);
+        let last = end - 1;
+        for (gap, writer) in self.matching.writers() {
+            if let Some(op) = self.pool.writers.get(writer as usize).and_then(|writer| writer.op) {
+                self.order.set_writer(gap, Some(op));
+            }
+        }
+        let doubtful = self
+            .search
+            .doubtful(last, |revision, keys| self.order.events(self.evidence, revision).any(|event| keys.contains(event.kv.key)));
+        for revision in doubtful {
+            self.order.set_unknown(revision);
+        }
+        if !self.search.guesses() && self.search.exhausted.is_none() {
+            // After guesses a refusal may have been held against states that were not.
+            let attached = self.state.attached.iter().any(|(_, keys)| !keys.is_empty());
+            let requests = WriterId::try_from(self.pool.requests).unwrap_or(WriterId::MAX);
+            let all_used = !attached && (0..requests).all(|writer| self.matching.is_used(writer));
+            let refused = self.refusals.problems(all_used);
+            self.problems.extend(refused.into_iter().filter(|problem| problem.revision <= last));
+        }
+        let counts = Counts {
+            revisions: (last - self.order.first() + 1).max(0),
+            gaps: self.gaps,
+            gaps_matched: i64::try_from(self.matching.len()).unwrap_or(i64::MAX),
+            gaps_searched: self.search.gaps,
+            search_nodes: self.search.nodes,
+        };
+        let Replay { order, state, problems, undecided, stopped, .. } = self;
+        Ok(Replayed { order, state, problems, undecided, stopped, counts })
+    }
+
+    /// Takes back the last guess that has another way: the revision settled then. None where there is none, or the budget is spent.
+    fn back(&mut self, mut problem: Problem<'a>) -> Result<Option<i64>, Declined> {
+        while let Some((revision, way)) = self.search.take_back(&mut self.state, &mut self.matching, &problem)? {
+            let writer = self.pool.writers.get(way.writer as usize).and_then(|writer| writer.op);
+            self.order.set(revision, &way.events, writer);
+            match self.observe_all(revision) {
+                Ok(()) => return Ok(Some(revision)),
+                Err(Stop::Contradiction(found)) => problem = *found,
+                Err(Stop::Declined(declined)) => return Err(declined),
+            }
+        }
+        self.stopped = Some(self.search.began);
+        match self.search.exhausted {
+            Some(exhausted) => self.undecided.push(exhausted),
+            None => self.problems.push(self.search.deepest.take().unwrap_or(problem)),
+        }
+        Ok(None)
+    }
+
+    /// A problem is a finding unless a guess may be behind it.
+    fn report(&mut self, revision: i64, touched: Touched<'a>, what: What<'a>) -> Result<(), Stop<'a>> {
+        let problem = Problem { revision, what, touched };
+        if self.search.may_rest_on_guess(&self.pool, &problem.touched)? {
+            return Err(Stop::Contradiction(Box::new(problem)));
+        }
+        self.problems.push(problem);
+        Ok(())
+    }
+
+    // ---- writes ----
+
+    /// Makes `revision`. False where its effect cannot be told, and everything after it therefore not judged.
+    fn write(&mut self, revision: i64) -> Result<bool, Stop<'a>> {
+        let evidence = self.evidence;
+        let known = evidence.is_whole(revision).then(|| evidence.encoded(revision));
+        let Some(op) = self.b.write(revision) else { return self.gap(revision, known) };
+        if let Some(event) = confirm::write(&self.state, self.ops.get(op), revision)? {
+            let told = match known {
+                None => false,
+                Some([encoded]) => {
+                    let seen = decoded(encoded);
+                    if seen.kind != event.kind || seen.kv != event.kv {
+                        self.contradicted(op, revision, known.unwrap_or_default())?;
+                        return Ok(false);
+                    }
+                    seen.prev_kv == event.prev_kv
+                }
+                Some(known) => {
+                    self.contradicted(op, revision, known)?;
+                    return Ok(false);
+                }
+            };
+            self.make_one(revision, &event, told, Some(op));
+            return Ok(true);
+        }
+        let events = match self.evaluated(op, revision)? {
+            Some(events) => {
+                if events.is_empty() {
+                    return Err(Stop::Declined(Declined::because("a write whose effect is not known")));
+                }
+                let events = in_key_order(events);
+                if let Some(known) = known
+                    && !same_change(&events, &all(known))
+                {
+                    self.contradicted(op, revision, known)?;
+                    return Ok(false);
+                }
+                events
+            }
+            None => match known {
+                None => return Ok(false),
+                Some(known) => all(known),
+            },
+        };
+        self.make(revision, events, known, Some(op));
+        Ok(true)
+    }
+
+    /// The events of an acknowledged write; None, and a problem, where its answer is not the right one or it writes nothing here.
+    fn evaluated(&mut self, op: u32, revision: i64) -> Result<Option<Vec<Event<'a>>>, Stop<'a>> {
+        let request = self.ops.request(op)?;
+        if !self.answerable(&request) {
+            return Ok(Some(effect(&self.state, &request)));
+        }
+        let answer = self.ops.answer(op)?;
+        // Whether its leases were there is judged apart (leases.rs); what the write does is the same.
+        let leases = self.state.leases.take();
+        let outcome = evaluate(&self.state, &request, Some(&answer));
+        self.state.leases = leases;
+        match outcome? {
+            Evaluated::Refused(refusal) => {
+                self.wrong(op, &request, &answer, revision, Expected::Refusal(refusal), false)?;
+                Ok(None)
+            }
+            Evaluated::Answered(right, _) if !right.same_but_header(&answer) || right.header().revision != revision => {
+                self.wrong(op, &request, &answer, revision, Expected::Answer(right), false)?;
+                Ok(None)
+            }
+            Evaluated::Answered(_, events) => Ok(Some(events)),
+        }
+    }
+
+    /// False for a Txn that reads below the revision at which the replay began.
+    fn answerable(&self, request: &Asked<'a>) -> bool {
+        self.base <= 1 || !old_ranges(request).iter().any(|r| r.revision < self.base)
+    }
+
+    #[cold]
+    fn wrong(
+        &mut self,
+        op: u32,
+        request: &Asked<'a>,
+        answer: &Answer<'a>,
+        revision: i64,
+        expected: Expected<'a>,
+        local: bool,
+    ) -> Result<(), Stop<'a>> {
+        let writer = first_difference_revision(answer, &expected).and_then(|about| self.writer_exhibit(about));
+        self.report(revision, touched_by(request), What::WrongAnswer { local, op, expected, writer })
+    }
+
+    #[cold]
+    fn contradicted(&mut self, op: u32, revision: i64, known: &[&'a [u8]]) -> Result<(), Stop<'a>> {
+        let events = all(known);
+        let seen = self.seen_exhibit(revision, events.clone());
+        let what = match self.suspect(&events, revision) {
+            Some(suspect) => What::RefusedButApplied { op: suspect, effect: Effect::Events(events), evidence: vec![seen, Exhibit::Op(op)] },
+            None => What::LostWrite { op, events, evidence: seen },
+        };
+        self.report(revision, Touched::Everything, what)
+    }
+
+    fn suspect(&mut self, known: &[Event<'a>], revision: i64) -> Option<u32> {
+        let found = self.suspects.candidates(&self.state, known, self.timing.latest_of(revision));
+        found.into_iter().find_map(|writer| self.suspects.writers.get(writer as usize).and_then(|writer| writer.op))
+    }
+
+    /// S(revision) from S(revision - 1) by one event, which has the `prev_kv` of the replay. `told`: it is what watches told, that included.
+    #[inline]
+    fn make_one(&mut self, revision: i64, event: &Event<'a>, told: bool, writer: Option<u32>) {
+        if self.search.guesses() {
+            self.search.remember(&self.state, std::slice::from_ref(event));
+        }
+        self.state.replace_key(event.kv.key, (event.kind != DELETE).then_some(event.kv));
+        if self.state.past.is_some() {
+            self.state.remember(revision, event);
+        }
+        self.state.revision = revision;
+        if told {
+            self.order.set_told(revision, writer);
+        } else {
+            self.order.set(revision, std::slice::from_ref(event), writer);
+        }
+    }
+
+    /// S(revision) from S(revision - 1) by `events`, in key order. A watch tells what a key was before the revision, also for the second
+    /// event of a key in it.
+    fn make(&mut self, revision: i64, mut events: Vec<Event<'a>>, known: Option<&[&'a [u8]]>, writer: Option<u32>) {
+        if self.search.guesses() {
+            self.search.remember(&self.state, &events);
+        }
+        for event in &mut events {
+            event.prev_kv = self.state.get(event.kv.key).copied();
+        }
+        self.state.advance(revision, &events);
+        let told = known
+            .is_some_and(|known| known.len() == events.len() && known.iter().zip(&events).all(|(seen, event)| decoded(seen) == *event));
+        if told {
+            self.order.set_told(revision, writer);
+        } else {
+            self.order.set(revision, &events, writer);
+        }
+    }
+
+    // ---- gaps ----
+
+    fn gap(&mut self, revision: i64, known: Option<&[&'a [u8]]>) -> Result<bool, Stop<'a>> {
+        self.gaps += 1;
+        let Some(known) = known else {
+            if self.shared_writers {
+                self.undecided.push(Undecided::Foreign(revision));
+                return Ok(false);
+            }
+            return self.guess(revision);
+        };
+        let events = all(known);
+        if !self.shared_writers {
+            let mut choices = self.revokers(revision)?;
+            choices.retain(|&writer| same_change(&in_key_order(self.pool.effect_of(&self.state, writer)), &events));
+            choices.extend(self.pool.candidates(&self.state, &events, self.timing.latest_of(revision)));
+            let tried = choices.len();
+            if !self.matching.add(revision, choices) {
+                self.unexplained(revision, &events, tried)?;
+            }
+        }
+        self.make(revision, events, Some(known), None);
+        Ok(true)
+    }
+
+    /// The acknowledged revokes that can have been the step to `revision`.
+    fn revokers(&mut self, revision: i64) -> Result<Vec<WriterId>, Declined> {
+        let latest = self.timing.latest_of(revision);
+        let mut found = Vec::new();
+        for &op in self.b.revokes.get(&revision).into_iter().flatten() {
+            let call = self.ops.call(op);
+            if call <= latest {
+                let lease = lease_revoke(self.ops.get(op).request)?;
+                found.push(self.pool.revoker(op, call, lease));
+            }
+        }
+        Ok(found)
+    }
+
+    #[cold]
+    fn unexplained(&mut self, revision: i64, known: &[Event<'a>], tried: usize) -> Result<(), Stop<'a>> {
+        let seen = self.seen_exhibit(revision, known.to_vec());
+        let what = if let Some(suspect) = self.suspect(known, revision) {
+            What::RefusedButApplied { op: suspect, effect: Effect::Events(known.to_vec()), evidence: vec![seen] }
+        } else if let Some((first, at)) = self.repeated(known, revision)? {
+            What::Twice { events: known.to_vec(), first, at, around: vec![seen] }
+        } else {
+            let mut around = self.around(revision);
+            around.push(seen);
+            What::Unexplained { events: known.to_vec(), around, tried }
+        };
+        self.report(revision, Touched::Everything, what)
+    }
+
+    /// An acknowledged write of another revision that puts the same value to the same key.
+    fn repeated(&mut self, known: &[Event<'a>], revision: i64) -> Result<Option<(u32, i64)>, Declined> {
+        if self.put_by.is_none() {
+            let mut put_by = PutBy::default();
+            for (at, op) in self.b.writes() {
+                if self.ops.get(op).kind == Kind::Put
+                    && let Asked::Put(put) = self.ops.request(op)?
+                    && !put.ignore_value
+                {
+                    put_by.entry((put.key, put.value)).or_default().push((op, at));
+                }
+            }
+            for puts in put_by.values_mut() {
+                puts.sort_unstable();
+            }
+            self.put_by = Some(put_by);
+        }
+        let Some(put_by) = &self.put_by else { return Ok(None) };
+        let puts = known.iter().filter(|event| event.kind == PUT).filter_map(|event| put_by.get(&(event.kv.key, event.kv.value)));
+        Ok(puts.flatten().copied().find(|&(_, at)| at != revision))
+    }
+
+    /// The nearest acknowledged writes below and above.
+    fn around(&self, revision: i64) -> Vec<Exhibit<'a>> {
+        let Timing { first, last, .. } = *self.timing;
+        let near = |r: &i64| first <= *r && *r <= last;
+        let below = (revision - 999..revision).rev().take_while(near).find_map(|r| self.b.write(r));
+        let above = (revision + 1..revision + 1000).take_while(near).find_map(|r| self.b.write(r));
+        below.into_iter().chain(above).map(Exhibit::Op).collect()
+    }
+
+    /// A gap that no watch of everything showed. False where the budget is spent.
+    fn guess(&mut self, revision: i64) -> Result<bool, Stop<'a>> {
+        let own = self.revokers(revision)?;
+        let Some(way) = self.search.fill(&self.state, revision, own, &mut self.pool, &mut self.matching)? else {
+            let problem = self.nobody(revision)?;
+            if self.search.may_rest_on_guess(&self.pool, &problem.touched)? {
+                return Err(Stop::Contradiction(Box::new(problem)));
+            }
+            if self.cut {
+                self.undecided.push(Undecided::LostTail(revision));
+            } else {
+                self.problems.push(problem);
+            }
+            return Ok(false);
+        };
+        let writer = self.pool.writers.get(way.writer as usize).and_then(|writer| writer.op);
+        self.make(revision, way.events, None, writer);
+        Ok(true)
+    }
+
+    #[cold]
+    fn nobody(&mut self, revision: i64) -> Result<Problem<'a>, Declined> {
+        let events = self.search.shown_at(revision);
+        let around = self.around(revision);
+        let suspect = events.iter().find_map(|event| {
+            let writers = self.suspects.by_put.get(&(event.kv.key, event.kv.value));
+            writers.into_iter().flatten().find_map(|&writer| self.suspects.writers.get(writer as usize).and_then(|writer| writer.op))
+        });
+        let what = if let Some(op) = suspect {
+            What::RefusedButApplied { op, effect: Effect::Events(events), evidence: around }
+        } else if let Some((first, at)) = self.repeated(&events, revision)? {
+            What::Twice { events, first, at, around }
+        } else {
+            What::Unexplained { events, around, tried: 0 }
+        };
+        Ok(Problem { revision, what, touched: Touched::Everything })
+    }
+
+    // ---- answers ----
+
+    /// Holds everything that shows the state of `revision` against it.
+    fn observe_all(&mut self, revision: i64) -> Result<(), Stop<'a>> {
+        let b = self.b;
+        for &op in b.readers.get(revision) {
+            self.observe(op, revision, false, false)?;
+        }
+        for &op in b.old.get(revision) {
+            self.observe(op, revision, true, false)?;
+        }
+        for &op in b.local.get(revision) {
+            self.observe(op, revision, true, true)?;
+        }
+        if !b.revokes.is_empty()
+            && let Some(group) = b.revokes.get(&revision)
+        {
+            for &op in group {
+                self.revoked(op, revision)?;
+            }
+        }
+        if self.refusals.wait_for(revision) {
+            self.refusals.look(revision, &self.state);
+        }
+        if !b.compares.is_empty()
+            && let Some(group) = b.compares.get(&revision)
+        {
+            for &op in group {
+                self.compares_only(op, revision)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn observe(&mut self, op: u32, revision: i64, old: bool, local: bool) -> Result<(), Stop<'a>> {
+        let recorded = self.ops.get(op);
+        let right = match recorded.kind {
+            Kind::Range => confirm::range(&self.state, recorded, old)?,
+            Kind::DeleteRange => confirm::nothing_deleted(&self.state, recorded)?,
+            Kind::Txn => confirm::reads(&self.state, recorded, revision)?,
+            Kind::LeaseGrant => {
+                let lease = LeaseGrant::response(recorded.response)?.id;
+                if self.state.leases.is_some() && self.b.lives_after(lease, revision)? {
+                    self.state.leases.get_or_insert_default().insert(lease, 0);
+                }
+                true
+            }
+            _ => false,
+        };
+        if right { Ok(()) } else { self.look_closer(op, revision, old, local) }
+    }
+
+    /// Holds an answer that was not confirmed against the right one.
+    fn look_closer(&mut self, op: u32, revision: i64, old: bool, local: bool) -> Result<(), Stop<'a>> {
+        let (request, answer) = (self.ops.request(op)?, self.ops.answer(op)?);
+        if let Asked::Range(r) = &request {
+            let header = answer.header();
+            if r.revision != 0 {
+                if 0 < r.revision && r.revision < header.revision && !old {
+                    return Ok(());
+                }
+                if r.revision > header.revision {
+                    return self.wrong(op, &request, &answer, revision, Expected::InTheFuture, local);
+                }
+            }
+            let right = range_answer(r, self.state.find(r.key, r.range_end), header, Some(&answer));
+            if !right.same_but_header(&answer) {
+                return self.wrong(op, &request, &answer, revision, Expected::Answer(right), local);
+            }
+            return Ok(());
+        }
+        if !self.answerable(&request) {
+            return Ok(());
+        }
+        match evaluate(&self.state, &request, Some(&answer))? {
+            Evaluated::Refused(refusal) => self.wrong(op, &request, &answer, revision, Expected::Refusal(refusal), local),
+            Evaluated::Answered(right, events) if !right.same_but_header(&answer) || !events.is_empty() => {
+                self.wrong(op, &request, &answer, revision, Expected::Answer(right), local)
+            }
+            Evaluated::Answered(..) => Ok(()),
+        }
+    }
+
+    /// An acknowledged revoke leaves no key attached at its revision, whether or not it made that revision.
+    fn revoked(&mut self, op: u32, revision: i64) -> Result<(), Stop<'a>> {
+        let lease = lease_revoke(self.ops.get(op).request)?;
+        let left = self.state.attached.get(lease).and_then(|keys| keys.first().map(|&first| (keys.len(), first)));
+        if let Some((count, first)) = left {
+            let (request, answer) = (self.ops.request(op)?, self.ops.answer(op)?);
+            self.wrong(op, &request, &answer, revision, Expected::StillAttached(count, first), false)?;
+        }
+        if self.state.leases.as_ref().is_some_and(|leases| leases.contains_key(&lease))
+            && !self.b.lives_after(lease, revision)?
+            && let Some(leases) = &mut self.state.leases
+        {
+            leases.remove(&lease);
+        }
+        Ok(())
+    }
+
+    /// A Txn without operations: its guards decide, and nothing else.
+    fn compares_only(&mut self, op: u32, revision: i64) -> Result<(), Stop<'a>> {
+        let recorded = self.ops.get(op);
+        let (txn, response) = (TxnRequest::decode(recorded.request)?, TxnResponse::decode(recorded.response)?);
+        if txn.compare.iter().all(|guard| holds(&self.state, guard)) != response.succeeded || !response.responses.is_empty() {
+            let (request, answer) = (self.ops.request(op)?, self.ops.answer(op)?);
+            return self.wrong(op, &request, &answer, revision, Expected::Succeeded(!response.succeeded), false);
+        }
+        Ok(())
+    }
+
+    // ---- exhibits ----
+
+    fn writer_exhibit(&self, revision: i64) -> Option<Exhibit<'a>> {
+        match self.b.write(revision) {
+            Some(op) => Some(Exhibit::Op(op)),
+            None => self.evidence.knows(revision).then(|| self.seen_exhibit(revision, self.evidence.events(revision).collect())),
+        }
+    }
+
+    fn seen_exhibit(&self, revision: i64, events: Vec<Event<'a>>) -> Exhibit<'a> {
+        let seen = self.evidence.seen(revision).map(|seen| (seen.time, seen.stream));
+        Exhibit::Seen { revision, seen, events }
+    }
+}
+
+fn all<'a>(known: &[&'a [u8]]) -> Vec<Event<'a>> {
+    known.iter().map(|event| decoded(event)).collect()
+}
+
+/// The ranges that the answer to `request` can depend on.
+pub fn touched_by<'a>(request: &Asked<'a>) -> Touched<'a> {
+    fn of_txn<'a>(txn: &TxnRequest<'a>, touched: &mut Vec<(&'a [u8], &'a [u8])>) {
+        touched.extend(txn.compare.iter().map(|compare| (compare.key, compare.range_end)));
+        for op in txn.success.iter().chain(&txn.failure) {
+            match op {
+                Request::Range(r) => touched.push((r.key, r.range_end)),
+                Request::Put(r) => touched.push((r.key, b"")),
+                Request::DeleteRange(r) => touched.push((r.key, r.range_end)),
+                Request::Txn(inner) => of_txn(inner, touched),
+            }
+        }
+    }
+    Touched::Ranges(match request {
+        Asked::LeaseRevoke(_) => return Touched::Everything,
+        Asked::Range(r) => vec![(r.key, r.range_end)],
+        Asked::Put(r) => vec![(r.key, b"")],
+        Asked::DeleteRange(r) => vec![(r.key, r.range_end)],
+        Asked::Txn(txn) => {
+            let mut touched = Vec::new();
+            of_txn(txn, &mut touched);
+            touched
+        }
+        Asked::Compaction(_) | Asked::LeaseGrant(_) => Vec::new(),
+    })
+}
+
+/// The revision of the write that two range answers disagree about, the higher of the two shown.
+fn first_difference_revision<'a>(shown: &Answer<'a>, expected: &Expected<'a>) -> Option<i64> {
+    let (Answer::Range { kvs: shown, .. }, Expected::Answer(Answer::Range { kvs: expected, .. })) = (shown, expected) else { return None };
+    let by_key: Table<&[u8], Vec<&Kv<'a>>> = shown.iter().fold(Table::default(), |mut by_key, kv| {
+        by_key.entry(kv.key).or_default().push(kv);
+        by_key
+    });
+    let is_shown = |kv: &&Kv<'a>| by_key.get(kv.key).is_some_and(|kvs| kvs.contains(kv));
+    let differing = expected.iter().filter(|kv| !is_shown(kv)).map(|kv| kv.mod_revision).max();
+    differing.or_else(|| shown.iter().map(|kv| kv.mod_revision).max())
+}
