@@ -185,7 +185,6 @@ pub struct Order {
 
 impl Order {
     /// An order that the core established on `evidence`; its events look into the record of that, and into nothing else.
-    #[allow(dead_code)] // until the key-value checker gives one
     pub fn of(evidence: Py<Evidence>, proven: Proven<'static>) -> Order {
         Order { proven, evidence, kept: Vec::new() }
     }
@@ -267,6 +266,14 @@ impl Order {
     fn unknown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let all = self.proven.first()..=self.proven.last();
         PyList::new(py, all.filter(|&revision| self.proven.is_unknown(revision)).collect::<Vec<_>>())
+    }
+
+    /// The same order, ending below `revision`.
+    fn ending_below(&self, py: Python<'_>, revision: i64) -> Order {
+        let mut proven = self.proven.clone();
+        proven.end_below(revision);
+        let kept = self.kept.iter().map(|bytes| bytes.clone_ref(py)).collect();
+        Order { proven, evidence: self.evidence.clone_ref(py), kept }
     }
 
     /// Index of the operation that wrote `revision`, None where that is not known.

@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 
 mod counting;
-mod etcd;
 mod evidence;
 mod guard;
+mod kv;
 mod linear;
 mod live;
 mod monitors;
@@ -18,9 +18,10 @@ mod _native {
 
     #[pymodule_export]
     use super::counting::{expiries, whole_watches};
-    use super::etcd::Etcd;
     #[pymodule_export]
     use super::evidence::{Evidence, Order};
+    #[pymodule_export]
+    use super::kv::check_kv;
     #[pymodule_export]
     use super::linear::linear_solve;
     #[pymodule_export]

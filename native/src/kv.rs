@@ -1,128 +1,58 @@
-//! `pekan._native.Etcd`: one history of etcd under judgement, with what has been established about it so far.
+//! `pekan._native.check_kv`: the key-value checker.
 //!
 //! ```text
-//! Etcd(session, real_time)    the evidence of its watches, merged          check_kv(..)    plain records, and the order, kept here
+//! Evidence, circumstances ──> check_kv(..) ──> plain records: what was counted, found, not decided      and the Order that was proven
 //! ```
 //!
-//! What is found goes to Python as plain tuples, which `src/pekan/checkers/native/` tells with the functions of the reference.
+//! Records are tuples that begin with their kind; `src/pekan/checkers/native/kv.py` tells them with the functions of the reference.
 
-use pekan_etcd::check::{Report, check_kv};
+use pekan_etcd::check::{Report, check_kv as judge};
 use pekan_etcd::machine::Refusal;
 use pekan_etcd::problem::{Clash, Effect, Exhibit, Expected, LeaseMisuse, OutOfOrder, Problem, Told, Undecided, What};
-use pekan_etcd::{Answer, Circumstances, Evidence, Order};
+use pekan_etcd::{Answer, Circumstances};
 use pekan_history::Columns;
 use pekan_wire::{Event, Header, Kv};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use crate::evidence::{Evidence, Order, declined};
 use crate::guard::guarded;
-use crate::session::{Declined, Session};
 
-/// One history of etcd under judgement.
-#[pyclass(module = "pekan._native")]
-pub struct Etcd {
-    // Dropped in this order: views before what they look into.
-    order: Option<Order<'static>>,
-    evidence: Evidence<'static>,
-    session: Py<Session>,
-}
-
-fn declined(session: &Session, why: &pekan_etcd::Declined) -> PyErr {
-    Declined::new_err(format!("{}: {}", session.path(), why.0))
-}
-
-impl Etcd {
-    /// The columns of its session.
-    fn columns(&self) -> &'static Columns<'static> {
-        columns_of(&self.session)
-    }
-
-    /// What its watches show.
-    pub fn evidence(&self) -> &Evidence<'static> {
-        &self.evidence
-    }
-
-    /// What was proven of each revision, once the key-value checker has run.
-    pub fn order(&self) -> Option<&Order<'static>> {
-        self.order.as_ref()
-    }
-
-    /// Its session.
-    pub fn session(&self) -> &Session {
-        self.session.get()
-    }
-}
-
-fn columns_of(session: &Py<Session>) -> &'static Columns<'static> {
-    // SAFETY: a session never changes (its class is frozen) nor moves (it lives in its Python object), and `Etcd`, which alone keeps what is
-    // made of these columns, holds it until all of that is dropped.
-    #[allow(unsafe_code)]
-    unsafe {
-        std::mem::transmute::<&Columns<'_>, &'static Columns<'static>>(session.get().columns())
-    }
-}
-
-#[pymethods]
-impl Etcd {
-    /// Merges what the watches of `session` show. `real_time`: all times are of one clock. Raises Declined.
-    #[new]
-    fn new(py: Python<'_>, session: Py<Session>, real_time: bool) -> PyResult<Etcd> {
-        guarded(py, session.get().path(), || {
-            let evidence = Evidence::of(columns_of(&session), real_time).map_err(|why| declined(session.get(), &why))?;
-            Ok(Etcd { order: None, evidence, session: session.clone_ref(py) })
-        })
-    }
-
-    /// Runs the key-value checker; see `pekan.checkers.native.kv` for what it returns. `texts`: those of the refusals "future revision",
-    /// "compacted", "lease not found", "key not found", "lease exists". Raises Declined.
-    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // the circumstances, one by one, by their names
-    #[pyo3(signature = (*, real_time, start_empty, cut, shared_writers, budget_s, lease_time, compacts_itself, ends, texts))]
-    fn check_kv<'py>(
-        &mut self,
-        py: Python<'py>,
-        real_time: bool,
-        start_empty: bool,
-        cut: bool,
-        shared_writers: bool,
-        budget_s: Option<f64>,
-        lease_time: bool,
-        compacts_itself: bool,
-        ends: Option<i64>,
-        texts: [String; 5],
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let columns = self.columns();
-        let session = self.session.clone_ref(py);
-        guarded(py, session.get().path(), || {
-            let refusals = columns.errors.iter().map(|(_, text)| texts.iter().position(|each| each == text).map(refusal)).collect();
-            let circumstances =
-                Circumstances { real_time, start_empty, cut, shared_writers, budget_s, lease_time, compacts_itself, ends, refusals };
-            let mut report = check_kv(columns, &self.evidence, &circumstances).map_err(|why| declined(session.get(), &why))?;
-            self.order = report.order.take();
-            Telling { py, columns }.report(&report)
-        })
-    }
-
-    /// The members on each side of the first difference of two watches of everything, None without one: (revision, groups of names).
-    fn sides(&self) -> Option<(i64, Vec<Vec<&'static str>>)> {
-        let difference = self.evidence.watched.difference()?;
-        let names = &self.columns().names;
-        let groups = difference.groups.iter().map(|group| group.iter().map(|&member| names[usize::from(member)]).collect()).collect();
-        Some((difference.revision, groups))
-    }
-
-    /// The first and the last revision of the order; None before the key-value checker has made one.
-    #[getter]
-    fn reach(&self) -> Option<(i64, i64)> {
-        self.order.as_ref().map(|order| (order.first(), order.last()))
-    }
-
-    /// Lets the order end below `revision`.
-    fn end_below(&mut self, revision: i64) {
-        if let Some(order) = &mut self.order {
-            order.end_below(revision);
-        }
-    }
+/// Judges every key-value operation: the report, and the order that was proven (None where nothing was replayed).
+///
+/// `texts`: those of the refusals "future revision", "compacted", "lease not found", "key not found", "lease exists". `ends`: when a second
+/// epoch began (ns). The others are as the checker in Python has them. Raises Declined.
+#[pyfunction]
+#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // named by the caller
+#[pyo3(signature = (evidence, *, real_time, start_empty, cut, shared_writers, budget_s, lease_time, compacts_itself, ends, texts))]
+pub fn check_kv<'py>(
+    py: Python<'py>,
+    evidence: Py<Evidence>,
+    real_time: bool,
+    start_empty: bool,
+    cut: bool,
+    shared_writers: bool,
+    budget_s: Option<f64>,
+    lease_time: bool,
+    compacts_itself: bool,
+    ends: Option<i64>,
+    texts: [String; 5],
+) -> PyResult<(Bound<'py, PyDict>, Option<Order>)> {
+    let path = evidence.get().session().path().to_owned();
+    guarded(py, &path, || {
+        let (shown, columns) = (evidence.get().shown(), evidence.get().columns());
+        // SAFETY: a frozen object of Python, which does not move and does not change; the only thing that outlives this call, the order, is
+        // given `evidence` to hold.
+        #[allow(unsafe_code)]
+        let (shown, columns) = unsafe { (&*std::ptr::from_ref(shown), &*std::ptr::from_ref::<Columns<'static>>(columns)) };
+        let refusals = columns.errors.iter().map(|(_, text)| texts.iter().position(|each| each == text).map(refusal)).collect();
+        let circumstances =
+            Circumstances { real_time, start_empty, cut, shared_writers, budget_s, lease_time, compacts_itself, ends, refusals };
+        let mut report = judge(columns, shown, &circumstances).map_err(|why| declined(&path, &why))?;
+        let order = report.order.take().map(|proven| Order::of(evidence.clone_ref(py), proven));
+        Ok((Telling { py, columns }.report(&report)?, order))
+    })
 }
 
 fn refusal(index: usize) -> Refusal {
