@@ -385,6 +385,22 @@ def test_transaction_without_operations_may_be_stale_under_its_own_code() -> Non
 # ---- compaction ----
 
 
+def test_transaction_without_operations_shows_that_its_revision_existed() -> None:
+    """Guards answered at a revision prove that it was made by then: a request called later has not made it, and no later read is older."""
+    story = Story()
+    story.put(b"k", b"1")
+    nobody = story.lost(PutRequest(b"k", b"2"))
+    story.takes_effect(nobody)
+    guards = story.do(TxnRequest((Compare(EQUAL, VERSION, b"k", 2),), (), ()))
+    assert story.codes() == []
+    story.change(nobody, call=guards.ret + 1, gave_up=guards.ret + 2)
+    assert story.codes() == ["KV-UNEXPLAINED"]
+    story.change(nobody, call=nobody.call, gave_up=nobody.gave_up)
+    read = story.get(b"k")
+    story.answer(read, header=read.output.header._replace(revision=2))
+    assert "KV-REAL-TIME" in story.codes()
+
+
 def test_compactions_hold() -> None:
     """Compactions one above the other, old reads before and refused after them, and a repeated one refused."""
     story = Story()

@@ -56,6 +56,8 @@ MIXES = (
     Mix(put=20, delete=20, delete_range=15, cas=5, txn=10, nested=2, get=10, list=10, grant=0, put_lease=0, revoke=0),
     # Compactions against reads at old revisions, alone and inside transactions.
     Mix(put=25, old=25, local=10, ranged_txn=15, compact=15, compact_refused=6, grant=0, put_lease=0, revoke=0),
+    # Few reads, many guards: what was put shows in the branch that a transaction took, or in why it was refused.
+    Mix(put=30, get=2, list=2, local=1, cas=6, txn=14, read_txn=4, compares_only=25, ignore=10, delete=5, grant=0, put_lease=0, revoke=0),
 )
 
 

@@ -328,6 +328,7 @@ impl<'a> Buckets<'a> {
                     pairs.writes.push((revision, op, true));
                 } else if is_compares_only(&request) {
                     self.compares.entry(revision).or_default().push(op);
+                    self.existed.push((revision, op));
                 } else if is_local(&Asked::Txn(request)) {
                     pairs.local.push((revision, op));
                     self.existed.push((revision, op));

@@ -1,8 +1,6 @@
 //! Transactions without operations: asked as linearizable, answered by any member from its own state. Why they are judged apart is in
 //! `src/pekan/checkers/kv/compares.py`.
 
-use pekan_history::NEVER;
-
 use crate::collect::Buckets;
 use crate::evidence::Watched;
 use crate::problem::{Problem, Touched, What};
@@ -16,12 +14,10 @@ pub fn judge_compares<'a>(b: &Buckets<'a>, timing: &Timing, evidence: &Watched<'
         return found;
     }
     for (&revision, group) in &b.compares {
-        let (earliest, above) = (timing.earliest_of(revision), timing.latest_of(revision + 1));
+        let above = timing.latest_of(revision + 1);
         for &op in group {
-            let (call, ret) = (b.ops.call(op), b.ops.ret(op));
-            if ret != NEVER && earliest > ret {
-                found.push(Problem { revision, what: What::BeforeItsTime { op, earliest }, touched: Touched::Everything });
-            } else if call > above {
+            let call = b.ops.call(op);
+            if call > above {
                 let known = known_before(b, evidence, revision, call);
                 found.push(Problem { revision, what: What::Stale { op, known }, touched: Touched::Ranges(Vec::new()) });
             }

@@ -233,3 +233,86 @@ fn once(list: &mut Vec<WriterId>, id: WriterId) {
         list.push(id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pekan_wire::{DELETE, Kv};
+
+    fn put(key: &'static [u8], value: &'static [u8]) -> Asked<'static> {
+        Asked::Put(PutRequest { key, value, ..PutRequest::default() })
+    }
+
+    fn delete(key: &'static [u8], range_end: &'static [u8]) -> Asked<'static> {
+        Asked::DeleteRange(DeleteRangeRequest { key, range_end, prev_kv: false })
+    }
+
+    /// A store of the keys a, b and c at revision 4; b is attached to lease 7, which like all leases counts as granted.
+    fn store() -> State<'static> {
+        let mut state = State::default();
+        state.leases = None;
+        for (revision, key, lease) in [(2, b"a", 0), (3, b"b", 7), (4, b"c", 0)] {
+            let kv = Kv { key, create_revision: revision, mod_revision: revision, version: 1, value: b"old", lease };
+            state.advance(revision, &[Event { kind: PUT, kv, prev_kv: None }]);
+        }
+        state
+    }
+
+    fn gone(key: &'static [u8]) -> Event<'static> {
+        Event { kind: DELETE, kv: Kv { key, mod_revision: 5, ..Kv::default() }, prev_kv: None }
+    }
+
+    fn calls(pool: &Pool<'_>, found: &[WriterId]) -> Vec<i64> {
+        found.iter().map(|&writer| pool.writers[writer as usize].call).collect()
+    }
+
+    /// Of a put, those who put that value, and those who keep the value that the key has; the earliest call first, none after the latest.
+    #[test]
+    fn a_put_is_of_those_who_put_its_value() {
+        let state = store();
+        let kept = Asked::Put(PutRequest { key: b"a", ignore_value: true, ..PutRequest::default() });
+        let requests = vec![(50, 0, put(b"a", b"old")), (20, 1, kept), (30, 2, put(b"a", b"new")), (10, 3, put(b"a", b"old"))];
+        let mut pool = Pool::new(requests, [], true);
+        let kv = Kv { key: b"a", create_revision: 2, mod_revision: 5, version: 2, value: b"old", lease: 0 };
+        let events = [Event { kind: PUT, kv, prev_kv: None }];
+        let found = pool.candidates(&state, &events, 100);
+        assert_eq!(calls(&pool, &found), [10, 20, 50]);
+        let found = pool.candidates(&state, &events, 20);
+        assert_eq!(calls(&pool, &found), [10, 20]);
+        pool.real_time = false;
+        assert_eq!(pool.candidates(&state, &events, 0).len(), 3);
+    }
+
+    /// Of a deletion, those who delete just that: by name, by a range that holds no other key, by a revoke, or the lease's own end.
+    #[test]
+    fn a_deletion_is_of_those_who_delete_nothing_else() {
+        let state = store();
+        let requests = vec![
+            (10, 0, delete(b"b", b"")),
+            (20, 1, delete(b"b", b"c")),
+            (30, 2, delete(b"a", b"c")),
+            (40, 3, Asked::LeaseRevoke(7)),
+            (50, 4, Asked::LeaseRevoke(8)),
+        ];
+        let mut pool = Pool::new(requests, [(7, 15), (7, 60)], true);
+        let found = pool.candidates(&state, &[gone(b"b")], 55);
+        assert_eq!(calls(&pool, &found), [10, 15, 20, 40]);
+        let both = pool.candidates(&state, &[gone(b"a"), gone(b"b")], 55);
+        assert_eq!(calls(&pool, &both), [30]);
+        assert!(pool.candidates(&state, &[gone(b"c")], 55).is_empty());
+    }
+
+    /// Everybody is who was called in time, and each end of a lease that holds keys; of a lease that nobody was granted, one at any time.
+    #[test]
+    fn everybody_includes_the_ends_of_leases() {
+        let state = store();
+        let requests = vec![(30, 0, put(b"a", b"1")), (10, 1, put(b"a", b"2"))];
+        let mut pool = Pool::new(requests.clone(), [(7, 5), (7, 25), (8, 1)], true);
+        let all = pool.everybody(&state, 20);
+        assert_eq!(calls(&pool, &all), [10, 5]);
+        let mut pool = Pool::new(requests, [], true);
+        let all = pool.everybody(&state, 40);
+        assert_eq!(calls(&pool, &all), [10, 30, BEFORE_ALL]);
+        assert_eq!(pool.effect_of(&state, all[2]), [Event { prev_kv: state.get(b"b").copied(), ..gone(b"b") }]);
+    }
+}

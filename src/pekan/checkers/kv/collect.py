@@ -10,7 +10,7 @@
     Range at an older revision q         exact               readers[r] for its time, old[q] for its content
     LeaseRevoke                          exact               revokes[r]: the step to r, or a reader at r, whichever the replay allows
     Range or Txn asked serializable      of that member      local[q]: content of q; r existed before the reply
-    Txn without operations               of that member      compares[r]: see compares.py
+    Txn without operations               of that member      compares[r]: see compares.py; r existed before the reply
     Compaction                           r existed           compactions, existed
     any write, no proof either way       none                pending: may be a step, once, at any time after its call
     any write, definite refusal          none                refused: must be none; suspects
@@ -174,6 +174,7 @@ def _other(b: Buckets, op: Operation, kind: type, revision: int) -> None:
             b.readers[revision].append(op)
         elif is_compares_only(request):
             b.compares[revision].append(op)
+            b.existed.append((revision, op))
         elif is_local(request):
             b.local[revision].append(op)
             b.existed.append((revision, op))

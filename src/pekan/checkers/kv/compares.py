@@ -1,10 +1,11 @@
 """Transactions without operations: asked as linearizable, answered by any member from its own state.
 
 etcd counts a Txn with no operation in either branch as serializable (server/etcdserver/txn, IsTxnSerializable: a loop over no operations),
-so it is answered without a read barrier although nobody asked for that. It is judged last and constrains nothing else::
+so it is answered without a read barrier although nobody asked for that. Like any local answer it proves that its revision existed, and
+nothing more; it is judged last::
 
     its guards are true or false of the state of its revision     else KV-CONTENT (in the replay)
-    that revision existed before the answer                       else LOCAL-CONTENT
+    that revision existed before the answer                       else LOCAL-CONTENT (with the other local answers)
     nothing after that revision was known before the call         else COMPARES-ONLY-STALE
 """
 
@@ -14,7 +15,6 @@ from collections.abc import Iterator
 
 from pekan.checkers import telling
 from pekan.checkers.evidence import Watched
-from pekan.checkers.kv import problems
 from pekan.checkers.kv.collect import Buckets
 from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.proofs import known_before
@@ -29,9 +29,7 @@ def judge_compares(b: Buckets, timing: Timing, evidence: Watched) -> Iterator[Pr
         return
     for revision, group in sorted(b.compares.items(), key=lambda item: item[0]):
         for op in group:
-            if op.ret is not None and timing.earliest_of(revision) > op.ret:
-                yield problems.before_its_time(op, revision, timing)
-            elif op.call > timing.latest_of(revision + 1):
+            if op.call > timing.latest_of(revision + 1):
                 yield _stale(op, revision, known_before(b, evidence, revision, op.call))
 
 
