@@ -66,7 +66,7 @@ class Watch:
     request: WatchCreateRequest
     asked: int
     created: StreamMessage | None
-    messages: tuple[StreamMessage, ...]
+    messages: Sequence[StreamMessage]
     canceled: StreamMessage | None
     cancel_sent: int | None
     fragments: tuple[StreamMessage, ...]

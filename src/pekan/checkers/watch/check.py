@@ -6,7 +6,7 @@ from pekan.checkers import telling
 from pekan.checkers.case import Case, Fork
 from pekan.checkers.evidence import Difference, Told, Watch, first_difference, watched, watches
 from pekan.checkers.watch.truth import Truth
-from pekan.checkers.watch.walk import walk
+from pekan.checkers.watch.walk import passing, walk
 from pekan.history.types import OK
 from pekan.verdict import CheckerReport, Exhibit, Finding, Undecided, group
 
@@ -33,8 +33,9 @@ def check_watch(case: Case) -> CheckerReport:
         )
     truth = Truth(case, case.fork.revision if case.fork is not None else None)
     events = progress = 0
+    skip = passing(truth)
     for watch in all_watches:
-        seen = walk(watch, truth)
+        seen = walk(watch, truth, skip)
         events += seen.events
         progress += seen.progress
         findings.extend(seen.broken)

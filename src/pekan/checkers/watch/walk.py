@@ -9,25 +9,30 @@
 
 The loop keeps a few integers and touches each event once; everything that costs (certificates, wording) happens where a rule breaks, and
 each rule is reported once a watch with the number of times it broke.
+
+Nearly all messages break no rule, and passing over those is what judging costs. That part is exchanged: a `Skip` moves a walk over
+messages that certainly break none. `passing(truth)` is the one in Python; the core has another. What it does not pass over is judged here.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TypeAlias
 
 from pekan.checkers import telling
 from pekan.checkers.evidence import ALL_WATCHES, Watch, bounds, by_revision, is_whole
-from pekan.checkers.watch.truth import Truth
+from pekan.checkers.watch.truth import Facts, Truth
 from pekan.history.types import StreamMessage
 from pekan.verdict import Exhibit, Finding
 from pekan.wire import messages as wire
 from pekan.wire.messages import Event, WatchCreateRequest, WatchResponse
 
 _NO_EVENTS: tuple[Event, ...] = ()
-_NO_CHANGES: frozenset[tuple[bytes, int]] = frozenset()
+_NOTHING_TOLD: dict[int, tuple[Event, ...]] = {}
+NO_CHANGES: frozenset[tuple[bytes, int]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -47,66 +52,23 @@ class Seen:
     broken: list[Finding] = field(default_factory=list)
 
 
-def walk(watch: Watch, truth: Truth) -> Seen:
-    """Judge `watch`. The findings come in the order in which the rules first broke."""
-    if watch.created is None or watch.refused:
-        return Seen()
-    judge = _Walk(watch, truth)
-    judge.run()
-    return judge.seen
+Skip: TypeAlias = "Callable[[Walk, int], int]"
+"""`skip(walk, begin)` moves `walk` over messages from `begin` on that break no rule, and says which is the first that may."""
 
 
-class _Walk:
-    def __init__(self, watch: Watch, truth: Truth) -> None:
-        self.watch = watch
-        self.truth = truth
-        self.seen = Seen()
-        self.broken: dict[tuple[str, str], Broken] = {}
-        self.request: WatchCreateRequest = watch.request
-        self.start = self.request.start_revision
-        self.low_key, self.high_key = bounds(self.request)
-        self.narrow = not is_whole(self.request)
-        self.plain = not self.narrow and truth.ordered
-        self.floor = self.start if self.start > 0 else watch.floor  # Nothing below it may come.
-        # A negative start means nothing that is documented; 3.5.1 cancels such a watch, newer releases refuse it.
-        self.due: Sequence[int] = truth.due(self.request) if self.start >= 0 else []
-        self.at = bisect_left(self.due, self.start) if self.start > 0 else -1
-        self.last = 0  # Highest revision delivered.
-        self.first = 0  # First revision delivered.
-        self.last_message: StreamMessage | None = None
-        self.last_changes = _NO_CHANGES  # Of `last`, delivered so far: key and type; filled only where the revision comes again.
-        self.last_group: tuple[Event, ...] = _NO_EVENTS
-        self.promised = 0  # Highest progress revision.
-        self.promise: StreamMessage | None = None
-        self.gaps: list[tuple[int, int, StreamMessage]] = []  # [from, to) of `due` that were passed over, and by which message.
-        self.returned: set[int] = set()  # Revisions delivered after higher ones.
-        self.short: dict[int, tuple[tuple[Event, ...], StreamMessage]] = {}  # Revisions delivered in part, and what was lacking.
+def passing(truth: Truth) -> Skip:
+    """The skip of the reference: over the messages of a watch of everything that carry exactly the one event that is due next.
 
-    def run(self) -> None:
-        created = self.watch.created
-        assert created is not None
-        self._header(created)
-        messages = self.watch.messages
-        at = 0
-        while at < len(messages):
-            at = self._expected(at) if self.plain and self.at >= 0 else at
-            if at < len(messages):
-                self._message(messages[at])
-                at += 1
-        self._missing()
-        self._fragments()
-        self._late()
-        self.seen.broken = [one.finding if one.times == 1 else _with_times(one) for one in self.broken.values()]
+    Nearly all messages of such a watch are of that kind, so this loop is what judging costs: every rule of `_message` that one of its
+    conditions answers is left out (`due` lies above `last` and at or above the start, ascending, once `at` is set).
+    """
 
-    def _expected(self, begin: int) -> int:
-        """Pass over the messages from `begin` on that carry exactly the one event that is due next; where the first other one is.
-
-        Nearly all messages of a watch of everything are of that kind, so this loop is what judging costs: every rule of `_message` that
-        one of its conditions answers is left out (`due` lies above `last` and at or above the start, ascending, once `at` is set).
-        """
-        due, proven, promised, wants_prev = self.due, self.truth.proven, self.promised, self.request.prev_kv
-        invoked_by, newest, timed = self.truth.invoked_by, len(self.truth.invoked_by) - 1, self.truth.timed
-        messages, at, end = self.watch.messages, self.at, len(self.due)
+    def skip(walk: Walk, begin: int) -> int:
+        if walk.narrow or not truth.ordered or walk.at < 0:
+            return begin
+        due, proven, promised, wants_prev = walk.due, truth.proven, walk.promised, walk.request.prev_kv
+        invoked_by, newest, timed = truth.invoked_by, len(truth.invoked_by) - 1, truth.timed
+        messages, at, end = walk.watch.messages, walk.at, len(due)
         # Where every revision is due, the next is one more than the last: adding is cheaper than asking a range.
         shift = due.start if type(due) is range else None
         stop = begin
@@ -134,12 +96,90 @@ class _Walk:
         else:
             stop = len(messages)
         if stop > begin:
-            item = messages[stop - 1]
-            self.at, self.last_message, self.last_group, self.last_changes = at, item, item.message.events, _NO_CHANGES
-            self.last = self.last_group[0].kv.mod_revision
-            self.first = self.first or messages[begin].message.events[0].kv.mod_revision
-            self.seen.events += stop - begin
+            walk.at, walk.last_index, walk.last_changes = at, stop - 1, NO_CHANGES
+            walk.last_group = messages[stop - 1].message.events
+            walk.last = walk.last_group[0].kv.mod_revision
+            walk.first = walk.first or messages[begin].message.events[0].kv.mod_revision
+            walk.seen.events += stop - begin
         return stop
+
+    return skip
+
+
+def walk(watch: Watch, truth: Facts, skip: Skip) -> Seen:
+    """Judge `watch`. The findings come in the order in which the rules first broke."""
+    if watch.created is None or watch.refused:
+        return Seen()
+    judge = Walk(watch, truth, skip)
+    judge.run()
+    return judge.seen
+
+
+class Walk:
+    """A walk over one watch. A `Skip` may change what is marked with a star, and nothing else.
+
+    at *            place in `due`, -1 before that is known
+    last *          highest revision delivered, in message `last_index` *; its events are `last_group` *
+    first *         first revision delivered
+    last_changes *  changes of `last` delivered so far; filled only where the revision comes again
+    promised *      highest progress revision, announced by message `promise_index` *
+    gaps            [from, to) of `due` that were passed over, and by which message
+    returned        revisions delivered after higher ones
+    short           revisions delivered in part: what was lacking, and in which message
+    """
+
+    def __init__(self, watch: Watch, truth: Facts, skip: Skip) -> None:
+        self.watch = watch
+        self.truth = truth
+        self.skip = skip
+        self.seen = Seen()
+        self.broken: dict[tuple[str, str], Broken] = {}
+        self.request: WatchCreateRequest = watch.request
+        self.start = self.request.start_revision
+        self.low_key, self.high_key = bounds(self.request)
+        self.narrow = not is_whole(self.request)
+        self.floor = self.start if self.start > 0 else watch.floor  # Nothing below it may come.
+        # A negative start means nothing that is documented; 3.5.1 cancels such a watch, newer releases refuse it.
+        self.due: Sequence[int] = truth.due(self.request) if self.start >= 0 else []
+        self.at = bisect_left(self.due, self.start) if self.start > 0 else -1
+        self.index = 0  # Of the message that is looked at.
+        self.last = 0
+        self.first = 0
+        self.last_index = -1
+        self.last_changes = NO_CHANGES
+        self.last_group: tuple[Event, ...] = _NO_EVENTS
+        self.promised = 0
+        self.promise_index = -1
+        self.gaps: list[tuple[int, int, int]] = []
+        self.returned: set[int] = set()
+        self.short: dict[int, tuple[tuple[Event, ...], int]] = {}
+
+    def run(self) -> None:
+        created = self.watch.created
+        assert created is not None
+        self._header(created)
+        messages = self.watch.messages
+        at = 0
+        while at < len(messages):
+            at = self.skip(self, at)
+            if at < len(messages):
+                self.index = at
+                self._message(messages[at])
+                at += 1
+        self._missing()
+        self._fragments()
+        self._late()
+        self.seen.broken = [one.finding if one.times == 1 else _with_times(one) for one in self.broken.values()]
+
+    @property
+    def last_message(self) -> StreamMessage | None:
+        """The last message with events."""
+        return self.watch.messages[self.last_index] if self.last_index >= 0 else None
+
+    @property
+    def promise(self) -> StreamMessage | None:
+        """The message that announced `promised`."""
+        return self.watch.messages[self.promise_index] if self.promise_index >= 0 else None
 
     def _message(self, item: StreamMessage) -> None:
         """Every rule, one message."""
@@ -160,8 +200,8 @@ class _Walk:
             if revision <= self.last or revision <= self.promised or revision < self.floor:
                 self._backwards(item, revision, group)
             if revision > self.last:
-                self._advance(item, revision)
-                self.last, self.last_group, self.last_changes = revision, group, _NO_CHANGES
+                self._advance(revision)
+                self.last, self.last_group, self.last_changes = revision, group, NO_CHANGES
                 self.first = self.first or revision
             known = self.truth.proven.get(revision)
             if known is None or revision >= self.truth.limit:
@@ -170,14 +210,14 @@ class _Walk:
                 self._content(item, revision, group, known)
                 if not self.truth.ordered:
                     self._unproven(item, revision, group)
-        self.last_message = item
+        self.last_index = self.index
 
-    def _advance(self, item: StreamMessage, revision: int) -> None:
+    def _advance(self, revision: int) -> None:
         """Move over `due` to behind `revision`; what lies between is a gap."""
         due, at = self.due, self.at
         if at < len(due) and due[at] < revision:
             upto = bisect_left(due, revision, at)
-            self.gaps.append((at, upto, item))
+            self.gaps.append((at, upto, self.index))
             at = upto
         self.at = at + 1 if at < len(due) and due[at] == revision else at
 
@@ -222,7 +262,7 @@ class _Walk:
                 revision,
             )
         if revision > self.promised:
-            self.promised, self.promise = revision, item
+            self.promised, self.promise_index = revision, self.index
 
     def _canceled(self, item: StreamMessage, message: WatchResponse) -> None:
         watch, truth = self.watch, self.truth
@@ -416,16 +456,16 @@ class _Walk:
         delivered = set(map(_change, group))
         lacking = tuple(event for event in expected if _change(event) not in delivered)
         if lacking and revision == self.last and revision not in self.short and not self.last_changes:
-            self.short[revision] = (lacking, item)
+            self.short[revision] = (lacking, self.index)
 
     def _complete(self, revision: int, group: tuple[Event, ...]) -> None:
         """More of a revision that had been delivered in part."""
         if revision in self.short:
-            lacking, item = self.short[revision]
+            lacking, index = self.short[revision]
             delivered = set(map(_change, group))
             rest = tuple(event for event in lacking if _change(event) not in delivered)
             if rest:
-                self.short[revision] = (rest, item)
+                self.short[revision] = (rest, index)
             else:
                 del self.short[revision]
 
@@ -462,7 +502,7 @@ class _Walk:
             return
         if made.prev_kv is not None and made.prev_kv.mod_revision == revision:
             # etcd reads the value at the revision before: of what one transaction put and deleted, that is what its first change replaced.
-            first = next((other for other in self.truth.proven[revision] if other.kv.key == made.kv.key), made)
+            first = next((other for other in self.truth.proven.get(revision) or () if other.kv.key == made.kv.key), made)
             made = made._replace(prev_kv=None if first is made else first.prev_kv)
             if event.prev_kv == made.prev_kv:
                 return
@@ -487,7 +527,7 @@ class _Walk:
         assert made.prev_kv is not None
         # The one known way to lose them: the server notes what a watch asked for after it has registered it, so that the first message,
         # collected in between, is made without. Nothing of that message has its previous value then, and every later one does.
-        unnoted = self.last_message is None and all(each.prev_kv is None for each in item.message.events)
+        unnoted = self.last_index < 0 and all(each.prev_kv is None for each in item.message.events)
         self._break(
             "WATCH-PREV-KV-FIRST" if unnoted else "WATCH-PREV-KV",
             "missing",
@@ -505,7 +545,7 @@ class _Walk:
         if revision < self.truth.limit:
             told = known.events.get(revision, _NO_EVENTS)
         else:
-            told = known.by_member.get(self.watch.member, {}).get(revision, _NO_EVENTS)
+            told = known.by_member.get(self.watch.member, _NOTHING_TOLD).get(revision, _NO_EVENTS)
         for event in group:
             reason = _nonsense(event)
             if reason:
@@ -535,7 +575,7 @@ class _Walk:
     # ---- what did not come ----
 
     def _missing(self) -> None:
-        if self.promise is not None:
+        if self.promise_index >= 0:
             if self.at < 0:
                 self.at = self._begin()
             if type(self.due) is range and self.promised < self.truth.limit and not self._overstated():
@@ -543,11 +583,11 @@ class _Walk:
                 self.due = range(2, max(len(self.due) + 2, self.promised + 1))
             upto = bisect_right(self.due, self.promised)
             if upto > self.at:
-                self.gaps.append((self.at, upto, self.promise))
+                self.gaps.append((self.at, upto, self.promise_index))
         self._unseen()
-        passed: dict[int, StreamMessage] = {}
-        for begin, end, item in self.gaps:
-            passed.update((revision, item) for revision in self.due[begin:end] if revision not in self.returned)
+        passed: dict[int, int] = {}
+        for begin, end, index in self.gaps:
+            passed.update((revision, index) for revision in self.due[begin:end] if revision not in self.returned)
         before = [revision for revision in passed if self.start > 0 and (not self.first or revision < self.first)]
         after = [revision for revision in passed if self.start <= 0 or (self.first and revision > self.first)]
         for code, revisions in (("WATCH-RESUMABLE", before), ("WATCH-RELIABLE", after)):
@@ -556,10 +596,10 @@ class _Walk:
         if not passed:
             parts = [revision for revision in self.short if revision not in self.returned]
             for revision in parts[:1]:
-                events, item = self.short[revision]
+                events, index = self.short[revision]
                 # The first revision of a watch is where compaction meets it: half of it missing is a start that went wrong.
                 code = "WATCH-RESUMABLE" if self.start > 0 and revision == self.first else "WATCH-RELIABLE"
-                self._gap(code, revision, events, item, len(parts))
+                self._gap(code, revision, events, index, len(parts))
 
     def _unseen(self) -> None:
         """Progress at a revision that only requests can have made which this watch would have seen."""
@@ -583,13 +623,14 @@ class _Walk:
         """True where a header of this watch was found to name a revision that cannot have existed."""
         return ("WATCH-PROGRESS", "beyond") in self.broken or ("WATCH-PROGRESS", "early") in self.broken
 
-    def _gap(self, code: str, revision: int, events: tuple[Event, ...], item: StreamMessage, count: int) -> None:
+    def _gap(self, code: str, revision: int, events: tuple[Event, ...], index: int, count: int) -> None:
+        item = self.watch.messages[index]
         by = f"delivered revision {self._passing(item, revision)}" if item.message.events else f"announced progress at {self.promised}"
         begins = f"begins at revision {self.start}" if self.start > 0 else f"begins after revision {self._created_at()}"
         at_compaction = " It is the revision of a compaction (#18089, #19179)." if self._compacted_here(revision, item.time) else ""
         more = f" {count} revisions are missing in all." if count > 1 else ""
         what = ", ".join(telling.event(event) for event in events[:3]) or "whatever it did: every revision has an event"
-        first = self._last_before(item)
+        first = self._last_before(index)
         self._break(
             code,
             "compacted" if at_compaction else f"{'event' if item.message.events else 'progress'} {_types(events)}",
@@ -696,14 +737,11 @@ class _Walk:
     def _last_shown(self) -> tuple[Exhibit, ...]:
         return (self._shown(self.last_message),) if self.last_message is not None else ()
 
-    def _last_before(self, item: StreamMessage) -> tuple[Exhibit, ...]:
-        before = None
-        for other in self.watch.messages:
-            if other is item:
-                break
-            if other.message.events:
-                before = other
-        return (self._shown(before),) if before is not None else ()
+    def _last_before(self, index: int) -> tuple[Exhibit, ...]:
+        for at in range(index - 1, -1, -1):
+            if self.watch.messages[at].message.events:
+                return (self._shown(self.watch.messages[at]),)
+        return ()
 
     def _written(self, revision: int) -> tuple[Exhibit, ...]:
         operation = self.truth.writer(revision)
