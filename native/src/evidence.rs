@@ -251,6 +251,13 @@ impl Order {
         Ok(Order { proven, evidence, kept })
     }
 
+    /// The same order, ending below `revision`: what is common to members whose histories part there.
+    fn below(&self, py: Python<'_>, revision: i64) -> Order {
+        let mut proven = self.proven.clone();
+        proven.end_below(revision);
+        Order { proven, evidence: self.evidence.clone_ref(py), kept: self.kept.iter().map(|bytes| bytes.clone_ref(py)).collect() }
+    }
+
     /// The first and the last revision covered.
     fn bounds(&self) -> (i64, i64) {
         (self.proven.first(), self.proven.last())

@@ -3,7 +3,7 @@
 use pekan_etcd::Declined;
 use pekan_etcd::watch::{At, Due, Given, Truth};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyRange};
+use pyo3::types::{PyList, PyRange, PyString};
 
 use crate::evidence::{EventRow, Evidence, Order, declined, event_row};
 use crate::guard::guarded;
@@ -83,6 +83,33 @@ impl Watches {
     #[getter]
     fn ordered(&self) -> bool {
         self.truth.ordered()
+    }
+
+    /// Whether every compaction that can have happened is in the record.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.truth.closed()
+    }
+
+    /// Of each member whose watches of everything were created: (name, whether none of them received an event, their indexes).
+    fn whole_by_member<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyString>, bool, Vec<usize>)> {
+        let (evidence, columns) = (self.evidence.get(), self.evidence.get().columns());
+        let mut members: Vec<(u16, bool, Vec<usize>)> = Vec::new();
+        for (index, watch) in evidence.shown().watches.iter().enumerate() {
+            if !watch.whole() || watch.created.is_none() || watch.refused {
+                continue;
+            }
+            let member = columns.streams[watch.stream as usize].member;
+            let silent = watch.items.iter().all(|item| item.count == 0);
+            match members.iter_mut().find(|(name, _, _)| *name == member) {
+                Some((_, all_silent, indexes)) => {
+                    *all_silent &= silent;
+                    indexes.push(index);
+                }
+                None => members.push((member, silent, vec![index])),
+            }
+        }
+        members.into_iter().map(|(member, silent, indexes)| (evidence.session().name(py, member), silent, indexes)).collect()
     }
 
     /// The revisions that watch `index` has to see: a range where it is all of them, else a list.

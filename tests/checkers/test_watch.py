@@ -8,12 +8,12 @@ import pytest
 
 from pekan.catalogue import CODES
 from pekan.checkers.case import Case, Fork, Options
-from pekan.checkers.watch import check_watch
 from pekan.history.types import Operation
 from pekan.verdict import CheckerReport
 from pekan.wire import messages as wire
 from pekan.wire.messages import NODELETE, NOPUT, Event, KeyValue
 
+from .engines import check_watch_twice
 from .watching import Script, bare, case_of, compaction, story
 
 STORY = story(["a=1"], ["b=1", "c=1"], ["a=2"], ["-a"], ["b=2"], ["c=2"], ["b=3"], ["a=3"])
@@ -30,11 +30,11 @@ TWICE = {
 
 
 def codes(case: Case) -> list[str]:
-    return [finding.code for finding in check_watch(case).findings]
+    return [finding.code for finding in check_watch_twice(case).findings]
 
 
 def report(case: Case) -> CheckerReport:
-    return check_watch(case)
+    return check_watch_twice(case)
 
 
 def full(start: int = 2, until: int = 9, **options: object) -> Script:
@@ -408,7 +408,7 @@ def test_every_watch_code_has_a_planted_violation() -> None:
 def test_a_finding_is_provable_from_its_certificate() -> None:
     """It names member, stream, watch and revision, shows request and message, and the operation that wrote the missing revision."""
     case = case_of(STORY, full(until=4).say(*E[6], revision=9))
-    (finding,) = check_watch(case).findings
+    (finding,) = check_watch_twice(case).findings
     assert finding.subject == {"member": "m1", "stream": 1, "watch": 0, "revision": 5, "key": "'a'", "operations": [1005]}
     assert [exhibit.operation for exhibit in finding.certificate] == [None, None, None, 1005]
     assert all(exhibit.what for exhibit in finding.certificate)
@@ -417,7 +417,7 @@ def test_a_finding_is_provable_from_its_certificate() -> None:
 def test_a_thousand_missing_events_are_one_finding() -> None:
     """A gap is one finding a watch, and the same gap on several watches is counted."""
     case = case_of(STORY, *[Script(id_, f"m{id_}").create(start=2, at=9).say(*E[2]).say(*E[9]) for id_ in (1, 2, 3)])
-    (finding,) = check_watch(case).findings
+    (finding,) = check_watch_twice(case).findings
     assert finding.count == 3
     assert "6 revisions are missing" in finding.explanation
 

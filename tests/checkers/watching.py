@@ -17,6 +17,7 @@ from typing import Any
 from pekan.checkers.case import Case, Options, Order
 from pekan.history.types import History, Operation, Stream, StreamMessage
 from pekan.wire import messages as wire
+from pekan.wire.errors import COMPACTED, OUT_OF_RANGE, WireError
 from pekan.wire.messages import (
     CompactionRequest,
     CompactionResponse,
@@ -126,8 +127,8 @@ class Script:
 
 
 def compaction(operation: int, revision: int, call: int, outcome: str = "ok") -> Operation:
-    answer = CompactionResponse(header(revision)) if outcome == "ok" else None
-    ret = call + 5 if outcome == "ok" else None
+    answers = {"ok": CompactionResponse(header(revision)), "failed": WireError(OUT_OF_RANGE, COMPACTED)}
+    answer, ret = answers.get(outcome), call + 5 if outcome in answers else None
     return Operation(operation, operation, call, ret, outcome, CompactionRequest(revision), answer, wire.COMPACT, "kv-0", "m1")  # type: ignore[arg-type]
 
 

@@ -21,16 +21,8 @@ def check_watch(case: Case) -> CheckerReport:
     findings: list[Finding] = []
     difference = first_difference(watched(case))
     if difference is not None and case.fork is None:
-        diverged = _diverged(difference)
-        findings.append(diverged)
-        case.fork = Fork(
-            difference.revision,
-            diverged.code,
-            diverged.summary,
-            diverged.certificate,
-            difference.groups,
-            max(difference.first.time, difference.second.time),
-        )
+        findings.append(diverged(difference))
+        case.fork = fork_of(difference, findings[0])
     truth = Truth(case, case.fork.revision if case.fork is not None else None)
     events = progress = 0
     skip = passing(truth)
@@ -44,7 +36,14 @@ def check_watch(case: Case) -> CheckerReport:
     return CheckerReport(NAME, True, judged, group(findings), tuple(_silent(truth, all_watches)))
 
 
-def _diverged(difference: Difference) -> Finding:
+def fork_of(difference: Difference, root: Finding) -> Fork:
+    """Where members' histories part by `difference`, which is the finding `root`."""
+    time = max(difference.first.time, difference.second.time)
+    return Fork(difference.revision, root.code, root.summary, root.certificate, difference.groups, time)
+
+
+def diverged(difference: Difference) -> Finding:
+    """The finding that `difference` is."""
     first, second = difference.first, difference.second
     same = first.member == second.member
     if same:
@@ -89,14 +88,17 @@ def _silent(truth: Truth, all_watches: tuple[Watch, ...]) -> list[Undecided]:
     for member in silent:
         missed = max(_due_while_connected(watch, written) for watch in by_member[member])
         if missed:
-            reasons.append(
-                Undecided(
-                    f"the watches of {member} received none of the {missed} revisions written while they were connected",
-                    "a longer run, or a look at why that member did not follow (its lag is no fault by itself)",
-                    NAME,
-                )
-            )
+            reasons.append(silence(member, missed))
     return reasons
+
+
+def silence(member: str, missed: int) -> Undecided:
+    """Why watches of `member` that received none of `missed` revisions decide nothing."""
+    return Undecided(
+        f"the watches of {member} received none of the {missed} revisions written while they were connected",
+        "a longer run, or a look at why that member did not follow (its lag is no fault by itself)",
+        NAME,
+    )
 
 
 def _due_while_connected(watch: Watch, written: list[tuple[int, int, int]]) -> int:

@@ -99,7 +99,7 @@ class Truth:
         self.limit = float("inf") if limit is None else limit
         self.real_time = case.history.order == "real-time"
         exclusive = case.options.writers == "exclusive" and case.history.start == "empty"
-        self.closed = exclusive and not _compacts_itself(case)
+        self.closed = exclusive and not compacts_itself(case)
         self.counted = exclusive and self.real_time
         self.ordered = case.order is not None
         self.proven = self._proven()
@@ -302,7 +302,8 @@ def _revision_of(output: Any) -> int:
     return header.revision if header is not None else 0
 
 
-def _compacts_itself(case: Case) -> bool:
+def compacts_itself(case: Case) -> bool:
+    """Whether etcd was told to compact without being asked."""
     plan = case.history.plan
     if plan is None:
         return False

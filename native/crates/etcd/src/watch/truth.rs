@@ -101,6 +101,11 @@ impl<'e, 'a> Truth<'e, 'a> {
         self.newest
     }
 
+    /// Whether every compaction that can have happened is in the record.
+    pub fn closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether it rests on an order.
     #[inline]
     pub fn ordered(&self) -> bool {
