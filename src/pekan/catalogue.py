@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 API_GUARANTEES = "https://etcd.io/docs/latest/learning/api_guarantees/"
 API_REFERENCE = "https://etcd.io/docs/latest/learning/api/"
+HERLIHY_WING = "https://doi.org/10.1145/78969.78972"
+LAMPORT = "https://doi.org/10.1109/TC.1979.1675439"
 AUTH_DESIGN = "https://etcd.io/docs/latest/learning/design-auth-v3/"
 
 
@@ -240,5 +242,18 @@ CODES: dict[str, Entry] = {
         AUTH_DESIGN,
         "A request was denied though every auth state of its time permits it (as in #14571).",
         "Compare auth revisions of the members; did the member restore a snapshot?",
+    ),
+    # ---- objects of anybody ----
+    "NOT-LINEARIZABLE": Entry(
+        "Linearizability: every operation takes effect at one moment between its call and its return.",
+        HERLIHY_WING,
+        "No order of the operations explains what they were answered: a lost or stale value, one that nobody wrote, an effect twice.",
+        "The operations shown cannot be ordered whatever the others do: follow the explanation, and look at who answered the last.",
+    ),
+    "NOT-SEQUENTIAL": Entry(
+        "Sequential consistency: the operations take effect in one order that keeps the order of every process.",
+        LAMPORT,
+        "No order of the operations that keeps the order of each process explains what they were answered, whatever the clocks say.",
+        "The operations shown cannot be ordered whatever the others do: follow the explanation.",
     ),
 }

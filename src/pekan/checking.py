@@ -11,16 +11,18 @@ from pekan import native
 from pekan.durations import parse_ms
 from pekan.errors import EnvironmentFailure, UsageError
 from pekan.history.types import History
+from pekan.models.object import Model
+from pekan.models.ready import READY
 from pekan.verdict import Verdict
 
-MODELS = ("etcd",)
-ENGINES = ("auto", "reference", "native")
+MODELS = (*READY, "etcd")
+ENGINES = ("auto", "reference", "native", "generic")
 
 
 def check(
     history: History | str | os.PathLike[str],
     *,
-    model: str | None = None,
+    model: Model | str | None = None,
     format: str | None = None,  # noqa: A002 - the option's name on the command line
     engine: str = "auto",
     budget: str | float | None = None,
@@ -31,10 +33,11 @@ def check(
     """Judge a recorded run or a history.
 
     history     a run directory, its history file, a history in one of the formats of `pekan.history.foreign`, or a `History`
-    model       what was promised; only "etcd" for now, the default
+    model       what was promised: one of MODELS, or a `Model` of your own; without it, what the file names or its calls look like
     format      how the file is written; guessed where it tells
     engine      "auto": the native core where it is there and takes the history, else the reference in Python; their answers are the same.
-                "native": the same, and the verdict notes why where the core did not take it. "reference": without the core
+                "native": the same, and the verdict notes why where the core did not take it. "reference": without the core. "generic": the
+                search for a legal order that knows nothing of etcd nor of distinct values, a second opinion on small histories
     budget      bound on every search, seconds or a text like "30s"; what it leaves open is undecided
     allow       finding codes that are notes here, besides those that the run's plan allows
     clock_skew  largest difference between clock domains, e.g. "5ms"; without it real-time edges hold only within a domain
@@ -47,7 +50,7 @@ def check(
     from pekan.checkers.judge import judge
     from pekan.history.foreign import READERS, load_any
 
-    _one_of("model", model, MODELS)
+    _one_of("model", model if isinstance(model, str) else None, MODELS)
     _one_of("format", format, tuple(READERS))
     _one_of("engine", engine, ENGINES)
     _one_of("writers", writers, ("exclusive", "shared"))
@@ -60,6 +63,8 @@ def check(
         clock_skew_ns=None if clock_skew is None else parse_ms(clock_skew, "--clock-skew") * 1_000_000,
         writers=writers,
         budget_s=parse_ms(budget, "--budget") / 1_000 if isinstance(budget, str) else budget,
+        model=model,
+        engine=engine,
     )
     return judge(loaded, options, engine)
 

@@ -94,7 +94,10 @@ class Undecided:
 
 @dataclass(frozen=True, slots=True)
 class CheckerReport:
-    """What one checker did: `applicable` False where the history held nothing for it to judge; `judged` counts what it looked at."""
+    """What one checker did: `applicable` False where the history held nothing for it to judge; `judged` counts what it looked at.
+
+    `engine` says what decided, where that is not the engine of the whole verdict.
+    """
 
     name: str
     applicable: bool
@@ -102,6 +105,7 @@ class CheckerReport:
     findings: tuple[Finding, ...] = ()
     undecided: tuple[Undecided, ...] = ()
     seconds: float = 0.0
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
 from random import Random
 from typing import Any
 
@@ -23,41 +22,50 @@ from pekan.history.types import FAILED, INDEFINITE, OK, Call, Operation
 # ---- the oracle ----
 
 
-def legal(name: str, operations: Sequence[Operation]) -> bool:
-    """True where the object `name` can have answered so: some order of the operations explains every answer and keeps real time.
+def legal(name: str, operations: Sequence[Operation], before: Before | None = None) -> bool:
+    """True where the object `name` can have answered so: some order of the operations explains every answer and keeps `before`.
 
-    What returned before another was called stands before it. What was never answered may stand anywhere after its call, or nowhere.
-    Operations that failed have no effect. `Call.key` names independent objects, each judged alone.
+    What was never answered may stand anywhere that `before` allows, or nowhere. Operations that failed have no effect. `Call.key` names
+    independent objects, each judged alone.
     """
     keys = {operation.input.key for operation in operations}
-    return all(_legal(name, [o for o in operations if o.input.key == key and o.outcome != FAILED]) for key in keys)
+    return all(_legal(name, [o for o in operations if o.input.key == key and o.outcome != FAILED], before or in_time) for key in keys)
 
 
-def _legal(name: str, operations: list[Operation]) -> bool:
+Before = Callable[[Operation, Operation], bool]
+"""Whether the first stands before the second in every order."""
+
+
+def in_time(a: Operation, b: Operation) -> bool:
+    """Real time: `a` returned before `b` was called."""
+    return a.ret is not None and a.ret < b.call
+
+
+def in_process(a: Operation, b: Operation) -> bool:
+    """The order of each process, which goes on without what was never answered."""
+    return a.process == b.process and a.outcome == OK and (a.call, a.id) < (b.call, b.id)
+
+
+def _legal(name: str, operations: list[Operation], before: Before) -> bool:
     tokens = {o.input.value for o in operations if o.input.f == "release" and isinstance(o.input.value, int)}
+    must = sum(1 << i for i, o in enumerate(operations) if o.outcome == OK)
+    earlier = [sum(1 << j for j, a in enumerate(operations) if a.outcome == OK and before(a, b)) for b in operations]
     dead: set[Any] = set()
 
-    def place(thing: Thing, left: tuple[int, ...]) -> bool:
-        must = [returned(operations[i]) for i in left if operations[i].outcome == OK]
-        if not must:
+    def place(thing: Thing, left: int) -> bool:
+        """Whether the operations in the mask `left` can follow, where the object is `thing`."""
+        if not left & must:
             return True
-        first_return = min(must)
         here = (left, thing.look())
         if here in dead:
             return False
-        for i in left:
-            if operations[i].call <= first_return:
-                for after in served(thing, operations[i], tokens):
-                    if place(after, tuple(j for j in left if j != i)):
-                        return True
+        for i, operation in enumerate(operations):
+            if left >> i & 1 and not earlier[i] & left and any(place(t, left & ~(1 << i)) for t in served(thing, operation, tokens)):
+                return True
         dead.add(here)
         return False
 
-    return place(THINGS[name](), tuple(range(len(operations))))
-
-
-def returned(operation: Operation) -> float:
-    return inf if operation.ret is None else operation.ret
+    return place(THINGS[name](), (1 << len(operations)) - 1)
 
 
 def served(thing: Thing, operation: Operation, tokens: set[Any]) -> Iterator[Thing]:
@@ -136,7 +144,7 @@ def config_of(seed: int, name: str | None = None) -> Config:
 
 
 def serve_well(rng: Random, thing: Thing, past: list[Thing], f: str, value: Any) -> Any:
-    return thing.serve(f, value)
+    return thing.serve(f, value, len(past))
 
 
 def simulate(config: Config, serve: Serve = serve_well, refused_applies: bool = False) -> tuple[Operation, ...]:
@@ -167,9 +175,10 @@ def simulate(config: Config, serve: Serve = serve_well, refused_applies: bool = 
         called.append((point, call, ret, process, Call(f, argument, key), outcome))
         free_at[process] = ret
     operations = []
-    for point, call, ret, process, what, outcome in sorted(called, key=lambda c: (c[0], rng.random())):
+    for _, call, ret, process, what, outcome in sorted(called, key=lambda c: (c[0], rng.random())):
         thing, past = objects[what.key], pasts[what.key]
         answer: Any = None
+        what = what._replace(value=thing.settle(rng, what.f, what.value))
         if (outcome != FAILED or refused_applies) and not (outcome == INDEFINITE and rng.random() < 0.4):
             try:
                 answer = serve(rng, thing, past, what.f, what.value)
@@ -210,25 +219,25 @@ def buggy(name: str, serve: Serve, rate: float = 0.5) -> Mutation:
 
 def stale(rng: Random, thing: Thing, past: list[Thing], f: str, value: Any) -> Any:
     """Answered from the past, and without effect there."""
-    return rng.choice(past).clone().serve(f, value)
+    return rng.choice(past).clone().serve(f, value, len(past))
 
 
 def lost(rng: Random, thing: Thing, past: list[Thing], f: str, value: Any) -> Any:
     """Acknowledged and not done."""
-    return thing.clone().serve(f, value)
+    return thing.clone().serve(f, value, len(past))
 
 
 def twice(rng: Random, thing: Thing, past: list[Thing], f: str, value: Any) -> Any:
     """Done again after it was answered."""
-    answer = thing.serve(f, value)
-    thing.serve(f, value)
+    answer = thing.serve(f, value, len(past))
+    thing.serve(f, value, len(past))
     return answer
 
 
 def rolled_back(rng: Random, thing: Thing, past: list[Thing], f: str, value: Any) -> Any:
     """The object is as it was before, for this call and all later ones."""
     thing.__dict__.update(rng.choice(past).clone().__dict__)
-    return thing.serve(f, value)
+    return thing.serve(f, value, len(past))
 
 
 def lie(name: str, change: Callable[[Random, list[Operation]], None]) -> Mutation:
@@ -253,7 +262,10 @@ def wrong_answer(rng: Random, operations: list[Operation]) -> None:
     pairs = [(i, j) for i in told for j in told if interchangeable(operations[i], operations[j])]
     if pairs:
         i, j = rng.choice(pairs)
-        operations[i], operations[j] = operations[i]._replace(output=operations[j].output), operations[j]._replace(output=operations[i].output)
+        operations[i], operations[j] = (
+            operations[i]._replace(output=operations[j].output),
+            operations[j]._replace(output=operations[i].output),
+        )
 
 
 def interchangeable(a: Operation, b: Operation) -> bool:
@@ -345,7 +357,9 @@ def samples(seed: int, cases: int, name: str | None = None) -> Iterator[Sample]:
 
 def tell(operations: Sequence[Operation]) -> str:
     """One line an operation."""
-    return "\n".join(f"#{o.id} p{o.process} [{o.call}, {'?' if o.ret is None else o.ret}] {o.outcome:10} {o.input} -> {o.output!r}" for o in operations)
+    return "\n".join(
+        f"#{o.id} p{o.process} [{o.call}, {'?' if o.ret is None else o.ret}] {o.outcome:10} {o.input} -> {o.output!r}" for o in operations
+    )
 
 
 if __name__ == "__main__":

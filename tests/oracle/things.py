@@ -33,6 +33,10 @@ class Thing:
         """A call to make next; `value` gives values to write."""
         raise NotImplementedError
 
+    def settle(self, rng: Random, f: str, value: Any) -> Any:
+        """The argument of a call that was drawn, now that it is about to be served."""
+        return value
+
     def clone(self) -> Thing:
         return copy.deepcopy(self)
 
@@ -216,13 +220,17 @@ class Line(Thing):
         return (self.into, value()) if rng.random() < 0.55 else (self.out, None)
 
 
+FIRST_TOKEN = -1_000
+"""Below every token that is drawn, with room for those that nobody saw."""
+
+
 class Lock(Thing):
     """A lock; with `tokens` every holder gets one that is greater than all before."""
 
     def __init__(self, tokens: bool) -> None:
         self.tokens = tokens
         self.held = False
-        self.token = -1
+        self.token = FIRST_TOKEN
 
     def serve(self, f: str, value: Any, hint: Any = None) -> Any:
         if self.held == (f == "acquire"):
@@ -242,9 +250,10 @@ class Lock(Thing):
         return self.held, self.token
 
     def draw(self, rng: Random, value: Callable[[], Any]) -> tuple[str, Any]:
-        if rng.random() < 0.5:
-            return "acquire", None
-        return "release", self.token if self.tokens and rng.random() < 0.5 else None
+        return rng.choice(("acquire", "release")), None
+
+    def settle(self, rng: Random, f: str, value: Any) -> Any:
+        return self.token if self.tokens and self.held and f == "release" and rng.random() < 0.5 else value
 
     def clone(self) -> Thing:
         return copy.copy(self)

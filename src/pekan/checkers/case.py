@@ -17,18 +17,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pekan.history.types import History
+from pekan.models.object import Model
 from pekan.verdict import CheckerReport, Exhibit
 from pekan.wire.messages import Event
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to judge. `budget_s` bounds the searches (None: the default of each); `clock_skew_ns` joins clock domains."""
+    """How to judge. `budget_s` bounds the searches (None: the default of each); `clock_skew_ns` joins clock domains.
+
+    `model` is what objects are judged by (None: what the history tells), `engine` what judges.
+    """
 
     allow: tuple[str, ...] = ()
     clock_skew_ns: int | None = None
     writers: Literal["exclusive", "shared"] = "exclusive"
     budget_s: float | None = None
+    model: Model | str | None = None
+    engine: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 ::
 
-    kv ──> members ──> watch ──> leases ──> auth ──> run
+    kv ──> members ──> watch ──> leases ──> auth ──> run      a history of etcd
      │        │                                        each gives findings and reasons to be undecided
      └ order ─┴ fork                                   causes: excused (an `outside` fault), allowed (the user said so)
+    objects                                            a history of calls on objects
 
 The order matters: the key-value checker replays the history that the others judge against, and the first proven divergence (`Case.fork`)
 tells the later ones what it explains.
@@ -26,6 +27,7 @@ from pekan.checkers.causes import excuse
 from pekan.checkers.kv import check_kv
 from pekan.checkers.leases import check_leases
 from pekan.checkers.members import check_members
+from pekan.checkers.objects import check_objects, of_objects
 from pekan.checkers.run import check_run
 from pekan.checkers.watch import check_watch
 from pekan.errors import UsageError
@@ -34,9 +36,11 @@ from pekan.history.types import History
 from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, group
 
 CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_run)
+OBJECT_CHECKERS: tuple[Checker, ...] = (check_objects,)
+"""Of a history of calls on objects; they choose between native and reference themselves."""
 
 NATIVE: tuple[Checker, ...] = ()
-"""The same of a history that the native core holds."""
+"""As CHECKERS, of a history that the native core holds."""
 
 _RANK: dict[Status, int] = {"counts": 0, "follows": 1, "excused": 2, "allowed": 3}
 
@@ -60,13 +64,14 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")
     if declined and engine == "native":
         notes.append(f"judged by the reference, since the native engine did not take it: {declined}")
+    engines = dict.fromkeys(report.engine for report in reports if report.engine)
     return Verdict(
         findings=tuple(sorted(group(findings), key=lambda f: _RANK[f.status])),
         undecided=tuple(reason for report in reports for reason in report.undecided),
         order=history.order,
         operations=len(history.operations),
         seconds=time.perf_counter() - began,
-        engine="reference" if declined else "native",
+        engine=", ".join(engines) or ("reference" if declined else "native"),
         checkers=reports,
         notes=tuple(notes),
     )
@@ -74,6 +79,9 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
 
 def _judged(history: History, options: Options, engine: str, began: float) -> tuple[Case, tuple[CheckerReport, ...], str]:
     """What was established, the reports, and why the native engine did not judge (empty where it did)."""
+    if of_objects(history):
+        case = Case(history, options)
+        return case, tuple(_timed(checker, case, began) for checker in OBJECT_CHECKERS), ""
     if engine == "reference":
         declined = "the reference was asked for"
     elif history.session is None:

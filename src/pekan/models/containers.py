@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable
 from typing import Any, ClassVar
 
-from pekan.models.object import ILLEGAL, UNKNOWN, Called, Model
+from pekan.models.object import ANYWHERE, ILLEGAL, NOTHING, UNKNOWN, UNSAID, Called, Model
 from pekan.models.registers import READS, expected_txn, micro_operations
 
 
@@ -180,6 +180,12 @@ class KvAppend(Model):
 
     def readonly(self, call: Called, output: Any) -> bool:
         return call.f == "get" or (call.f == "append" and not call.value)
+
+    def requires(self, call: Called, output: Any) -> Any:
+        return ANYWHERE if call.f != "get" or output is UNKNOWN else output or ""
+
+    def produces(self, call: Called, output: Any) -> Any:
+        return NOTHING if call.f == "get" else call.value if call.f == "put" else UNSAID
 
     def resets(self, call: Called, output: Any) -> bool:
         return call.f == "put"

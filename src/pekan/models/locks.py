@@ -32,6 +32,12 @@ class Mutex(Model):
         wants = call.f == "acquire"
         return wants if state != wants else ILLEGAL
 
+    def requires(self, call: Called, output: Any) -> bool:
+        return call.f == "release"
+
+    def produces(self, call: Called, output: Any) -> bool:
+        return call.f == "acquire"
+
 
 class Fence(NamedTuple):
     """The state of a fenced lock.

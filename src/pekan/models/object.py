@@ -29,6 +29,10 @@ hint             says                                      condition, for all st
 ``partition``    the parts of the object that a call       the object is made of parts that know nothing of each other: what a call
                  reads or changes                          answers, and what it changes, is in the parts it names, and `init` serves
                                                            each part alone
+``requires``     the one state in which this call can      in every other state `step` says ILLEGAL or, where the answer is UNKNOWN,
+                 have this answer; ANYWHERE: in all        changes nothing
+``produces``     the one state that it leaves; NOTHING:    it leaves that state from wherever it is legal; (NOTHING: as ``readonly``)
+                 what was there
 ``resets``       this call can lead anywhere               every call that can make ``viable`` true again once it is false says so
 ``viable``       whether this call can still get its       where it is False, no sequence of calls that do not reset leads from
                  answer without a reset                    this state to one where the call has its answer
@@ -39,14 +43,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from enum import Enum
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 
 class _Token(Enum):
-    """Two values that no history can hold."""
+    """Values that no history can hold."""
 
     ILLEGAL = "illegal"
     UNKNOWN = "unknown"
+    ANYWHERE = "anywhere"
+    NOTHING = "nothing"
+    UNSAID = "unsaid"
 
     def __repr__(self) -> str:
         return self.name
@@ -57,7 +64,12 @@ ILLEGAL: Final = _Token.ILLEGAL
 UNKNOWN: Final = _Token.UNKNOWN
 """As the output: nobody saw the answer, so any is right. `step` says ILLEGAL only where the call cannot happen at all."""
 
-Illegal = Literal[_Token.ILLEGAL]
+ANYWHERE: Final = _Token.ANYWHERE
+"""From `Model.requires`: legal in every state."""
+NOTHING: Final = _Token.NOTHING
+"""From `Model.produces`: it leaves the state that was there."""
+UNSAID: Final = _Token.UNSAID
+"""From `Model.requires` and `Model.produces`: no promise."""
 
 
 class Called(Protocol):
@@ -114,6 +126,14 @@ class Model:
     def partition(self, call: Called) -> Collection[Hashable] | None:
         """The parts of the object that `call` touches; None: it may touch all of it."""
         return None
+
+    def requires(self, call: Called, output: Any) -> Any:
+        """The one state in which `call` can be answered `output`, or ANYWHERE, or UNSAID."""
+        return UNSAID
+
+    def produces(self, call: Called, output: Any) -> Any:
+        """The one state that `call` leaves where it is answered `output`, or NOTHING, or UNSAID."""
+        return UNSAID
 
     def resets(self, call: Called, output: Any) -> bool:
         """True where `call` can lead from any state to any other; see `viable`."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
-from pekan.models.object import ILLEGAL, UNKNOWN, Called, Model
+from pekan.models.object import ANYWHERE, ILLEGAL, NOTHING, UNKNOWN, UNSAID, Called, Model
 
 READS = ("r", "read")
 WRITES = ("w", "write")
@@ -48,6 +48,12 @@ class Register(Model):
     def readonly(self, call: Called, output: Any) -> bool:
         return call.f == "read"
 
+    def requires(self, call: Called, output: Any) -> Any:
+        return ANYWHERE if call.f == "write" or output is UNKNOWN else output
+
+    def produces(self, call: Called, output: Any) -> Any:
+        return call.value if call.f == "write" else NOTHING
+
 
 class CasRegister(Register):
     """A register with compare-and-set."""
@@ -67,6 +73,16 @@ class CasRegister(Register):
 
     def readonly(self, call: Called, output: Any) -> bool:
         return call.f == "read" or (call.f == "cas" and (output is False or call.value[0] == call.value[1]))
+
+    def requires(self, call: Called, output: Any) -> Any:
+        if call.f != "cas":
+            return super().requires(call, output)
+        return UNSAID if output is False else call.value[0]
+
+    def produces(self, call: Called, output: Any) -> Any:
+        if call.f != "cas":
+            return super().produces(call, output)
+        return NOTHING if self.readonly(call, output) else call.value[1]
 
     def expected(self, call: Called, output: Any) -> str | None:
         return "cas takes [expected new]" if call.f == "cas" and not is_pair(call.value) else None

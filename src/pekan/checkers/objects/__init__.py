@@ -1,0 +1,16 @@
+"""Objects of anybody: is there a sequential object that gave these answers?
+
+::
+
+    choose       which model: the one asked for, the one the file names, or the one its calls look like
+    parts        one history ──> its independent objects, each a question in numbers for the linearizability engine
+    decide       every part's answer, from whichever engine is quickest and right, and which one it was
+    partial      the search where clocks are not shared: only the order within each process counts
+    core         of a part that cannot be, the few operations that say so
+    explain      these in words
+"""
+
+from pekan.checkers.objects.check import check_objects
+from pekan.checkers.objects.choose import of_objects
+
+__all__ = ["check_objects", "of_objects"]

@@ -1,0 +1,91 @@
+"""The checker of objects: every independent object of the history, one verdict over all."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from pekan.checkers.case import Case
+from pekan.checkers.linearizability import Answer, Budget, Question, solve
+from pekan.checkers.objects.choose import model_of, of_objects
+from pekan.checkers.objects.core import core_of
+from pekan.checkers.objects.decide import Decision, by_process, by_real_time, sequential
+from pekan.checkers.objects.explain import finding, name_of
+from pekan.checkers.objects.parts import Part, parts_of
+from pekan.verdict import CheckerReport, Finding, Undecided
+
+NAME = "objects"
+SECONDS = 60.0
+"""Time for deciding where `Options.budget_s` names none."""
+CORE_SHARE = 0.25
+"""Of the budget, for finding out which few operations contradict each other once it is known that some do."""
+CORES_MAX = 5
+"""Objects of one history whose core is looked for: what breaks a sixth one is mostly the same."""
+
+
+def check_objects(case: Case) -> CheckerReport:
+    """Judge a history of calls on objects. Raises UsageError where no model fits its calls."""
+    history = case.history
+    if not of_objects(history):
+        return CheckerReport(NAME, applicable=False)
+    model = model_of(history, case.options.model)
+    seconds = SECONDS if case.options.budget_s is None else case.options.budget_s
+    real_time = history.order == "real-time"
+    parts = parts_of(history.operations, model, divide=real_time)
+    if real_time:
+        decisions = by_real_time(parts, case.options.engine, Budget(seconds))
+    else:
+        decisions = by_process(parts, case.options.clock_skew_ns, case.options.engine, Budget(seconds))
+    return CheckerReport(
+        NAME,
+        applicable=True,
+        judged={"objects": len(parts), "operations": sum(len(part.operations) for part in parts)},
+        findings=_findings(case, decisions, seconds),
+        undecided=_undecided(decisions, seconds),
+        engine=_engines(decisions),
+    )
+
+
+def _engines(decisions: list[Decision]) -> str:
+    """Who decided, the busiest first."""
+    return ", ".join(name for name, _ in Counter(decision.engine for decision in decisions).most_common())
+
+
+def _findings(case: Case, decisions: list[Decision], seconds: float) -> tuple[Finding, ...]:
+    real_time = case.history.order == "real-time"
+    illegal = [decision for decision in decisions if decision.answer.verdict == "illegal"]
+    deadline = time.monotonic() + seconds * CORE_SHARE
+    found = []
+    for number, decision in enumerate(illegal):
+        core = None
+        if number < CORES_MAX:
+            part = decision.part
+
+            def solve_again(question: Question, chosen: object, budget: Budget, part: Part = part) -> Answer:
+                if real_time:
+                    return solve(question, budget, native=case.options.engine != "reference")
+                return sequential(question, part, chosen, case.options.clock_skew_ns, budget)  # type: ignore[arg-type]
+
+            share = (deadline - time.monotonic()) / (min(len(illegal), CORES_MAX) - number)
+            core = core_of(part, solve_again, share, decision.answer.blocked, cut=real_time)
+        found.append(finding(decision.part, core, not real_time))
+    return tuple(found)
+
+
+def _undecided(decisions: list[Decision], seconds: float) -> tuple[Undecided, ...]:
+    """One reason for every bound that was met; parts left alone because another is broken need none."""
+    met: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        if decision.answer.verdict == "unknown" and decision.answer.bound != "elsewhere":
+            met.setdefault(decision.answer.bound, []).append(decision)
+    reasons = []
+    for bound, those in met.items():
+        first = those[0]
+        which = name_of(first.part) + (f" and {len(those) - 1} more" if len(those) > 1 else "")
+        if bound == "memory":
+            reason, remedy = f"{which}: the search for a legal order grew beyond the memory that it may use", "a machine with more memory"
+        else:
+            reason, remedy = f"{which}: no order found and none ruled out within {seconds:g} s", "a larger --budget"
+        remedy += ", or a history with fewer concurrent or unanswered operations"
+        reasons.append(Undecided(reason, remedy, NAME))
+    return tuple(reasons)

@@ -1,0 +1,196 @@
+"""Why a part's operations cannot be put in order, in words.
+
+::
+
+    summary      register "x": no order explains 3 operations
+    explanation  Operation 7 was called 12 ns after operation 4 had returned.                what real time demands
+                 After operations 2, 4 the object is 2: operation 7 cannot answer 1.         every order ends somewhere
+                 The other 120 operations may take effect when they like ...                 why no others are shown
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pekan.checkers.linearizability import ILLEGAL
+from pekan.checkers.objects.core import Core
+from pekan.checkers.objects.parts import Part, told
+from pekan.history.types import OK, Call, Operation
+from pekan.models.object import UNKNOWN
+from pekan.verdict import Exhibit, Finding
+
+SHOWN = 60
+"""Characters of a value that are shown: a certificate is for reading, the history has the rest."""
+EXHIBITS_MAX = 12
+"""Operations of a core that are shown. Most cores have two to five; a longer one is named in full in `subject`."""
+ENDS_MAX = 6
+"""Dead ends that are told: together with real time they are the proof, as long as they are few."""
+ORDERS_MAX = 2_000
+"""Configurations looked at for dead ends: those of a core of six or seven operations that are all concurrent."""
+
+LINEARIZABLE = "NOT-LINEARIZABLE"
+SEQUENTIAL = "NOT-SEQUENTIAL"
+
+
+# ---- values and operations ----
+
+
+def shown(value: Any) -> str:
+    """A value as EDN writes it, cut at SHOWN characters."""
+    text = _edn(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def _edn(value: Any) -> str:
+    if value is None:
+        return "nil"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value if value.isidentifier() else f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{' '.join(map(_edn, value))}]"
+    if isinstance(value, frozenset):
+        return f"#{{{' '.join(sorted(map(_edn, value)))}}}"
+    return str(value)
+
+
+def asked(call: Call) -> str:
+    """A call in words."""
+    return call.f if call.value is None else f"{call.f} {shown(call.value)}"
+
+
+def answered(call: Call, output: Any) -> str:
+    """A call and its answer in words."""
+    if output is UNKNOWN:
+        return f"{asked(call)} -> no answer"
+    if output is None and call.value is not None:
+        return f"{asked(call)} -> ok"
+    return f"{asked(call)} -> {shown(output)}" if output != call.value else f"{asked(call)} -> ok"
+
+
+def exhibit(operation: Operation, said: str = "") -> Exhibit:
+    """One operation as an exhibit; `said` adds what matters about it."""
+    what = f"operation {operation.id}, process {operation.process}: {answered(operation.input, told(operation))}"
+    end = operation.ret if operation.outcome == OK else operation.gave_up
+    return Exhibit(what + (f" ({said})" if said else ""), operation=operation.id, start=operation.call, end=end)
+
+
+def name_of(part: Part) -> str:
+    """The object in words."""
+    model = part.machine.model
+    name = model.name or type(model).__name__
+    return name if part.key is None else f"{name} {shown(part.key)}"
+
+
+# ---- findings ----
+
+
+def finding(part: Part, core: Core | None, sequential: bool) -> Finding:
+    """What is wrong with `part`; `core` None where there was no time to find it."""
+    code = SEQUENTIAL if sequential else LINEARIZABLE
+    model = part.machine.model
+    subject: dict[str, Any] = {"model": model.name or type(model).__name__}
+    if part.key is not None:
+        subject["key"] = shown(part.key)
+    if core is None:
+        text = "No order of its operations is one that such an object allows. There was no time to find out which few of them say so."
+        return Finding(
+            code, f"{name_of(part)}: no order explains its {len(part.operations)} operations", text, (), subject, (subject["model"],)
+        )
+    ops = [part.operations[o] for o in core.operations]
+    subject["operations"] = [op.id for op in ops]
+    if not sequential:
+        subject |= {"last": part.operations[core.last].id, "explained": core.explained}
+    lines = [*(_by_process(ops) if sequential else _by_time(ops)), *_ends(part, core, sequential), _others(core), _prefix(part, core)]
+    return Finding(
+        code,
+        f"{name_of(part)}: no order explains {_count(len(ops), 'operation')}, the last {answered(ops[-1].input, told(ops[-1]))}",
+        " ".join(line for line in lines if line),
+        tuple(exhibit(op) for op in ops[:EXHIBITS_MAX]),
+        subject,
+        (subject["model"], *(op.input.f for op in ops)),
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def _ids(ops: Sequence[Operation]) -> str:
+    return ("operation " if len(ops) == 1 else "operations ") + ", ".join(str(op.id) for op in ops)
+
+
+def _by_time(ops: Sequence[Operation]) -> list[str]:
+    """Who returned before whom was called, leaving out what follows from the rest."""
+    before = [(a, b) for a in ops for b in ops if a.ret is not None and a.ret < b.call]
+    lines = []
+    for a, b in before:
+        assert a.ret is not None
+        if not any(c.ret is not None and a.ret < c.call and c.ret < b.call for c in ops):
+            lines.append(f"Operation {b.id} was called after operation {a.id} had returned.")
+    return lines
+
+
+def _by_process(ops: Sequence[Operation]) -> list[str]:
+    """Who came after whom in one process."""
+    lines = []
+    for i, b in enumerate(ops):
+        earlier = [a for a in ops[:i] if a.process == b.process]
+        if earlier:
+            lines.append(f"Process {b.process} called operation {b.id} after operation {earlier[-1].id}.")
+    return lines
+
+
+def _ends(part: Part, core: Core, sequential: bool) -> list[str]:
+    """Where every order of the core ends: which operations cannot come next, and what the object is by then."""
+    q, machine = part.question, part.machine
+    ends: list[tuple[tuple[int, ...], int, tuple[int, ...]]] = []
+    seen: set[tuple[frozenset[int], int]] = set()
+
+    def before(a: int, b: int) -> bool:
+        if sequential:
+            return part.operations[a].process == part.operations[b].process and a < b
+        ret = q.ret[a]
+        return ret is not None and ret < q.call[b]
+
+    def go(done: tuple[int, ...], state: int) -> bool:
+        here = (frozenset(done), state)
+        if here in seen:
+            return True
+        seen.add(here)
+        if len(seen) > ORDERS_MAX:
+            return False
+        left = [o for o in core.operations if o not in done]
+        enabled = [o for o in left if not any(before(a, o) for a in left)]
+        after = {o: machine.step(state, q.of[o]) for o in enabled}
+        stuck = tuple(o for o in enabled if after[o] == ILLEGAL)
+        if len(stuck) == len(enabled):
+            ends.append((done, state, stuck))
+        return all(go((*done, o), after[o]) for o in enabled if after[o] != ILLEGAL)
+
+    if not go((), q.init) or len(ends) > ENDS_MAX:
+        return []
+    lines = []
+    for done, state, stuck in ends:
+        after = f"After {_ids([part.operations[o] for o in done])} the object is" if done else "At first the object is"
+        cannot = " nor ".join(
+            f"operation {part.operations[o].id} ({answered(part.operations[o].input, told(part.operations[o]))})" for o in stuck
+        )
+        lines.append(f"{after} {shown(machine.states[state])}: {cannot} cannot come next.")
+    return lines
+
+
+def _others(core: Core) -> str:
+    if not core.free:
+        return "Nothing else that was asked for can change that."
+    return f"It does not help that {_count(len(core.free), 'other operation')} may take effect at any time after being called, or never."
+
+
+def _prefix(part: Part, core: Core) -> str:
+    text = ""
+    if core.last >= 0:
+        last = part.operations[core.last]
+        text = f"What was answered before operation {last.id} ({_count(core.explained, 'operation')}) can be put in order."
+    return text if core.minimal else text + " Time ran out before it was known whether all of the operations shown are needed."
