@@ -23,7 +23,7 @@ mod _native {
     #[pymodule_export]
     use super::kv::check_kv;
     #[pymodule_export]
-    use super::linear::linear_solve;
+    use super::linear::{linear_judge, linear_solve};
     #[pymodule_export]
     use super::live::Live;
     #[pymodule_export]

@@ -3,6 +3,7 @@
 //! ```text
 //! question   operations in columns, hints      machine   the object: states and classes by number
 //! search     is there a legal order?  ── lists, needs, seen ──>  engine: many questions, one budget
+//! objects    the ready models over a history in columns
 //! monitors   objects with distinct values: an answer without a search
 //! ```
 
@@ -11,6 +12,7 @@ mod lists;
 mod machine;
 pub mod monitors;
 mod needs;
+pub mod objects;
 mod question;
 mod search;
 mod seen;
