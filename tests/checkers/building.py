@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from oracle.both import agree
 from pekan.checkers.case import Case, Options
 from pekan.checkers.kv import check_kv
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Mark, Operation, Stream, StreamMessage
@@ -157,7 +158,9 @@ class Story:
         return Case(self.history(**fields), options or Options())
 
     def report(self, options: Options | None = None, **fields: Any) -> CheckerReport:
-        return check_kv(self.case(options, **fields))
+        case = self.case(options, **fields)
+        agree(case.history, case.options)
+        return check_kv(case)
 
     def codes(self, options: Options | None = None, **fields: Any) -> list[str]:
         """The codes that count."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from oracle.both import agree
 from pekan.checkers.case import Case, Options, Order
 from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Mark, Operation, Outcome, Stream, StreamMessage
 from pekan.plan import Plan
@@ -131,6 +132,7 @@ def case(
         start=start,
         complete=complete,
     )
+    agree(history, options)
     return Case(history, options or Options(), order=order)
 
 

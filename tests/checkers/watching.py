@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from oracle.both import agree
 from pekan.checkers.case import Case, Options, Order
 from pekan.history.types import History, Operation, Stream, StreamMessage
 from pekan.wire import messages as wire
@@ -170,6 +171,7 @@ def case_of(
         streams=tuple(script.stream() for script in scripts),
         start=start,  # type: ignore[arg-type]
     )
+    agree(history, options)
     case = Case(history, options or Options())
     if order:
         case.order = Order(min(events), max(events), dict(events), set(unknown), {revision: 1_000 + revision for revision in events})

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from oracle.both import agree
 from oracle.brute import legal
 from oracle.fuzz import checked
 from oracle.small import at, history, watch_of_all
@@ -106,6 +107,7 @@ def test_legal_history_holds(name: str) -> None:
     """Once a false alarm."""
     one = LEGAL[name]
     assert legal(one, evidence=True)
+    agree(one)
     assert checked(one, "answers") == ("holds", ())
     assert checked(one, "evidence") == ("holds", ())
 
@@ -115,6 +117,7 @@ def test_illegal_history_is_broken(name: str) -> None:
     """Once a miss."""
     one = ILLEGAL[name]
     assert not legal(one, evidence=False)
+    agree(one)
     assert checked(one, "answers")[0] == "broken"
 
 

@@ -1,0 +1,48 @@
+"""Both engines say the same: a native verdict is the reference's, word for word, over what is right and over what was made wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oracle.both import both
+from oracle.engines import Difference, campaign, samples
+from pekan import native
+from pekan.checkers.case import Options
+from pekan.checkers.judge import NATIVE
+from simulator.cluster import Config, simulate
+from simulator.traffic import Mix
+
+pytestmark = pytest.mark.skipif(native.core is None, reason=f"the native core is not there: {native.reason}")
+
+CASES = 200
+"""What fits into some seconds; `python -m oracle.engines` goes on."""
+DECLINED_SHARE_MAX = 0.5
+"""Of those cases: beyond, too little is compared."""
+CONFIGS = {
+    "kills and pauses": Config(seed=1, operations=600, clients=8, keys=8, watch=3, indefinite=0.03, outage=0.01, reconnect=0.01, lag=0.4),
+    "leases run out": Config(
+        seed=2, operations=400, clients=6, keys=6, watch=3, mean_ns=10**8, ttl=1, mix=Mix(grant=8, put_lease=20, revoke=3)
+    ),
+    "answers alone": Config(seed=3, operations=400, clients=4, keys=5, watch=0, indefinite=0.01),
+    "much compaction": Config(seed=4, operations=500, clients=6, watch=2, mix=Mix(compact=8, compact_refused=4, old=15)),
+    "found running": Config(seed=5, operations=500, clients=6, hidden=200),
+}
+
+
+def test_both_engines_say_the_same_of_random_histories(tmp_path: Path) -> None:
+    """Over a fixed campaign of histories, right and mutated, the verdicts are equal."""
+    found: list[Difference] = []
+    tally = campaign(samples(7, CASES), tmp_path, found.append)
+    assert not found, f"{len(found)} differences; the first:\n{found[0]}"
+    assert not NATIVE or sum(tally.declined.values()) <= DECLINED_SHARE_MAX * CASES, tally.declined
+
+
+@pytest.mark.parametrize("writers", ["exclusive", "shared"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_both_engines_say_the_same_of_larger_histories(name: str, writers: str) -> None:
+    """The same of some hundred operations with lost answers, lagging members, compactions and leases."""
+    found = both(simulate(CONFIGS[name]).history, Options(writers=writers))  # type: ignore[arg-type]
+    assert found is not None
+    assert found.difference is None
