@@ -26,6 +26,7 @@ from pekan.history.foreign.edn import read_edn
 from pekan.history.foreign.jepsen_json import read_jepsen_json
 from pekan.history.foreign.jsonl import read_jsonl
 from pekan.history.foreign.porcupine import LOG_LINE, read_porcupine_jepsen, read_porcupine_kv
+from pekan.history.foreign.robustness import read_robustness
 from pekan.history.reading import load
 from pekan.history.types import History
 
@@ -35,6 +36,7 @@ READERS: dict[str, Callable[[Path], History]] = {
     "jepsen-json": read_jepsen_json,
     "porcupine-jepsen": read_porcupine_jepsen,
     "porcupine-kv": read_porcupine_kv,
+    "robustness": read_robustness,
     "jsonl": read_jsonl,
 }
 """Format -> its reader; the names are those of `--format`."""

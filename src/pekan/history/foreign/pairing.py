@@ -33,13 +33,12 @@ TYPES = ("invoke", "ok", "fail", "info")
 
 
 class Malformed(Exception):
-    """What is wrong, and where in the text (character, or the line itself where `line` is not 0)."""
+    """What is wrong, and at which character of the text."""
 
-    def __init__(self, offset: int, what: str, line: int = 0) -> None:
+    def __init__(self, offset: int, what: str) -> None:
         super().__init__(what)
         self.offset = offset
         self.what = what
-        self.line = line
 
 
 class Entry(NamedTuple):
@@ -210,5 +209,5 @@ def text_of(path: Path) -> str:
 
 def located(path: Path, text: str, error: Malformed) -> EvidenceError:
     """`error` with file and line in front."""
-    line = error.line or text.count("\n", 0, error.offset) + 1
+    line = text.count("\n", 0, error.offset) + 1
     return EvidenceError(f"{path}: line {line}: {error.what}")
