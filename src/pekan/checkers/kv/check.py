@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from pekan.checkers import telling
-from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
+from pekan.checkers.case import SUSPECTED_FORK, Case, Fork, Order
 from pekan.checkers.evidence import Watched, watched
 from pekan.checkers.kv import forks, problems
 from pekan.checkers.kv.collect import JUDGED, Buckets, collect
@@ -34,6 +33,8 @@ REVISIONS_MAX = 20_000_000
 """Revisions that one history may span: two lists of that many numbers are 320 MB. A real run makes a thousand a second."""
 PROOFS_MAX = 100
 """Findings of time for which the proof is looked up: each look is a walk over the history, and one of a kind is shown."""
+NOTHING_WRITTEN = "revision 1 before any write"
+"""What an empty store holds at the revisions below the first write's."""
 ROOTS = ("REFUSED-BUT-APPLIED", "KV-REVISION-REUSED", "KV-LOST-WRITE", "MEMBER-DIVERGED")
 """Findings that prove that members' histories part, or that one was taken back: what is found from their revision on follows."""
 
@@ -59,7 +60,7 @@ def check_kv(case: Case) -> CheckerReport:
         return _without_start(case, b, undecided)
     last = _last(b, evidence, limit)
     if last - state.revision > REVISIONS_MAX:
-        undecided.append(_too_far(last - state.revision))
+        undecided.append(too_far(last - state.revision))
         return CheckerReport(NAME, True, dict(b.counts), (), tuple(undecided))
     timing = time_of(b, evidence.seen, state.revision + 1, last, history.order == "real-time")
     suspects = Pool(b.refused, {}, timing.real_time)
@@ -72,21 +73,23 @@ def check_kv(case: Case) -> CheckerReport:
         again = _start(history, b, known_from_start)
         if shown and again is not None:
             result = _replay(case, b, again, timing, evidence, suspects, [found.op for found in shown])
-    found = [
-        problems.refused_but_applied(s.op, s.kv.mod_revision, f"{telling.text(s.kv.key)}={telling.text(s.kv.value)}", (s.where,))
-        for s in shown
-    ]
+    found = [forks.refused_and_shown(s.op, s.kv.key, s.kv.value, s.kv.mod_revision, s.where) for s in shown]
     found += _below_start(b, history)
     found += [problems.future_from_the_start(op, q, timing.first - 1) for q, op in b.future if known_from_start and q < timing.first]
     found += result.problems
     found += _times(b, timing, evidence)
-    found += judge_compactions(b, timing, known_from_start and not _compacts_itself(history))
+    found += judge_compactions(b, timing, known_from_start and not compacts_itself(history))
     if known_from_start:
         found += judge_leases(b)
     if limit is not None:
         found.append(_limit_problem(limit, evidence, whole, suspects, result))
     undecided += result.undecided
-    findings = _settle(case, found, judge_compares(b, timing, evidence), result, limit, evidence)
+    difference = evidence.difference
+    sides = None if difference is None else (difference.revision, difference.groups)
+    findings, parted = settle(case, found, judge_compares(b, timing, evidence), limit, sides)
+    case.order = result.order
+    if parted is not None:
+        _cut(result.order, parted)
     counts = {**b.counts, **result.counts, "after the fork": b.beyond}
     return CheckerReport(NAME, True, counts, group(findings), tuple(undecided))
 
@@ -94,18 +97,23 @@ def check_kv(case: Case) -> CheckerReport:
 # ---- what is judged ----
 
 
+def epoch_end(history: History) -> int | None:
+    """When the second epoch began (ns); None where there is but one."""
+    return min((mark.time for mark in history.marks if mark.kind == "epoch"), default=None)
+
+
+def within_epoch(op: Operation, ends: int) -> Operation:
+    """`op`, unanswered if it was still open when its epoch ended at `ends` (ns)."""
+    over = op.ret is not None and op.ret >= ends
+    return op._replace(outcome=INDEFINITE, ret=None, output=None) if over and op.outcome == OK else op
+
+
 def _first_epoch(history: History) -> tuple[Sequence[Operation], list[Undecided]]:
     """The operations of the first epoch; those that were still open when the second began count as unanswered."""
-    ends = min((mark.time for mark in history.marks if mark.kind == "epoch"), default=None)
+    ends = epoch_end(history)
     if ends is None:
         return history.operations, []
-    kept = []
-    for op in history.operations:
-        if op.call < ends:
-            over = op.ret is not None and op.ret >= ends
-            kept.append(op._replace(outcome=INDEFINITE, ret=None, output=None) if over and op.outcome == OK else op)
-    note = Undecided("operations after the store was restored are not judged", "a checker that judges every epoch", NAME)
-    return tuple(kept), [note]
+    return tuple(within_epoch(op, ends) for op in history.operations if op.call < ends), [restored()]
 
 
 def _start(history: History, b: Buckets, known_from_start: bool) -> State | None:
@@ -151,13 +159,7 @@ def _without_start(case: Case, b: Buckets, undecided: list[Undecided]) -> Checke
     if b.highest - first <= REVISIONS_MAX:
         timing = time_of(b, {}, first, b.highest, case.history.order == "real-time")
         found = _times(b, timing, watched(case))
-    undecided.append(
-        Undecided(
-            reason="the store began with unknown content, and no answer shows all of it: contents were not judged, only the order in time",
-            would_decide="one Range over all keys near the beginning",
-            checker=NAME,
-        )
-    )
+    undecided.append(no_start())
     return CheckerReport(NAME, True, dict(b.counts), group(p.finding for p in found), tuple(undecided))
 
 
@@ -173,7 +175,22 @@ def _last(b: Buckets, evidence: Watched, limit: int | None) -> int:
     return highest if limit is None else min(highest, limit - 1)
 
 
-def _too_far(revisions: int) -> Undecided:
+def restored() -> Undecided:
+    """The store was restored, and what came then is another epoch."""
+    return Undecided("operations after the store was restored are not judged", "a checker that judges every epoch", NAME)
+
+
+def no_start() -> Undecided:
+    """Nothing shows the store whole."""
+    return Undecided(
+        reason="the store began with unknown content, and no answer shows all of it: contents were not judged, only the order in time",
+        would_decide="one Range over all keys near the beginning",
+        checker=NAME,
+    )
+
+
+def too_far(revisions: int) -> Undecided:
+    """More revisions than are judged."""
     return Undecided(
         reason=f"the answers span {revisions} revisions, more than the {REVISIONS_MAX} that are judged",
         would_decide="a shorter record",
@@ -181,7 +198,7 @@ def _too_far(revisions: int) -> Undecided:
     )
 
 
-def _compacts_itself(history: History) -> bool:
+def compacts_itself(history: History) -> bool:
     """Whether etcd was told to compact without being asked."""
     return history.plan is not None and any("auto-compaction" in name for name, _ in history.plan.flags)
 
@@ -205,7 +222,7 @@ def _below_start(b: Buckets, history: History) -> list[Problem]:
     """Writes acknowledged at a revision that an empty store has before any write."""
     if history.start != "empty":
         return []
-    return [problems.wrong_answer("KV-CONTENT", op, r, "revision 1 before any write", None) for r, op in b.writes.items() if r < 2]
+    return [problems.wrong_answer("KV-CONTENT", op, r, NOTHING_WRITTEN, None) for r, op in b.writes.items() if r < 2]
 
 
 def _times(b: Buckets, timing: Timing, evidence: Watched) -> list[Problem]:
@@ -217,7 +234,7 @@ def _times(b: Buckets, timing: Timing, evidence: Watched) -> list[Problem]:
     if timing.real_time:
         for revision, op in b.existed:
             if op.ret is not None and timing.earliest_of(revision) > op.ret:
-                found.append(problems.before_its_time(op, revision, timing))
+                found.append(problems.before_its_time(op, revision, timing.earliest_of(revision)))
     return found
 
 
@@ -229,11 +246,13 @@ def _limit_problem(limit: int, evidence: Watched, whole: Buckets, suspects: Pool
     return problems.reused(*next(clash for clash in whole.clashes if clash[0] == limit))
 
 
-def _settle(
-    case: Case, found: list[Problem], compares: Iterable[Problem], result: Result, limit: int | None, evidence: Watched
-) -> list[Finding]:
-    """Find the root, let what it explains follow, and set the fork and the order."""
-    case.order = result.order
+def settle(
+    case: Case, found: list[Problem], compares: Iterable[Problem], limit: int | None, sides: tuple[int, tuple[tuple[str, ...], ...]] | None
+) -> tuple[list[Finding], int | None]:
+    """Find the root, let what it explains follow, and set the fork; also the revision at which the common order ends, None for nowhere.
+
+    `sides`: the first revision that two watches tell differently, and the members on each side.
+    """
     roots = sorted((p for p in found if p.finding.code in ROOTS), key=lambda p: (p.revision, ROOTS.index(p.finding.code)))
     root = roots[0] if roots else None
     findings = []
@@ -250,26 +269,21 @@ def _settle(
             if finding.code not in ("REFUSED-BUT-APPLIED",):
                 finding = replace(finding, status="follows", because=root.finding.code)
         findings.append(finding)
-    parted = root is not None and (consequences or root.finding.code != "REFUSED-BUT-APPLIED")
-    if root is not None:
-        groups: tuple[tuple[str, ...], ...] = ()
-        if evidence.difference is not None and evidence.difference.revision == root.revision:
-            groups = evidence.difference.groups
-        times = [e.start for e in root.finding.certificate if e.start is not None]
-        fork = Fork(root.revision, root.finding.code, root.finding.summary, root.finding.certificate, groups, min(times, default=None))
-        if parted:
-            case.fork = fork
-            _cut(case, root.revision)
-        else:
-            # Nothing here shows that members parted; where a later checker sees them differ, this is why.
-            case.shared[SUSPECTED_FORK] = fork
-    return findings
+    if root is None:
+        return findings, None
+    groups = sides[1] if sides is not None and sides[0] == root.revision else ()
+    times = [e.start for e in root.finding.certificate if e.start is not None]
+    fork = Fork(root.revision, root.finding.code, root.finding.summary, root.finding.certificate, groups, min(times, default=None))
+    if not consequences and root.finding.code == "REFUSED-BUT-APPLIED":
+        # Nothing here shows that members parted; where a later checker sees them differ, this is why.
+        case.shared[SUSPECTED_FORK] = fork
+        return findings, None
+    case.fork = fork
+    return findings, root.revision
 
 
-def _cut(case: Case, revision: int) -> None:
+def _cut(order: Order, revision: int) -> None:
     """Let the common order end below `revision`."""
-    order = case.order
-    assert order is not None
     if order.last >= revision:
         for r in range(revision, order.last + 1):
             order.events.pop(r, None)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pekan.checkers import telling
 from pekan.checkers.kv.collect import Buckets
@@ -28,7 +28,7 @@ from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.timing import ALWAYS, Timing
 from pekan.history.types import OK, Operation
 from pekan.models.etcd import is_compares_only, is_local
-from pekan.verdict import Exhibit, Finding
+from pekan.verdict import Finding
 from pekan.wire.messages import CompactionRequest
 
 
@@ -50,7 +50,7 @@ def judge_compactions(b: Buckets, timing: Timing, refusals: bool) -> Iterator[Pr
     for op in answered:
         q = op.input.revision
         if done and done[-1].revision == q:
-            yield _twice(done[-1].op, op)
+            yield twice(done[-1].op, op)
             continue
         while at < len(reads) and reads[at][0] < q:
             if reads[at][1] > before:
@@ -58,7 +58,7 @@ def judge_compactions(b: Buckets, timing: Timing, refusals: bool) -> Iterator[Pr
             at += 1
         earliest = max(before, op.call, timing.earliest_of(q))
         if timing.real_time and op.ret is not None and earliest > op.ret:
-            yield _out_of_order(op, timing, last_read, done[-1].op if done else None)
+            yield out_of_order(op, *_why(op, timing, last_read, done[-1].op if done else None))
             continue
         before = max(before, earliest)
         done.append(_Done(q, earliest, op))
@@ -91,7 +91,7 @@ def _refusals(b: Buckets, timing: Timing, done: list[_Done], reads: list[tuple[i
         else:
             explained = soonest[bisect_left(revisions, lowest)] <= _end(op)
         if not explained:
-            yield _unexplained(op, q)
+            yield unexplained(op, q)
 
 
 def _end(op: Operation) -> int:
@@ -114,7 +114,8 @@ def _unanswered(b: Buckets, timing: Timing, done: list[_Done], reads: list[tuple
             yield _Done(q, max(op.call, timing.earliest_of(q), earlier), op)
 
 
-def _twice(first: Operation, second: Operation) -> Problem:
+def twice(first: Operation, second: Operation) -> Problem:
+    """Two answered compactions of one revision."""
     return Problem(
         first.input.revision,
         Finding(
@@ -130,22 +131,35 @@ def _twice(first: Operation, second: Operation) -> Problem:
     )
 
 
-def _out_of_order(op: Operation, timing: Timing, read: Operation | None, below: Operation | None) -> Problem:
+Why = Literal["too early", "read below", "compacted below", "read below by revision"]
+"""What an answered compaction contradicts: that its revision existed; an operation called after it that read below it, or compacted below
+it; an answer that took place after it, by its revision, and read below it."""
+
+
+def _why(op: Operation, timing: Timing, read: Operation | None, below: Operation | None) -> tuple[Why, Operation | None]:
+    if timing.earliest_of(op.input.revision) > _end(op):
+        return "too early", None
+    if read is not None and read.call > _end(op):
+        return "read below", read
+    if below is not None and below.call > _end(op):
+        return "compacted below", below
+    return "read below by revision", read
+
+
+def out_of_order(op: Operation, why: Why, other: Operation | None) -> Problem:
+    """An answered compaction that cannot be where the order of compactions has it; `other`: the operation that shows it."""
     q = op.input.revision
-    exhibits: list[Exhibit] = []
-    if timing.earliest_of(q) > _end(op):
-        story = f"Revision {q} cannot have existed when it was answered."
-    elif read is not None and read.call > _end(op):
-        story = f"Yet operation {read.id}, called after that, read at revision {read.input.revision}, which is below it."
-        exhibits.append(telling.exhibit(read))
-    elif below is not None and below.call > _end(op):
+    if why == "read below" and other is not None:
+        story = f"Yet operation {other.id}, called after that, read at revision {other.input.revision}, which is below it."
+    elif why == "compacted below" and other is not None:
         story = (
-            f"Yet operation {below.id}, called after that, compacted revision {below.input.revision}, which is below it, without an error."
+            f"Yet operation {other.id}, called after that, compacted revision {other.input.revision}, which is below it, without an error."
         )
-        exhibits.append(telling.exhibit(below))
-    else:
+    elif why == "read below by revision":
         story = "Yet an answer that took place after it, by its revision, read below it."
-        exhibits += [telling.exhibit(read)] if read is not None else []
+    else:
+        story = f"Revision {q} cannot have existed when it was answered."
+    exhibits = () if other is None else (telling.exhibit(other),)
     return Problem(
         q,
         Finding(
@@ -160,7 +174,8 @@ def _out_of_order(op: Operation, timing: Timing, read: Operation | None, below: 
     )
 
 
-def _unexplained(op: Operation, q: int) -> Problem:
+def unexplained(op: Operation, q: int) -> Problem:
+    """ "Compacted" for revision `q`, which no compaction can have reached."""
     return Problem(
         q,
         Finding(

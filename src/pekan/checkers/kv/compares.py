@@ -30,10 +30,11 @@ def judge_compares(b: Buckets, timing: Timing, evidence: Watched) -> Iterator[Pr
     for revision, group in sorted(b.compares.items(), key=lambda item: item[0]):
         for op in group:
             if op.call > timing.latest_of(revision + 1):
-                yield _stale(op, revision, known_before(b, evidence, revision, op.call))
+                yield stale(op, revision, known_before(b, evidence, revision, op.call))
 
 
-def _stale(op: Operation, revision: int, known: Exhibit | None) -> Problem:
+def stale(op: Operation, revision: int, known: Exhibit | None) -> Problem:
+    """A Txn without operations that was answered from an older state than `known` had shown."""
     return Problem(
         revision,
         Finding(

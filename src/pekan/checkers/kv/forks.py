@@ -12,7 +12,7 @@ A refused request that explains one side is the root; otherwise the fork itself 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pekan.checkers import telling
@@ -89,15 +89,25 @@ def shown_refusals(operations: Iterable[Operation], evidence: Watched, refused: 
     for revision, told in _tellings(evidence):
         for event in told:
             if event.type == PUT and (event.kv.key, event.kv.value) in refused:
-                time, stream = evidence.seen.get(revision, (None, None))
-                where = Exhibit(f"a watch delivered revision {revision}: {telling.events(told)}", stream=stream, start=time, end=time)
-                note(event.kv, where, time)
+                where = showing(revision, evidence.seen.get(revision), told)
+                note(event.kv, where, where.start)
     for op in listed:
         if op.outcome == OK:
             for kv in notes(op.input, op.output):
                 if (kv.key, kv.value) in refused:
                     note(kv, telling.exhibit(op), op.ret)
     return sorted(found.values(), key=lambda shown: shown.kv.mod_revision)
+
+
+def refused_and_shown(op: Operation, key: bytes, value: bytes, revision: int, where: Exhibit) -> Problem:
+    """The finding that the value of a refused request was shown, by `where`."""
+    return problems.refused_but_applied(op, revision, f"{telling.text(key)}={telling.text(value)}", (where,))
+
+
+def showing(revision: int, seen: tuple[int, int] | None, events: Sequence[Event]) -> Exhibit:
+    """A delivery that shows a refused request's value; `seen`: the first delivery of `revision` (ns, stream), None where not known."""
+    time, stream = seen or (None, None)
+    return Exhibit(f"a watch delivered revision {revision}: {telling.events(events)}", stream=stream, start=time, end=time)
 
 
 def _tellings(evidence: Watched) -> Iterator[tuple[int, tuple[Event, ...]]]:
@@ -116,7 +126,7 @@ def root_of_difference(difference: Difference, state: State | None, suspects: Po
     """The finding that a difference between watches is. `state`: the store before it, None where it is not known."""
     revision = difference.revision
     sides = (difference.first, difference.second)
-    exhibits = tuple(_told(side, revision) for side in sides)
+    exhibits = tuple(told_exhibit(side, revision) for side in sides)
     if state is not None:
         for side, exhibit in zip(sides, exhibits, strict=True):
             for writer in suspects.candidates(state, side.events, 1 << 62):
@@ -130,17 +140,22 @@ def root_of_difference(difference: Difference, state: State | None, suspects: Po
             return problems.reused(*clash)
         if write is not None:
             known = next((s for s in sides if state is None or not _is_effect(state, write, s)), sides[1])
-            return problems.lost_write(write, revision, known.events, _told(known, revision))
+            return problems.lost_write(write, revision, known.events, told_exhibit(known, revision))
+    return diverged(*sides, revision)
+
+
+def diverged(first: Told, second: Told, revision: int) -> Problem:
+    """Two watches of everything that tell `revision` differently, where nothing says why."""
     return Problem(
         revision,
         Finding(
             code="MEMBER-DIVERGED",
             summary=f"members tell revision {revision} differently",
-            explanation=f"At revision {revision} {_who(sides[0])} delivered {telling.events(sides[0].events)}, and "
-            f"{_who(sides[1])} delivered {telling.events(sides[1].events)}. Both watched the whole keyspace. A revision is one write, "
+            explanation=f"At revision {revision} {_who(first)} delivered {telling.events(first.events)}, and "
+            f"{_who(second)} delivered {telling.events(second.events)}. Both watched the whole keyspace. A revision is one write, "
             "the same on every member.",
-            certificate=exhibits,
-            subject={"revision": revision, "members": sorted({side.member for side in sides})},
+            certificate=(told_exhibit(first, revision), told_exhibit(second, revision)),
+            subject={"revision": revision, "members": sorted({first.member, second.member})},
             shape=("watch", "watch"),
         ),
         None,
@@ -156,7 +171,8 @@ def _who(told: Told) -> str:
     return f"a watch of {told.member}" if told.member else f"watch stream {told.stream}"
 
 
-def _told(told: Told, revision: int) -> Exhibit:
+def told_exhibit(told: Told, revision: int) -> Exhibit:
+    """What one watch of everything delivered of `revision`."""
     return Exhibit(
         f"{_who(told)} (stream {told.stream}) delivered revision {revision}: {telling.events(told.events)}",
         stream=told.stream,

@@ -22,6 +22,11 @@ from pekan.history.types import OK, Operation
 from pekan.verdict import Finding
 from pekan.wire.messages import PutRequest, TxnRequest, TxnResponse
 
+NEVER_GRANTED = "no recorded request granted the lease"
+BEFORE_GRANT = "this was before the lease was granted"
+AFTER_REVOKE = "this was after the lease was revoked"
+REVOKED_AGAIN = "the lease had been revoked"
+
 
 def judge_leases(b: Buckets) -> Iterator[Problem]:
     """Acknowledged uses of a lease that contradict its acknowledged grant or revoke."""
@@ -38,13 +43,13 @@ def judge_leases(b: Buckets) -> Iterator[Problem]:
             grant = single.get(lease)
             if grant is None:
                 if lease not in b.grants:
-                    yield _wrong(op, revision, None, "no recorded request granted the lease")
+                    yield misused(op, revision, None, NEVER_GRANTED)
                 continue
             if revision <= grant.output.header.revision:
-                yield _wrong(op, revision, grant, "this was before the lease was granted")
+                yield misused(op, revision, grant, BEFORE_GRANT)
             for ended, end in revoked.get(lease, ()):
                 if revision > ended:
-                    yield _wrong(op, revision, end, "this was after the lease was revoked")
+                    yield misused(op, revision, end, AFTER_REVOKE)
 
 
 def _first(item: tuple[int, Any]) -> int:
@@ -54,9 +59,9 @@ def _first(item: tuple[int, Any]) -> int:
 def _ends(grant: Operation, ends: list[tuple[int, Operation]]) -> Iterator[Problem]:
     for revision, op in ends:
         if revision < grant.output.header.revision:
-            yield _wrong(op, revision, grant, "this was before the lease was granted")
+            yield misused(op, revision, grant, BEFORE_GRANT)
     for (_, first), (revision, second) in pairwise(ends):
-        yield _wrong(second, revision, first, "the lease had been revoked")
+        yield misused(second, revision, first, REVOKED_AGAIN)
 
 
 def _used(request: Any, answer: Any) -> list[int]:
@@ -69,7 +74,8 @@ def _used(request: Any, answer: Any) -> list[int]:
     return []
 
 
-def _wrong(op: Operation, revision: int, other: Operation | None, how: str) -> Problem:
+def misused(op: Operation, revision: int, other: Operation | None, how: str) -> Problem:
+    """An acknowledged use of a lease that was not there; `other`: the grant or revoke that says so."""
     others = () if other is None else (other,)
     return Problem(
         revision,

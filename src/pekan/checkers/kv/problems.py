@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pekan.checkers import telling
-from pekan.checkers.kv.timing import Clash, Timing
+from pekan.checkers.kv.timing import Clash
 from pekan.history.types import Operation
 from pekan.models.etcd import deletes, puts, ranges
 from pekan.verdict import Exhibit, Finding
@@ -70,6 +70,13 @@ def wrong_answer(code: str, op: Operation, revision: int, expected: Any, writer:
         shape=(telling.kind_of(op.input), *(("old revision",) if type(op.input) is RangeRequest and op.input.revision else ())),
     )
     return Problem(revision, finding, touched_by(op.input))
+
+
+def seen_exhibit(revision: int, seen: tuple[int, int] | None, events: Sequence[Event]) -> Exhibit:
+    """The first delivery of `revision`: `seen` (ns, stream), None where that is not known."""
+    time, stream = seen or (None, None)
+    what = f"watch stream {stream} delivered revision {revision}: {telling.events(events)}"
+    return Exhibit(what, stream=stream, start=time, end=time)
 
 
 def _difference(shown: Any, expected: Any) -> tuple[str, str]:
@@ -233,13 +240,13 @@ def future_from_the_start(op: Operation, revision: int, base: int) -> Problem:
     return Problem(revision, finding, None)
 
 
-def before_its_time(op: Operation, revision: int, timing: Timing) -> Problem:
-    """A local answer, or a compaction's, at a revision that did not exist yet."""
+def before_its_time(op: Operation, revision: int, earliest: int) -> Problem:
+    """A local answer, or a compaction's, at a revision that can have existed at `earliest` (ns) and not before."""
     finding = Finding(
         code="KV-REAL-TIME" if type(op.input) is CompactionRequest else "LOCAL-CONTENT",
         summary=f"a member answered from revision {revision} before it can have existed",
         explanation=f"Operation {op.id} was answered at {op.ret} ns from revision {revision}. By the calls of the writes up to it that "
-        f"revision cannot have existed before {timing.earliest_of(revision)} ns.",
+        f"revision cannot have existed before {earliest} ns.",
         certificate=(telling.exhibit(op),),
         subject={"operations": [op.id], "revision": revision, "member": op.member},
         shape=(telling.kind_of(op.input), "too early"),

@@ -20,5 +20,10 @@ def known_before(b: Buckets, evidence: Watched, revision: int, call: int) -> Exh
                 return telling.exhibit(op)
         seen = evidence.seen.get(r)
         if seen is not None and seen[0] < call:
-            return Exhibit(f"watch stream {seen[1]} delivered revision {r}", stream=seen[1], start=seen[0], end=seen[0])
+            return delivered(r, *seen)
     return None
+
+
+def delivered(revision: int, time: int, stream: int) -> Exhibit:
+    """The delivery of `revision` by `stream` at `time` (ns), without what it held."""
+    return Exhibit(f"watch stream {stream} delivered revision {revision}", stream=stream, start=time, end=time)

@@ -92,7 +92,7 @@ class Refusals:
         """
         for revision, op in self.wrong:
             if all_used or op.id not in self.later:
-                yield _wrong(op, revision, list(self._evidence(op)))
+                yield wrong(op, revision, list(self._evidence(op)))
 
     def _right(self, state: State, op: Operation) -> bool:
         request, text = op.input, op.output.message
@@ -139,7 +139,8 @@ def _end(op: Operation) -> int:
     return 1 << 62 if op.ret is None else op.ret
 
 
-def _wrong(op: Operation, revision: int, evidence: list[Exhibit]) -> Problem:
+def wrong(op: Operation, revision: int, evidence: list[Exhibit]) -> Problem:
+    """A refusal that was right at no state it can be of."""
     named = [str(r.revision) for r in ranges(op.input) if r.revision]
     about = f" It names {', '.join(named)}." if named else " It names no revision." if op.output.message in _CODES else ""
     return Problem(

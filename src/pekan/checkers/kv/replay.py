@@ -70,6 +70,10 @@ UNFILTERED = (0, 0, 0, 0)
 """RangeRequest from min_mod_revision on, where nothing is filtered."""
 
 
+IN_THE_FUTURE = "a refusal: that revision is in the future"
+"""What a Range deserves that names a revision above that of its answer."""
+
+
 class Contradiction(Exception):
     """A problem that may rest on a guess."""
 
@@ -377,7 +381,7 @@ class Replay:
         self.gaps += 1
         if known is None:
             if self.shared_writers:
-                self.result.undecided.append(_foreign(revision))
+                self.result.undecided.append(foreign(revision))
                 return False
             return self._guess(revision)
         events = self._with_prev(known)
@@ -444,7 +448,7 @@ class Replay:
             if self.search.may_rest_on_guess(problem):
                 raise Contradiction(problem)
             if not self.search.evidence_complete:
-                self.result.undecided.append(_lost_tail(revision))
+                self.result.undecided.append(lost_tail(revision))
             else:
                 self.result.problems.append(problem)
             return False
@@ -499,7 +503,7 @@ class Replay:
                     if 0 < asked < header[2] and not old:
                         continue
                     if asked > header[2]:
-                        self._wrong(op, revision, "a refusal: that revision is in the future", code)
+                        self._wrong(op, revision, IN_THE_FUTURE, code)
                         continue
                 # The common shapes are confirmed without making the right answer; what is not confirmed goes the general way below.
                 keys_only, count_only = request[7:9]
@@ -550,7 +554,7 @@ class Replay:
         for op in group:
             left = self.state.attached.get(op.input.id)
             if left:
-                self._wrong(op, revision, f"{len(left)} keys still attached to the lease, among them {telling.text(min(left))}")
+                self._wrong(op, revision, still_attached(len(left), min(left)))
             leases = self.state.leases
             if leases is not None and op.input.id in leases and not self.b.lives_after(op.input.id, revision):
                 del leases[op.input.id]
@@ -567,12 +571,16 @@ class Replay:
         return None if known is None else self._seen_exhibit(revision, known)
 
     def _seen_exhibit(self, revision: int, known: Sequence[Event]) -> Exhibit:
-        time, stream = self.evidence.seen.get(revision, (None, None))
-        what = f"watch stream {stream} delivered revision {revision}: {telling.events(known)}"
-        return Exhibit(what, stream=stream, start=time, end=time)
+        return problems.seen_exhibit(revision, self.evidence.seen.get(revision), known)
 
 
-def _foreign(revision: int) -> Undecided:
+def still_attached(keys: int, first: bytes) -> str:
+    """What is wrong with an acknowledged revoke: so many keys are left, `first` the lowest."""
+    return f"{keys} keys still attached to the lease, among them {telling.text(first)}"
+
+
+def foreign(revision: int) -> Undecided:
+    """Writers are shared, and nobody showed what one of them did."""
     return Undecided(
         reason=f"revision {revision} was made by someone who is not in the record (writers are shared), and no watch of all shows it",
         would_decide="record a watch of the whole keyspace",
@@ -580,7 +588,8 @@ def _foreign(revision: int) -> Undecided:
     )
 
 
-def _lost_tail(revision: int) -> Undecided:
+def lost_tail(revision: int) -> Undecided:
+    """The request that explains the revision may be in what was cut off."""
     return Undecided(
         reason=f"revision {revision} is explained by no recorded request, but the record was cut and may lack one",
         would_decide="a record that is not cut",

@@ -262,7 +262,7 @@ class Search:
             matching.drop_from(guess.revision)
             matching.release(guess.way.writer)
             if self.nodes > NODES or (self.deadline is not None and time.monotonic() > self.deadline):
-                self.exhausted = _exhausted(self.nodes, self.gaps)
+                self.exhausted = exhausted(self.nodes, self.gaps)
                 state.revision = self.began - 1
                 while self.guesses:
                     self._undo(state, self.guesses[-1])
@@ -328,7 +328,8 @@ def _leased(request: Any) -> list[bytes]:
     return []
 
 
-def _exhausted(nodes: int, gaps: int) -> Undecided:
+def exhausted(nodes: int, gaps: int) -> Undecided:
+    """The budget was spent."""
     return Undecided(
         reason=f"who made {gaps} revisions that nobody was acknowledged for was not settled within the search budget ({nodes} tries)",
         would_decide="a larger --budget, or a watch of the whole keyspace, with which no search is needed",
