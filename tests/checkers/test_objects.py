@@ -60,6 +60,9 @@ SAMPLES: dict[str, tuple[str, str]] = {
 def test_every_ready_model_judges(model: str) -> None:
     """Each model, named or guessed, lets the legal history hold and finds exactly NOT-LINEARIZABLE in the illegal one."""
     legal, illegal = (history(text) for text in SAMPLES[model])
+    for engine in ("reference", "generic"):
+        assert pekan.check(legal, model=model, engine=engine).verdict == "holds"
+        assert pekan.check(illegal, model=model, engine=engine).codes == ("NOT-LINEARIZABLE",)
     assert pekan.check(legal, model=model).verdict == "holds"
     verdict = pekan.check(illegal, model=model)
     assert verdict.codes == ("NOT-LINEARIZABLE",)
@@ -70,14 +73,17 @@ def test_a_core_is_small_and_says_why() -> None:
     """Of a long history with one stale read the finding shows three operations, and how every order of them ends."""
     before = "\n".join(f"0 write {10 + i}  {i * 10}..{i * 10 + 5}\n 1 read -> {10 + i}  {i * 10 + 6}..{i * 10 + 9}" for i in range(30))
     after = "0 write 1  1000..1010\n 1 write 2  1020..1030\n 2 read -> 1  1040..1050\n 0 write 3  1060..1070"
-    verdict = pekan.check(history(f"{before}\n{after}"))
-    (finding,) = verdict.findings
+    text = f"{before}\n{after}"
+    (finding,) = pekan.check(history(text), engine="generic").findings
     assert finding.code == "NOT-LINEARIZABLE"
     assert finding.subject == {"model": "register", "operations": [60, 61, 62], "last": 62, "explained": 62}
     assert [exhibit.operation for exhibit in finding.certificate] == [60, 61, 62]
     assert "Operation 62 was called after operation 61 had returned." in finding.explanation
     assert "After operations 60, 61 the object is 2: operation 62 (read -> 1) cannot come next." in finding.explanation
     assert finding.shape == ("register", "write", "write", "read")
+    (monitored,) = pekan.check(history(text)).findings
+    assert (monitored.code, monitored.subject["operations"]) == ("NOT-LINEARIZABLE", [60, 61, 62])
+    assert "Each value was written once, so none of them can come back after the other." in monitored.explanation
 
 
 def test_what_was_refused_is_no_explanation() -> None:
@@ -97,7 +103,7 @@ def test_independent_keys_are_judged_alone() -> None:
     """Each key is an object of its own; the finding names the one that is broken."""
     verdict = pekan.check(history("0 write@a 1  0..9\n 1 write@b 2  0..9\n 2 read@a -> 1  10..19\n 2 read@b -> 1  20..29"))
     assert [finding.subject["key"] for finding in verdict.findings] == ["b"]
-    assert verdict.checkers[0].judged == {"objects": 2, "operations": 4}
+    assert verdict.checkers[0].judged == {"objects": 2, "parts": 2, "operations": 4}
 
 
 def test_parts_that_share_nothing_are_judged_alone() -> None:
@@ -109,7 +115,7 @@ def test_parts_that_share_nothing_are_judged_alone() -> None:
         1 txn (('r', 'd', None),) -> (('r', 'd', 1),)   10..19
         1 txn ()   20..29
     """
-    assert pekan.check(history(text)).checkers[0].judged == {"objects": 3, "operations": 5}
+    assert pekan.check(history(text)).checkers[0].judged == {"objects": 1, "parts": 3, "operations": 5}
 
 
 def test_initial_value() -> None:

@@ -5,7 +5,7 @@
     python -m oracle.objects --cases 1000000 --seed 1          (from the directory `tests`)
 
 Each history is legal or not; an engine that says the other is a disagreement, and so is one that does not know: small histories are
-decided. A disagreement is shrunk by leaving operations out as long as it stays one, and shown.
+decided. (A monitor may decline.) A disagreement is shrunk by leaving operations out as long as it stays one, and shown.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from random import Random
 from oracle.objects import Sample, in_process, in_time, legal, samples, tell
 from oracle.things import THINGS
 from pekan.checkers.linearizability import Budget, Hints, Question, solve_all
+from pekan.checkers.linearizability.monitors import monitor
 from pekan.checkers.objects.decide import sequential
-from pekan.checkers.objects.parts import Part, parts_of
-from pekan.history.types import FAILED, Operation
+from pekan.checkers.objects.parts import Part, objects_of, parts_of
+from pekan.history.types import Operation
+from pekan.models.object import Model
 from pekan.models.ready import ready
 from pekan.native import core
 
@@ -36,48 +38,64 @@ CHUNK = 2_000
 """Histories of one piece of work: some seconds, so that several processes end together."""
 
 Words = Iterable[str]
-Engine = Callable[[list[Part]], Words]
-"""The parts of a history -> "ok", "illegal" or "unknown" of each, or nothing where the engine has nothing to say about them."""
+Engine = Callable[[Model, list[list[Operation]], bool], Words]
+"""(model, the operations of each object, whether to divide objects) -> "ok", "illegal" or "unknown" of each object or part, "declined"
+where the engine leaves one to others."""
 
 
-def by_reference(parts: list[Part]) -> Words:
-    return [answer.verdict for answer in solve_all([part.question for part in parts], BUDGET, native=False)]
+def parts(model: Model, objects: list[list[Operation]], divide: bool) -> list[Part]:
+    return [part for operations in objects for part in parts_of(None, operations, model, divide)]
 
 
-def without_hints(parts: list[Part]) -> Words:
+def by_reference(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
+    return [answer.verdict for answer in solve_all([part.question for part in parts(model, objects, divide)], BUDGET, native=False)]
+
+
+def without_hints(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
     """The reference over models that tell nothing: what hints say must change no answer."""
-    return [answer.verdict for answer in solve_all([bare(part) for part in parts], BUDGET, native=False)]
+    return [answer.verdict for answer in solve_all([bare(part) for part in parts(model, objects, divide)], BUDGET, native=False)]
 
 
 def bare(part: Part) -> Question:
     return replace(part.question, hints=Hints(), readonly=[False] * len(part.question.readonly))
 
 
-def by_core(parts: list[Part]) -> Words:
-    """The engine of the native core."""
-    return [answer.verdict for answer in solve_all([part.question for part in parts], BUDGET)]
-
-
-def by_process(parts: list[Part]) -> Words:
+def by_process(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
     """The search where clocks are not shared."""
-    return [sequential(part.question, part, range(len(part.operations)), None, BUDGET).verdict for part in parts]
+    found = parts(model, objects, divide=False)
+    return [sequential(part.question, part, range(len(part.operations)), None, BUDGET).verdict for part in found]
+
+
+def by_monitor(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
+    """Monitors in Python."""
+    return [monitor(model, operations, "reference").verdict for operations in objects]
+
+
+def by_core(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
+    """The engine of the native core."""
+    return [answer.verdict for answer in solve_all([part.question for part in parts(model, objects, divide)], BUDGET)]
+
+
+def by_native_monitor(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
+    """Monitors of the native core."""
+    return [monitor(model, operations).verdict for operations in objects]
 
 
 ENGINES: dict[str, Engine] = {
     "reference": by_reference,
     "without hints": without_hints,
     "sequential": by_process,
-    **({"native": by_core} if core is not None else {}),
+    "monitor": by_monitor,
+    **({"native": by_core, "native monitor": by_native_monitor} if core is not None else {}),
 }
 """Those that are there: without the native core only the reference."""
 
 
-def opinion(engine: Engine, name: str, operations: Sequence[Operation], divide: bool) -> str | None:
-    """What `engine` says of the whole history, None where it says nothing."""
-    words = set(engine(parts_of(operations, ready(name), divide and engine is not by_process)))
-    if not words and any(o.outcome != FAILED for o in operations):
-        return None
-    return "illegal" if "illegal" in words else "unknown" if "unknown" in words else "ok"
+def opinion(engine: Engine, name: str, operations: Sequence[Operation], divide: bool) -> str:
+    """What `engine` says of the whole history."""
+    model = ready(name)
+    words = set(engine(model, list(objects_of(operations, model).values()), divide))
+    return next((word for word in ("illegal", "unknown", "declined") if word in words), "ok")
 
 
 @dataclass
@@ -111,8 +129,8 @@ def judge(one: Sample, tally: Tally, engines: dict[str, Engine] = ENGINES) -> No
     divide = one.config.seed % 2 == 0
     for label, engine in engines.items():
         said = opinion(engine, one.config.name, one.operations, divide)
-        tally.said[label, str(said)] += 1
-        if said is not None and (said == "ok") != (right_by_process if engine is by_process else right):
+        tally.said[label, said] += 1
+        if said != "declined" and (said == "ok") != (right_by_process if engine is by_process else right):
             tally.disagreements += 1
             kind = (label, one.config.name, said)
             if kind not in tally.found:
@@ -122,7 +140,7 @@ def judge(one: Sample, tally: Tally, engines: dict[str, Engine] = ENGINES) -> No
 
 def disagrees(engine: Engine, name: str, divide: bool, operations: Sequence[Operation]) -> bool:
     said = opinion(engine, name, operations, divide)
-    return said is not None and (said == "ok") != legal(name, operations, in_process if engine is by_process else in_time)
+    return said != "declined" and (said == "ok") != legal(name, operations, in_process if engine is by_process else in_time)
 
 
 def shrink(operations: Sequence[Operation], bad: Callable[[Sequence[Operation]], bool]) -> Sequence[Operation]:

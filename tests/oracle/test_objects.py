@@ -9,6 +9,7 @@ from oracle.objects_fuzz import ENGINES, Tally, judge
 from oracle.things import THINGS
 from pekan.models.ready import READY
 
+MONITORED = ("register", "cas-register", "set", "fifo-queue", "stack")
 CASES = 500
 """Histories a model: all of them together stay under fifteen seconds on one busy core."""
 
@@ -26,7 +27,8 @@ def test_no_disagreement(name: str) -> None:
         judge(sample, tally)
     assert not tally.found, "\n\n".join(tally.found.values())
     assert tally.illegal > CASES // 50
-    assert {label for label, word in tally.said if word in ("ok", "illegal")} == set(ENGINES)
+    decided = {label for label, word in tally.said if word in ("ok", "illegal")}
+    assert decided == {label for label in ENGINES if "monitor" not in label or name in MONITORED}
 
 
 @pytest.mark.parametrize("mutation", [mutation.name for mutation in MUTATIONS if mutation.name != "answer lost"])

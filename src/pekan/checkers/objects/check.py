@@ -6,12 +6,14 @@ import time
 from collections import Counter
 
 from pekan.checkers.case import Case
-from pekan.checkers.linearizability import Answer, Budget, Question, solve
+from pekan.checkers.linearizability import Budget, solve
 from pekan.checkers.objects.choose import model_of, of_objects
-from pekan.checkers.objects.core import core_of
+from pekan.checkers.objects.core import Solve, core_of
 from pekan.checkers.objects.decide import Decision, by_process, by_real_time, sequential
-from pekan.checkers.objects.explain import finding, name_of
-from pekan.checkers.objects.parts import Part, parts_of
+from pekan.checkers.objects.explain import contradiction, finding, name_of
+from pekan.checkers.objects.parts import Part, objects_of
+from pekan.history.types import FAILED
+from pekan.models.object import Model
 from pekan.verdict import CheckerReport, Finding, Undecided
 
 NAME = "objects"
@@ -30,18 +32,18 @@ def check_objects(case: Case) -> CheckerReport:
         return CheckerReport(NAME, applicable=False)
     model = model_of(history, case.options.model)
     seconds = SECONDS if case.options.budget_s is None else case.options.budget_s
-    real_time = history.order == "real-time"
-    parts = parts_of(history.operations, model, divide=real_time)
-    if real_time:
-        decisions = by_real_time(parts, case.options.engine, Budget(seconds))
+    objects = objects_of(history.operations, model)
+    engine = case.options.engine
+    if history.order == "real-time":
+        decisions = by_real_time(objects, model, engine, Budget(seconds))
     else:
-        decisions = by_process(parts, case.options.clock_skew_ns, case.options.engine, Budget(seconds))
+        decisions = by_process(objects, model, case.options.clock_skew_ns, engine, Budget(seconds))
     return CheckerReport(
         NAME,
         applicable=True,
-        judged={"objects": len(parts), "operations": sum(len(part.operations) for part in parts)},
-        findings=_findings(case, decisions, seconds),
-        undecided=_undecided(decisions, seconds),
+        judged={"objects": len(objects), "parts": len(decisions), "operations": sum(op.outcome != FAILED for op in history.operations)},
+        findings=_findings(case, model, decisions, seconds),
+        undecided=_undecided(model, decisions, seconds),
         engine=_engines(decisions),
     )
 
@@ -51,37 +53,42 @@ def _engines(decisions: list[Decision]) -> str:
     return ", ".join(name for name, _ in Counter(decision.engine for decision in decisions).most_common())
 
 
-def _findings(case: Case, decisions: list[Decision], seconds: float) -> tuple[Finding, ...]:
-    real_time = case.history.order == "real-time"
-    illegal = [decision for decision in decisions if decision.answer.verdict == "illegal"]
+def _findings(case: Case, model: Model, decisions: list[Decision], seconds: float) -> tuple[Finding, ...]:
+    illegal = [decision for decision in decisions if decision.verdict == "illegal"]
     deadline = time.monotonic() + seconds * CORE_SHARE
     found = []
     for number, decision in enumerate(illegal):
+        if decision.monitored is not None:
+            found.append(contradiction(model, decision.key, decision.operations, decision.monitored))
+            continue
         core = None
+        assert decision.part is not None
+        assert decision.answer is not None
         if number < CORES_MAX:
-            part = decision.part
-
-            def solve_again(question: Question, chosen: object, budget: Budget, part: Part = part) -> Answer:
-                if real_time:
-                    return solve(question, budget, native=case.options.engine != "reference")
-                return sequential(question, part, chosen, case.options.clock_skew_ns, budget)  # type: ignore[arg-type]
-
             share = (deadline - time.monotonic()) / (min(len(illegal), CORES_MAX) - number)
-            core = core_of(part, solve_again, share, decision.answer.blocked, cut=real_time)
-        found.append(finding(decision.part, core, not real_time))
+            core = core_of(decision.part, _again(case, decision.part), share, decision.answer.blocked, case.history.order == "real-time")
+        found.append(finding(decision.part, core, case.history.order != "real-time"))
     return tuple(found)
 
 
-def _undecided(decisions: list[Decision], seconds: float) -> tuple[Undecided, ...]:
+def _again(case: Case, part: Part) -> Solve:
+    """How questions about `part` are solved."""
+    native = case.options.engine != "reference"
+    if case.history.order == "real-time":
+        return lambda question, chosen, budget: solve(question, budget, native=native)
+    return lambda question, chosen, budget: sequential(question, part, chosen, case.options.clock_skew_ns, budget)
+
+
+def _undecided(model: Model, decisions: list[Decision], seconds: float) -> tuple[Undecided, ...]:
     """One reason for every bound that was met; parts left alone because another is broken need none."""
     met: dict[str, list[Decision]] = {}
     for decision in decisions:
-        if decision.answer.verdict == "unknown" and decision.answer.bound != "elsewhere":
+        if decision.answer is not None and decision.verdict == "unknown" and decision.answer.bound != "elsewhere":
             met.setdefault(decision.answer.bound, []).append(decision)
     reasons = []
     for bound, those in met.items():
         first = those[0]
-        which = name_of(first.part) + (f" and {len(those) - 1} more" if len(those) > 1 else "")
+        which = name_of(model, first.key) + (f" and {len(those) - 1} more" if len(those) > 1 else "")
         if bound == "memory":
             reason, remedy = f"{which}: the search for a legal order grew beyond the memory that it may use", "a machine with more memory"
         else:

@@ -1,23 +1,29 @@
-"""An answer for every part, and who gave it.
+"""An answer for every object, and who gave it.
 
 ::
 
     order        real-time                                  per-process
-    ───────────  ─────────────────────────────────────────  ─────────────────────────────────────────────────
+    ───────────  ─────────────────────────────────────────  ─────────────────────────────────────────────────────
     first        a monitor, where its conditions are met    the linearizability engine, as if clocks agreed:
-                                                            a legal order by these times is one by processes, too
+                                                            an order that is legal by these times is by processes, too
     else         the linearizability engine                 the search of `partial`
+
+With engine "generic" the monitors are not asked.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from pekan.checkers.linearizability import Answer, Budget, Question, solve, solve_all
+from pekan.checkers.linearizability.monitors import Monitored, monitor
 from pekan.checkers.objects.partial import Chains, search
-from pekan.checkers.objects.parts import Part
+from pekan.checkers.objects.parts import Part, parts_of
+from pekan.history.types import Operation
+from pekan.models.object import Model
 from pekan.native import core
 
 FIRST_LOOK_STEPS = 20_000
@@ -26,31 +32,54 @@ FIRST_LOOK_STEPS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer over one part. `engine` tells who gave it, as `Verdict.engine` shows it."""
+    """The answer over one object, or a part of one, whose `Call.key` is `key`.
 
-    part: Part
-    answer: Answer
+    engine     who gave it, as `Verdict.engine` shows it
+    monitored  what a monitor said of `operations`; else `part` and `answer` are there
+    """
+
+    key: Any
+    operations: Sequence[Operation]
+    verdict: Literal["ok", "illegal", "unknown"]
     engine: str
+    monitored: Monitored | None = None
+    part: Part | None = None
+    answer: Answer | None = None
 
 
-def by_real_time(parts: Sequence[Part], engine: str, budget: Budget) -> list[Decision]:
-    """Decide `parts` whose times are of one clock."""
-    native = engine != "reference"
+def _by_search(part: Part, answer: Answer, engine: str) -> Decision:
+    return Decision(part.key, part.operations, answer.verdict, engine, None, part, answer)
+
+
+def by_real_time(objects: Mapping[Any, Sequence[Operation]], model: Model, engine: str, budget: Budget) -> list[Decision]:
+    """Decide `objects` whose times are of one clock."""
+    native = engine != "reference" and core is not None
+    where = "native" if native else "reference"
+    decisions = []
+    parts: list[Part] = []
+    for key, operations in objects.items():
+        told = Monitored("declined") if engine == "generic" else monitor(model, operations, engine)
+        if told.verdict == "declined":
+            parts += parts_of(key, operations, model)
+        else:
+            decisions.append(Decision(key, operations, told.verdict, f"monitor {model.name} ({where})", told))
     answers = solve_all([part.question for part in parts], budget, native=native)
-    name = "generic (native)" if native and core is not None else "generic (reference)"
-    return [Decision(part, answer, name) for part, answer in zip(parts, answers, strict=True)]
+    return decisions + [_by_search(part, answer, f"generic ({where})") for part, answer in zip(parts, answers, strict=True)]
 
 
-def by_process(parts: Sequence[Part], skew_ns: int | None, engine: str, budget: Budget) -> list[Decision]:
-    """Decide `parts` whose processes have clocks of their own, at most `skew_ns` apart (None: any)."""
+def by_process(
+    objects: Mapping[Any, Sequence[Operation]], model: Model, skew_ns: int | None, engine: str, budget: Budget
+) -> list[Decision]:
+    """Decide `objects` whose processes have clocks of their own, at most `skew_ns` apart (None: any)."""
     deadline = None if budget.time_s is None else time.monotonic() + budget.time_s
     decisions = []
-    for part in parts:
+    for key, operations in objects.items():
+        (part,) = parts_of(key, operations, model, divide=False)
         answer = solve(part.question, Budget(steps=FIRST_LOOK_STEPS), native=engine != "reference")
         if answer.verdict != "ok":
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             answer = sequential(part.question, part, range(len(part.operations)), skew_ns, Budget(left, budget.steps, budget.memory_bytes))
-        decisions.append(Decision(part, answer, "sequential (reference)"))
+        decisions.append(_by_search(part, answer, "sequential (reference)"))
     return decisions
 
 

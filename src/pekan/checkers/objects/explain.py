@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pekan.checkers.linearizability import ILLEGAL
+from pekan.checkers.linearizability.monitors import Monitored, explain
 from pekan.checkers.objects.core import Core
-from pekan.checkers.objects.parts import Part, told
+from pekan.checkers.objects.parts import Part
+from pekan.checkers.objects.parts import told as told_by
 from pekan.history.types import OK, Call, Operation
-from pekan.models.object import UNKNOWN
+from pekan.models.object import UNKNOWN, Model
 from pekan.verdict import Exhibit, Finding
 
 SHOWN = 60
@@ -72,16 +74,15 @@ def answered(call: Call, output: Any) -> str:
 
 def exhibit(operation: Operation, said: str = "") -> Exhibit:
     """One operation as an exhibit; `said` adds what matters about it."""
-    what = f"operation {operation.id}, process {operation.process}: {answered(operation.input, told(operation))}"
+    what = f"operation {operation.id}, process {operation.process}: {answered(operation.input, told_by(operation))}"
     end = operation.ret if operation.outcome == OK else operation.gave_up
     return Exhibit(what + (f" ({said})" if said else ""), operation=operation.id, start=operation.call, end=end)
 
 
-def name_of(part: Part) -> str:
+def name_of(model: Model, key: Any) -> str:
     """The object in words."""
-    model = part.machine.model
     name = model.name or type(model).__name__
-    return name if part.key is None else f"{name} {shown(part.key)}"
+    return name if key is None else f"{name} {shown(key)}"
 
 
 # ---- findings ----
@@ -91,14 +92,10 @@ def finding(part: Part, core: Core | None, sequential: bool) -> Finding:
     """What is wrong with `part`; `core` None where there was no time to find it."""
     code = SEQUENTIAL if sequential else LINEARIZABLE
     model = part.machine.model
-    subject: dict[str, Any] = {"model": model.name or type(model).__name__}
-    if part.key is not None:
-        subject["key"] = shown(part.key)
+    subject, name = _subject(model, part.key), name_of(model, part.key)
     if core is None:
         text = "No order of its operations is one that such an object allows. There was no time to find out which few of them say so."
-        return Finding(
-            code, f"{name_of(part)}: no order explains its {len(part.operations)} operations", text, (), subject, (subject["model"],)
-        )
+        return Finding(code, f"{name}: no order explains its {len(part.operations)} operations", text, (), subject, (subject["model"],))
     ops = [part.operations[o] for o in core.operations]
     subject["operations"] = [op.id for op in ops]
     if not sequential:
@@ -106,12 +103,39 @@ def finding(part: Part, core: Core | None, sequential: bool) -> Finding:
     lines = [*(_by_process(ops) if sequential else _by_time(ops)), *_ends(part, core, sequential), _others(core), _prefix(part, core)]
     return Finding(
         code,
-        f"{name_of(part)}: no order explains {_count(len(ops), 'operation')}, the last {answered(ops[-1].input, told(ops[-1]))}",
+        f"{name}: no order explains {_count(len(ops), 'operation')}, the last {_what(ops[-1])}",
         " ".join(line for line in lines if line),
         tuple(exhibit(op) for op in ops[:EXHIBITS_MAX]),
         subject,
         (subject["model"], *(op.input.f for op in ops)),
     )
+
+
+def contradiction(model: Model, key: Any, operations: Sequence[Operation], told: Monitored) -> Finding:
+    """What a monitor found wrong with the object `key`: `told` names the rule and its operations."""
+    ops = [operations[place] for place in sorted(set(told.places))]
+    name, subject = name_of(model, key), _subject(model, key)
+    return Finding(
+        LINEARIZABLE,
+        f"{name}: no order explains {_count(len(ops), 'operation')}, the last {_last(ops)}",
+        " ".join(explain(told, operations, lambda op: f"operation {op.id} ({_what(op)})")),
+        tuple(exhibit(op) for op in ops[:EXHIBITS_MAX]),
+        subject | {"operations": [op.id for op in ops]},
+        (subject["model"], told.rule, *(op.input.f for op in ops)),
+    )
+
+
+def _subject(model: Model, key: Any) -> dict[str, Any]:
+    subject: dict[str, Any] = {"model": model.name or type(model).__name__}
+    return subject if key is None else subject | {"key": shown(key)}
+
+
+def _last(ops: Sequence[Operation]) -> str:
+    return _what(max(ops, key=lambda op: op.call))
+
+
+def _what(op: Operation) -> str:
+    return answered(op.input, told_by(op))
 
 
 def _count(number: int, what: str) -> str:
@@ -175,9 +199,7 @@ def _ends(part: Part, core: Core, sequential: bool) -> list[str]:
     lines = []
     for done, state, stuck in ends:
         after = f"After {_ids([part.operations[o] for o in done])} the object is" if done else "At first the object is"
-        cannot = " nor ".join(
-            f"operation {part.operations[o].id} ({answered(part.operations[o].input, told(part.operations[o]))})" for o in stuck
-        )
+        cannot = " nor ".join(f"operation {part.operations[o].id} ({_what(part.operations[o])})" for o in stuck)
         lines.append(f"{after} {shown(machine.states[state])}: {cannot} cannot come next.")
     return lines
 

@@ -100,37 +100,43 @@ class Part:
     question: Question
 
 
-def parts_of(operations: Sequence[Operation], model: Model, divide: bool = True) -> list[Part]:
-    """The independent objects of a history, in order of their first operation. Raises UsageError for a call that `model` does not know.
-
-    With `divide` objects are divided further, by the model's partition: right only where real time orders the operations (linearizability
-    is local, sequential consistency is not).
-    """
+def objects_of(operations: Sequence[Operation], model: Model) -> dict[Any, list[Operation]]:
+    """The operations of every object by its `Call.key`, failed ones among them. Raises UsageError for a call that `model` does not know."""
     by_key: dict[Any, list[Operation]] = {}
-    for operation in operations:
-        if operation.outcome != FAILED:
-            by_key.setdefault(operation.input.key, []).append(operation)
-    _fit(by_key, model)
-    divides = divide and type(model).partition is not Model.partition
-    groups = [(key, group) for key, whole in by_key.items() for group in (_divided(whole, model) if divides else [whole])]
-    return [_part(key, group, model) for key, group in groups]
-
-
-def _fit(by_key: dict[Any, list[Operation]], model: Model) -> None:
-    """Every call is one that the model knows and can step over."""
-    name = model.name or type(model).__name__
     seen: set[tuple[str, Any, Any]] = set()
-    for group in by_key.values():
-        for operation in group:
-            call, output = operation.input, told(operation)
-            if (call.f, call.value, output) in seen:
-                continue
-            seen.add((call.f, call.value, output))
-            if model.calls and call.f not in model.calls:
-                raise UsageError(f"operation {operation.id} is {call.f!r}; a {name} knows {', '.join(model.calls)} (--model names another)")
-            wrong = model.expected(call, output)
-            if wrong is not None:
-                raise UsageError(f"operation {operation.id}, {call.f} {call.value!r} -> {output!r}, is none of a {name}: {wrong}")
+    for operation in operations:
+        f, value, key = operation.input
+        group = by_key.get(key)
+        if group is None:
+            group = by_key[key] = []
+        group.append(operation)
+        if operation.outcome != FAILED:
+            asked = (f, value, told(operation))
+            if asked not in seen:
+                seen.add(asked)
+                _fit(operation, model)
+    return by_key
+
+
+def _fit(operation: Operation, model: Model) -> None:
+    """The call is one that the model knows and can step over."""
+    name = model.name or type(model).__name__
+    call, output = operation.input, told(operation)
+    if model.calls and call.f not in model.calls:
+        raise UsageError(f"operation {operation.id} is {call.f!r}; a {name} knows {', '.join(model.calls)} (--model names another)")
+    wrong = model.expected(call, output)
+    if wrong is not None:
+        raise UsageError(f"operation {operation.id}, {call.f} {call.value!r} -> {output!r}, is none of a {name}: {wrong}")
+
+
+def parts_of(key: Any, operations: Sequence[Operation], model: Model, divide: bool = True) -> list[Part]:
+    """One object's parts, in order of their first operation; with `divide` by the model's partition.
+
+    To divide is right only where real time orders the operations: linearizability is local, sequential consistency is not.
+    """
+    whole = [operation for operation in operations if operation.outcome != FAILED]
+    divides = divide and type(model).partition is not Model.partition
+    return [_part(key, group, model) for group in (_divided(whole, model) if divides else [whole])]
 
 
 def told(operation: Operation) -> Any:
