@@ -98,8 +98,8 @@ ILLEGAL: tuple[tuple[str, str, tuple[int, ...], tuple[Told, ...]], ...] = (
 DECLINED: tuple[tuple[str, str, tuple[Told, ...]], ...] = (
     ("register", "a value that was seen was brought in more than once", (W1, W1, ("read", 1, 2, 3))),
     ("register", "the value that the register held at first was written again", (("write", None, 0, 1), ("read", None, 2, 3))),
-    ("cas-register", "no monitor for cas", (("cas", (None, 1), 0, 1),)),
-    ("set", "no monitor for remove", (("remove", 1, 0, 1),)),
+    ("cas-register", "a call that no monitor knows", (("cas", (None, 1), 0, 1),)),
+    ("set", "a call that no monitor knows", (("remove", 1, 0, 1),)),
     ("counter", "no monitor for this model", (("add", 1, 0, 1),)),
     (
         "fifo-queue",

@@ -16,6 +16,7 @@
 //! objects stays legal when a value leaves it together with everything that saw it; where somebody saw it, it must have happened.
 
 mod contents;
+mod history;
 mod queue;
 mod register;
 mod set;
@@ -24,6 +25,7 @@ mod stack;
 mod tests;
 mod trees;
 
+pub use history::{Monitored, monitor};
 pub use queue::queue;
 pub use register::register;
 pub use set::{Read, set};

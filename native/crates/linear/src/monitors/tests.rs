@@ -1,6 +1,7 @@
 //! Every monitor against every order, on small random histories, legal and not.
 
-use super::{Act, Answer, NEVER, Operation, Read, queue, register, set, stack};
+use super::{Act, Answer, NEVER, Operation, Read, monitor, queue, register, set, stack};
+use pekan_foreign::{NONE, Objects, Outcome, Place, Value};
 use std::collections::HashSet;
 
 /// A small generator of its own (SplitMix64): tests need no crate for that.
@@ -172,6 +173,86 @@ fn answer(kind: Kind, sample: &Sample) -> Answer {
             set(&sample.operations, &reads, &shown, values)
         }
     }
+}
+
+/// Two samples as one history of two objects, the second after the first in each instant; and the places of each.
+fn history(kind: Kind, samples: [&Sample; 2]) -> (Objects, [Vec<u32>; 2]) {
+    let names = match kind {
+        Kind::Register => ["write", "read"],
+        Kind::Queue => ["enqueue", "dequeue"],
+        Kind::Stack => ["push", "pop"],
+        Kind::Set => ["add", "read"],
+    }
+    .map(String::from)
+    .to_vec();
+    let mut objects = Objects { names, ..Objects::default() };
+    let mut order: Vec<(i64, usize, usize)> = Vec::new();
+    for (object, sample) in samples.iter().enumerate() {
+        order.extend(sample.operations.iter().enumerate().map(|(place, o)| (o.call, object, place)));
+    }
+    order.sort_unstable();
+    let mut places = [Vec::new(), Vec::new()];
+    for (call, object, place) in order {
+        let (operation, saw) = (&samples[object].operations[place], &samples[object].shown[place]);
+        places[object].push(objects.len() as u32);
+        let inserts = matches!(operation.act, Act::Insert | Act::Refused);
+        let outcome = match operation.act {
+            Act::Refused => Outcome::Failed,
+            _ if operation.ret == NEVER => Outcome::Indefinite,
+            _ => Outcome::Ok,
+        };
+        let values = &mut objects.values;
+        let nil = values.intern(Value::Nil);
+        // The keys have numbers among the values, and values of one object are those of the other, too.
+        let key = values.intern(Value::Int(object as i64));
+        let value = values.intern(Value::Int(i64::from(operation.value)));
+        let elements = saw.iter().map(|&element| values.intern(Value::Int(i64::from(element)))).collect();
+        let seen = match (kind, operation.act) {
+            (Kind::Set, _) => values.intern(Value::List(elements)),
+            (_, Act::Empty) => nil,
+            _ => value,
+        };
+        objects.process.push(0);
+        objects.call.push(call);
+        objects.ret.push(operation.ret);
+        objects.outcome.push(outcome as u8);
+        objects.f.push(u32::from(!inserts));
+        objects.key.push(key);
+        objects.input.push(if inserts { value } else { nil });
+        objects.output.push(if !inserts && outcome == Outcome::Ok { seen } else { NONE });
+        objects.place.push(Place::default());
+    }
+    (objects, places)
+}
+
+/// A history of two objects is judged object by object, as each alone.
+#[test]
+fn objects_of_a_history_are_judged_each_alone() {
+    let mut random = Random(77);
+    for kind in [Kind::Register, Kind::Queue, Kind::Stack, Kind::Set] {
+        let model = match kind {
+            Kind::Register => "register",
+            Kind::Queue => "fifo-queue",
+            Kind::Stack => "stack",
+            Kind::Set => "set",
+        };
+        for _ in 0..2_000 {
+            let (one, other) = (sample(&mut random, kind), sample(&mut random, kind));
+            let (objects, places) = history(kind, [&one, &other]);
+            let judged = monitor(&objects, model).expect("nothing in it to decline");
+            for (sample, places) in [&one, &other].into_iter().zip(places).filter(|(sample, _)| !sample.operations.is_empty()) {
+                let found = judged.iter().find(|judged| judged.operations == places).expect("each object is judged");
+                match (answer(kind, sample), &found.answer) {
+                    (Answer::Illegal(alone), Answer::Illegal(among)) => {
+                        let told: Vec<u32> = alone.places.iter().map(|&place| places[place as usize]).collect();
+                        assert_eq!((alone.rule, &told), (among.rule, &among.places));
+                    }
+                    (alone, among) => assert_eq!(&alone, among),
+                }
+            }
+        }
+    }
+    assert!(monitor(&Objects::default(), "counter").is_err());
 }
 
 /// How many rounds; `PEKAN_MONITOR_ROUNDS` for a long run.

@@ -21,7 +21,7 @@ use crate::question::{Answer, Hints, Question};
 use parts::{Classes, Part};
 use pekan_foreign::Objects;
 use std::fmt;
-use values::Canon;
+pub(crate) use values::Canon;
 
 pub use parts::Kind;
 

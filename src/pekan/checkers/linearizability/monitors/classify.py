@@ -57,13 +57,13 @@ def classify(model: Model, operations: Sequence[Operation]) -> tuple[Asked, list
     for place, (_, _, called, returned, outcome, (f, argument, _), output, *_) in enumerate(operations):
         if f == puts:
             if argument is None and thing != "register":
-                return f"{puts} of nil"
+                return "nil is put in"
             act = REFUSED if outcome == FAILED else INSERT
             number = numbers.setdefault(argument, len(numbers))
         elif f != gets:
             if outcome == FAILED:
                 continue
-            return f"no monitor for {f}"
+            return "a call that no monitor knows"
         elif outcome != OK:
             if outcome == FAILED or thing in ("register", "set"):
                 continue
