@@ -27,7 +27,7 @@ from pekan.checkers.causes import excuse
 from pekan.checkers.kv import check_kv
 from pekan.checkers.leases import check_leases
 from pekan.checkers.members import check_members
-from pekan.checkers.objects import check_objects, of_objects
+from pekan.checkers.objects import check_generic, check_objects, of_objects
 from pekan.checkers.run import check_run
 from pekan.checkers.watch import check_watch
 from pekan.errors import UsageError
@@ -38,6 +38,8 @@ from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, gr
 CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_run)
 OBJECT_CHECKERS: tuple[Checker, ...] = (check_objects,)
 """Of a history of calls on objects; they choose between native and reference themselves."""
+SECOND_OPINION: tuple[Checker, ...] = (check_generic,)
+"""Of a history of etcd under `--engine generic`."""
 
 NATIVE: tuple[Checker, ...] = ()
 """As CHECKERS, of a history that the native core holds."""
@@ -64,6 +66,8 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")
     if declined and engine == "native":
         notes.append(f"judged by the reference, since the native engine did not take it: {declined}")
+    if engine == "generic" and not of_objects(history):
+        notes.append("only key-value operations were judged: the generic engine knows nothing of watches, members and auth")
     engines = dict.fromkeys(report.engine for report in reports if report.engine)
     return Verdict(
         findings=tuple(sorted(group(findings), key=lambda f: _RANK[f.status])),
@@ -82,6 +86,9 @@ def _judged(history: History, options: Options, engine: str, began: float) -> tu
     if of_objects(history):
         case = Case(history, options)
         return case, tuple(_timed(checker, case, began) for checker in OBJECT_CHECKERS), ""
+    if engine == "generic":
+        case = Case(in_memory(history) if history.session is not None else history, options)
+        return case, tuple(_timed(checker, case, began) for checker in SECOND_OPINION), ""
     if engine == "reference":
         declined = "the reference was asked for"
     elif history.session is None:

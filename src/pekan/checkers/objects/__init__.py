@@ -8,9 +8,11 @@
     partial      the search where clocks are not shared: only the order within each process counts
     core         of a part that cannot be, the few operations that say so
     explain      these in words
+    etcd         etcd's store as one more such object: a second opinion
 """
 
 from pekan.checkers.objects.check import check_objects
 from pekan.checkers.objects.choose import of_objects
+from pekan.checkers.objects.etcd import check_generic
 
-__all__ = ["check_objects", "of_objects"]
+__all__ = ["check_generic", "check_objects", "of_objects"]

@@ -100,10 +100,10 @@ def finding(part: Part, core: Core | None, sequential: bool) -> Finding:
     subject["operations"] = [op.id for op in ops]
     if not sequential:
         subject |= {"last": part.operations[core.last].id, "explained": core.explained}
-    lines = [*(_by_process(ops) if sequential else _by_time(ops)), *_ends(part, core, sequential), _others(core), _prefix(part, core)]
+    lines = [*(_by_process(ops) if sequential else by_time(ops)), *_ends(part, core, sequential), _others(core), _prefix(part, core)]
     return Finding(
         code,
-        f"{name}: no order explains {_count(len(ops), 'operation')}, the last {_what(ops[-1])}",
+        f"{name}: no order explains {count(len(ops), 'operation')}, the last {_what(ops[-1])}",
         " ".join(line for line in lines if line),
         tuple(exhibit(op) for op in ops[:EXHIBITS_MAX]),
         subject,
@@ -117,7 +117,7 @@ def contradiction(model: Model, key: Any, operations: Sequence[Operation], told:
     name, subject = name_of(model, key), _subject(model, key)
     return Finding(
         LINEARIZABLE,
-        f"{name}: no order explains {_count(len(ops), 'operation')}, the last {_last(ops)}",
+        f"{name}: no order explains {count(len(ops), 'operation')}, the last {_last(ops)}",
         " ".join(explain(told, operations, lambda op: f"operation {op.id} ({_what(op)})")),
         tuple(exhibit(op) for op in ops[:EXHIBITS_MAX]),
         subject | {"operations": [op.id for op in ops]},
@@ -138,7 +138,7 @@ def _what(op: Operation) -> str:
     return answered(op.input, told_by(op))
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}{'s' if number != 1 else ''}"
 
 
@@ -146,7 +146,7 @@ def _ids(ops: Sequence[Operation]) -> str:
     return ("operation " if len(ops) == 1 else "operations ") + ", ".join(str(op.id) for op in ops)
 
 
-def _by_time(ops: Sequence[Operation]) -> list[str]:
+def by_time(ops: Sequence[Operation]) -> list[str]:
     """Who returned before whom was called, leaving out what follows from the rest."""
     before = [(a, b) for a in ops for b in ops if a.ret is not None and a.ret < b.call]
     lines = []
@@ -207,12 +207,12 @@ def _ends(part: Part, core: Core, sequential: bool) -> list[str]:
 def _others(core: Core) -> str:
     if not core.free:
         return "Nothing else that was asked for can change that."
-    return f"It does not help that {_count(len(core.free), 'other operation')} may take effect at any time after being called, or never."
+    return f"It does not help that {count(len(core.free), 'other operation')} may take effect at any time after being called, or never."
 
 
 def _prefix(part: Part, core: Core) -> str:
     text = ""
     if core.last >= 0:
         last = part.operations[core.last]
-        text = f"What was answered before operation {last.id} ({_count(core.explained, 'operation')}) can be put in order."
+        text = f"What was answered before operation {last.id} ({count(core.explained, 'operation')}) can be put in order."
     return text if core.minimal else text + " Time ran out before it was known whether all of the operations shown are needed."

@@ -32,11 +32,11 @@ class Machine:
         self.states: list[Any] = [first]
         self.classes: list[tuple[Call, Any]] = []
         self._state_ids: dict[Hashable, int] = {model.key(first): 0}
-        self._class_ids: dict[tuple[str, Any, Any], int] = {}
+        self._class_ids: dict[tuple[Any, ...], int] = {}
 
     def class_of(self, call: Call, output: Any) -> int:
         """The number of what was asked and answered, whichever object it was asked of."""
-        key = (call.f, call.value, output)
+        key = (call.f, call.value, output) if type(call) is Call else (call, output)
         number = self._class_ids.get(key)
         if number is None:
             number = self._class_ids[key] = len(self.classes)
