@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pekan.history.types import History
 from pekan.models.object import Model
@@ -71,31 +71,16 @@ class Order:
 
 
 @dataclass(slots=True)
-class Held:
-    """What the native core has established about a history that it holds, for the checkers in the core and beside it.
-
-    session   `pekan._native.Session`: operations and streams in columns
-    evidence  `pekan._native.Evidence`: what watches show, merged (what `evidence.watched` is in memory)
-    order     `pekan._native.Order`: what `Case.order` is in memory; None where the key-value checker established none
-    """
-
-    session: Any
-    evidence: Any
-    order: Any = None
-
-
-@dataclass(slots=True)
 class Case:
     """One history under judgement, with what has been established about it so far.
 
-    `held` is set where the native checkers judge; `order` then stays None.
+    Of a history that the native core holds `order` stays None: `pekan.checkers.native.evidence.proven` is what it is in memory.
     """
 
     history: History
     options: Options = field(default_factory=Options)
     order: Order | None = None
     fork: Fork | None = None
-    held: Held | None = None
     shared: dict[str, object] = field(default_factory=dict)
     """Derived evidence that several checkers need, computed once (see `evidence.watched`)."""
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pekan import native
 from pekan.catalogue import CODES
 from pekan.checkers.auth import check_auth
-from pekan.checkers.case import Case, Checker, Held, Options
+from pekan.checkers.case import Case, Checker, Options
 from pekan.checkers.causes import excuse
 from pekan.checkers.kv import check_kv
 from pekan.checkers.leases import check_leases
@@ -97,8 +97,7 @@ def _judged(history: History, options: Options, engine: str, began: float) -> tu
         declined = "it has no checkers yet"
     else:
         try:
-            evidence = native.core.Evidence(history.session, history.order == "real-time")
-            case = Case(history, options, held=Held(history.session, evidence))
+            case = Case(history, options)
             return case, tuple(_timed(checker, case, began) for checker in NATIVE), ""
         except native.core.Declined as reason:
             declined = str(reason)

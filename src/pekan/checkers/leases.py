@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from pekan import native
 from pekan.checkers.case import Case
 from pekan.checkers.causes import follows, timing_waived
+from pekan.checkers.native.evidence import proven, shown
 from pekan.history.types import OK, History, Operation, Stream
 from pekan.verdict import CheckerReport, Exhibit, Finding
 from pekan.wire import messages as wire
@@ -109,13 +110,11 @@ def check_leases(case: Case) -> CheckerReport:
 
 def _expiries(case: Case) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
     """(revision, lease, keys) of every deletion of keys with one lease, at a proven revision that no recorded request wrote."""
-    if case.held is not None:
-        if case.held.order is not None:
-            for revision, lease, names in native.core.expiries(case.held.order, case.held.evidence):
-                yield revision, lease, tuple(names)
-        return
     order = case.order
     if order is None:
+        if (held := proven(case)) is not None:
+            for revision, lease, names in native.core.expiries(held, shown(case)):
+                yield revision, lease, tuple(names)
         return
     for revision, events in order.events.items():
         if events[:1] and events[0].type == DELETE and revision not in order.written_by and revision not in order.unknown:

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from pekan import native
 from pekan.checkers.case import Case
 from pekan.checkers.evidence import watches
+from pekan.checkers.native.evidence import shown
 from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Operation
 from pekan.verdict import CheckerReport, Undecided
 from pekan.wire.errors import WireError, is_decided
@@ -85,8 +86,8 @@ def _outcomes(history: History) -> dict[str, int]:
 
 def _delivered(case: Case) -> tuple[int, int]:
     """How many watches there were, and how many events they delivered."""
-    if case.held is not None:
-        evidence = case.held.evidence
+    if case.history.session is not None:
+        evidence = shown(case)
         return evidence.watches, sum(map(evidence.events_of, range(evidence.watches)))
     return len(watches(case)), sum(len(item.message.events) for watch in watches(case) for item in watch.messages)
 
@@ -178,8 +179,8 @@ class _Whole(NamedTuple):
 
 def _whole_watches(case: Case) -> list[_Whole]:
     """The watches of the whole keyspace that were created, not refused."""
-    if case.held is not None:
-        return [_Whole(*row) for row in native.core.whole_watches(case.held.evidence)]
+    if case.history.session is not None:
+        return [_Whole(*row) for row in native.core.whole_watches(shown(case))]
     found = []
     for watch in watches(case):
         if watch.whole and watch.created is not None and not watch.refused:
