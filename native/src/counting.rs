@@ -1,7 +1,9 @@
 //! Whole-history loops of the checkers in Python, each beside the function there that says the same of a history in memory.
 
 use pekan_history::{Columns, Kind, NO_ERROR, Outcome, WATCH};
-use pekan_wire::{DELETE, DeleteRangeResponse, Event, Header, Malformed, PutResponse, Response, TxnResponse, header_of};
+use pekan_wire::{
+    DELETE, DeleteRangeResponse, Event, Header, Malformed, PutResponse, Request, Response, TxnRequest, TxnResponse, header_of,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
@@ -130,6 +132,30 @@ fn revealed(kind: Kind, response: &[u8]) -> Result<Option<Header>, Malformed> {
         Kind::Range | Kind::Put | Kind::DeleteRange | Kind::Txn => header_of(response).map(Some),
         _ => Ok(None),
     }
+}
+
+/// `_suspects` of `pekan.checkers.leases`: the operations that may delete something, and may have done so at one of `revisions` (ascending).
+pub fn suspects(columns: &Columns<'_>, revisions: &[i64]) -> Result<Vec<usize>, Malformed> {
+    let mut found = Vec::new();
+    for (index, op) in columns.ops.iter().enumerate() {
+        if !matches!(op.kind, Kind::DeleteRange | Kind::Txn)
+            || (op.outcome == Outcome::Ok && revisions.binary_search(&header_of(op.response)?.revision).is_err())
+        {
+            continue;
+        }
+        if op.kind == Kind::DeleteRange || deletes(&TxnRequest::decode(op.request)?) {
+            found.push(index);
+        }
+    }
+    Ok(found)
+}
+
+fn deletes(txn: &TxnRequest<'_>) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        Request::DeleteRange(_) => true,
+        Request::Txn(inner) => deletes(inner),
+        Request::Range(_) | Request::Put(_) => false,
+    })
 }
 
 /// (member, created, cancelled, ended, lowest revision that it is to deliver, events): times in ns.

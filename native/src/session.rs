@@ -240,6 +240,12 @@ impl Session {
         })
     }
 
+    /// See `counting::suspects`.
+    #[allow(clippy::needless_pass_by_value)]
+    fn suspects(&self, py: Python<'_>, revisions: Vec<i64>) -> PyResult<Vec<usize>> {
+        guarded(py, &self.path, || counting::suspects(self.columns(), &revisions).map_err(|malformed| self.declined(malformed)))
+    }
+
     /// The encoded records of faults and marks, in order.
     fn rest<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         let bytes = self.recorded.bytes();

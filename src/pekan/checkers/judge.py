@@ -27,6 +27,8 @@ from pekan.checkers.causes import excuse
 from pekan.checkers.kv import check_kv
 from pekan.checkers.leases import check_leases
 from pekan.checkers.members import check_members
+from pekan.checkers.native import kv as native_kv
+from pekan.checkers.native import watch as native_watch
 from pekan.checkers.objects import check_generic, check_objects, of_objects
 from pekan.checkers.run import check_run
 from pekan.checkers.watch import check_watch
@@ -41,7 +43,7 @@ OBJECT_CHECKERS: tuple[Checker, ...] = (check_objects,)
 SECOND_OPINION: tuple[Checker, ...] = (check_generic,)
 """Of a history of etcd under `--engine generic`."""
 
-NATIVE: tuple[Checker, ...] = ()
+NATIVE: tuple[Checker, ...] = (native_kv.check_kv, check_members, native_watch.check_watch, check_leases, check_auth, check_run)
 """As CHECKERS, of a history that the native core holds."""
 
 _RANK: dict[Status, int] = {"counts": 0, "follows": 1, "excused": 2, "allowed": 3}
@@ -93,8 +95,6 @@ def _judged(history: History, options: Options, engine: str, began: float) -> tu
         declined = "the reference was asked for"
     elif history.session is None:
         declined = history.declined or "the history is not in a record file"
-    elif not NATIVE:
-        declined = "it has no checkers yet"
     else:
         try:
             case = Case(history, options)

@@ -82,13 +82,6 @@ class _Leases:
 
     renewals: dict[int, list[_Renewal]]
     revokes: dict[int, list[Operation]]
-    _suspects: list[Operation] | None = None
-
-    def suspects(self, history: History) -> list[Operation]:
-        """The deletes and transactions that may have deleted something. Asked for by expiries that nothing else explains."""
-        if self._suspects is None:
-            self._suspects = [op for op in history.of(DeleteRangeRequest, TxnRequest) if _deletes(op.input)]
-        return self._suspects
 
 
 def check_leases(case: Case) -> CheckerReport:
@@ -101,10 +94,16 @@ def check_leases(case: Case) -> CheckerReport:
     expiries = list(_expiries(case)) if case.options.writers == "exclusive" and history.order == "real-time" else []
     judged["expiries"] = len(expiries)
     findings = []
-    for (revision, lease, keys), sight in zip(expiries, _sights(history, [revision for revision, _, _ in expiries]), strict=True):
-        finding = None if sight is None else _early(case, leases, sight, revision, lease, keys)
-        if finding is not None:
-            findings.append(follows(case, finding, revision))
+    revisions = [revision for revision, _, _ in expiries]
+    suspects: list[Operation] | None = None
+    for (revision, lease, keys), sight in zip(expiries, _sights(history, revisions), strict=True):
+        renewal = None if sight is None else _alive(leases, lease, sight.time)
+        if sight is None or renewal is None or timing_waived(case, sight.time):
+            continue
+        if suspects is None:
+            suspects = _suspects(history, revisions)
+        if not any(_may_delete(op, revision, keys, sight.time) for op in suspects):
+            findings.append(follows(case, _early(renewal, sight, revision, lease, keys), revision))
     return CheckerReport(NAME, applicable=True, judged=judged, findings=tuple(findings))
 
 
@@ -123,17 +122,17 @@ def _expiries(case: Case) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
                 yield revision, lease, tuple(event.kv.key for event in events)
 
 
-def _early(case: Case, leases: _Leases, sight: _Sight, revision: int, lease: int, keys: tuple[bytes, ...]) -> Finding | None:
+def _alive(leases: _Leases, lease: int, time: int) -> _Renewal | None:
+    """The renewal by which `lease` lives on longest at `time`; None where it may have run out or been revoked."""
     renewals = [
         each
         for each in leases.renewals.get(lease, ())
-        if each.call < sight.time < each.call + each.ttl * NS and not _may_be_revoked(leases, lease, each.call, sight.time)
+        if each.call < time < each.call + each.ttl * NS and not _may_be_revoked(leases, lease, each.call, time)
     ]
-    if not renewals or timing_waived(case, sight.time):
-        return None
-    renewal = max(renewals, key=lambda each: each.call + each.ttl * NS)
-    if any(_may_delete(op, revision, keys, sight.time) for op in leases.suspects(case.history)):
-        return None
+    return max(renewals, key=lambda each: each.call + each.ttl * NS, default=None)
+
+
+def _early(renewal: _Renewal, sight: _Sight, revision: int, lease: int, keys: tuple[bytes, ...]) -> Finding:
     left_ms = (renewal.call + renewal.ttl * NS - sight.time) // 1_000_000
     return Finding(
         code="LEASE-EARLY",
@@ -178,6 +177,15 @@ def _may_be_revoked(leases: _Leases, lease: int, since: int, before: int) -> boo
     """True where a revoke may have ended the lease that a renewal asked for at `since` found alive. One answered before that was of an
     earlier lease with the same id; a refused one counts, to be safe."""
     return any(op.call < before and (op.ret is None or op.ret >= since) for op in leases.revokes.get(lease, ()))
+
+
+def _suspects(history: History, revisions: Sequence[int]) -> list[Operation]:
+    """The deletes and transactions that may have deleted something at one of `revisions`: what was answered at another did it there."""
+    if history.session is not None:
+        return [history.operations[index] for index in history.session.suspects(sorted(revisions))]
+    at = set(revisions)
+    asked = (op for op in history.of(DeleteRangeRequest, TxnRequest) if op.outcome != OK or op.output.header.revision in at)
+    return [op for op in asked if _deletes(op.input)]
 
 
 def _may_delete(op: Operation, revision: int, keys: tuple[bytes, ...], before: int) -> bool:

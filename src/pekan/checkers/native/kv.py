@@ -3,7 +3,7 @@
 ::
 
     core.check_kv(evidence, circumstances) ──> report   {"counts", "before", "replay", "after", "compares", "undecided", "limit", ...}
-                                               order    kept in `Case.held`
+                                               order    kept for all checkers: `evidence.proven`
     (kind, revision, arguments) ──TOLD[kind]──> Problem ──settle──> findings, fork
 
 A record has indexes of operations, not operations: those that a certificate shows are decoded here, and no others.
@@ -21,6 +21,7 @@ from pekan.checkers.evidence import Told
 from pekan.checkers.kv import check, compaction, compares, forks, leases, problems, proofs, refusals, replay, search
 from pekan.checkers.kv.problems import Problem
 from pekan.checkers.kv.timing import Clash
+from pekan.checkers.native.evidence import PROVEN, shown
 from pekan.history.types import Operation
 from pekan.verdict import CheckerReport, Exhibit, Undecided, group
 from pekan.wire import errors
@@ -42,15 +43,14 @@ REFUSALS = (errors.FUTURE_REVISION, errors.COMPACTED, errors.LEASE_NOT_FOUND, er
 
 
 def check_kv(case: Case) -> CheckerReport:
-    """The report of the reference's `check_kv` over the history that `case.held` has; sets `case.held.order` and `case.fork`.
+    """The report of the reference's `check_kv` over a history that the core holds; establishes `proven(case)`, sets `case.fork`.
 
     Raises Declined where the core leaves the history to the reference.
     """
-    held, history = case.held, case.history
-    assert held is not None, "only for a history that the core holds"
+    history, evidence = case.history, shown(case)
     ends = check.epoch_end(history)
-    report, held.order = native.core.check_kv(
-        held.evidence,
+    report, order = native.core.check_kv(
+        evidence,
         real_time=history.order == "real-time",
         start_empty=history.start == "empty",
         cut=bool(history.cut),
@@ -70,11 +70,10 @@ def check_kv(case: Case) -> CheckerReport:
         # Times alone are judged where nothing shows the store whole: there is no root to follow.
         return CheckerReport(check.NAME, True, report["counts"], group(p.finding for p in after), undecided)
     found = [*before, *_each_text_once(told.problems(report["replay"])), *after]
-    difference = held.evidence.difference()
+    difference = evidence.difference()
     sides = None if difference is None else (difference[0], tuple(tuple(members) for members in difference[1]))
     findings, parted = check.settle(case, found, told.problems(report["compares"]), report["limit"], sides)
-    if parted is not None:
-        held.order = held.order.ending_below(parted)
+    case.shared[PROVEN] = order if parted is None else order.ending_below(parted)
     return CheckerReport(check.NAME, True, report["counts"], group(findings), undecided)
 
 
