@@ -88,7 +88,11 @@ def test_a_core_is_small_and_says_why() -> None:
 
 def test_what_was_refused_is_no_explanation() -> None:
     """A value that only a failed write asked for is a finding when it is read; what was never answered explains it."""
-    assert pekan.check(history("0 write 1  0..9 failed\n 1 read -> 1  10..19")).codes == ("NOT-LINEARIZABLE",)
+    for engine in ("auto", "generic"):
+        (finding,) = pekan.check(history("0 write 1  0..9 failed\n 1 read -> 1  10..19"), engine=engine).findings
+        assert finding.code == "NOT-LINEARIZABLE"
+        assert "was refused: it must not have had an effect" in finding.explanation
+        assert any(exhibit.what == "operation 0, process 0: write 1 -> refused" for exhibit in finding.certificate)
     assert pekan.check(history("0 write 1  0..?\n 1 read -> 1  10..19")).verdict == "holds"
     assert pekan.check(history("0 write 1  5..?\n 1 read -> 1  0..4")).codes == ("NOT-LINEARIZABLE",)
 

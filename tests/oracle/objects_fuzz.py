@@ -76,6 +76,16 @@ def by_core(model: Model, objects: list[list[Operation]], divide: bool) -> Words
     return [answer.verdict for answer in solve_all([part.question for part in parts(model, objects, divide)], BUDGET)]
 
 
+def by_native_models(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
+    """The engine and the models of the native core."""
+    operations = [o for group in objects for o in group]
+    try:
+        judged = core.linear_judge(operations, model.name, BUDGET.time_s, BUDGET.steps, BUDGET.memory_bytes)
+    except core.Declined:
+        return ["declined"]
+    return [answer[0] for _, _, answer in judged]
+
+
 def by_native_monitor(model: Model, objects: list[list[Operation]], divide: bool) -> Words:
     """Monitors of the native core."""
     return [monitor(model, operations).verdict for operations in objects]
@@ -86,7 +96,7 @@ ENGINES: dict[str, Engine] = {
     "without hints": without_hints,
     "sequential": by_process,
     "monitor": by_monitor,
-    **({"native": by_core, "native monitor": by_native_monitor} if core is not None else {}),
+    **({"native": by_core, "native models": by_native_models, "native monitor": by_native_monitor} if core is not None else {}),
 }
 """Those that are there: without the native core only the reference."""
 

@@ -11,7 +11,7 @@ from pekan.checkers.objects.choose import model_of, of_objects
 from pekan.checkers.objects.core import Solve, core_of
 from pekan.checkers.objects.decide import Decision, by_process, by_real_time, sequential
 from pekan.checkers.objects.explain import contradiction, finding, name_of
-from pekan.checkers.objects.parts import Part, objects_of
+from pekan.checkers.objects.parts import Part, objects_of, part_of
 from pekan.history.types import FAILED
 from pekan.models.object import Model
 from pekan.verdict import CheckerReport, Finding, Undecided
@@ -62,12 +62,13 @@ def _findings(case: Case, model: Model, decisions: list[Decision], seconds: floa
             found.append(contradiction(model, decision.key, decision.operations, decision.monitored))
             continue
         core = None
-        assert decision.part is not None
-        assert decision.answer is not None
+        real_time = case.history.order == "real-time"
+        part = part_of(decision.key, decision.operations, model)
         if number < CORES_MAX:
             share = (deadline - time.monotonic()) / (min(len(illegal), CORES_MAX) - number)
-            core = core_of(decision.part, _again(case, decision.part), share, decision.answer.blocked, case.history.order == "real-time")
-        found.append(finding(decision.part, core, case.history.order != "real-time"))
+            core = core_of(part, _again(case, part), share, decision.blocked, cut=real_time)
+        refused = [op for op in case.history.operations if op.outcome == FAILED and op.input.key == decision.key]
+        found.append(finding(part, core, not real_time, refused))
     return tuple(found)
 
 
@@ -83,8 +84,8 @@ def _undecided(model: Model, decisions: list[Decision], seconds: float) -> tuple
     """One reason for every bound that was met; parts left alone because another is broken need none."""
     met: dict[str, list[Decision]] = {}
     for decision in decisions:
-        if decision.answer is not None and decision.verdict == "unknown" and decision.answer.bound != "elsewhere":
-            met.setdefault(decision.answer.bound, []).append(decision)
+        if decision.verdict == "unknown" and decision.bound != "elsewhere":
+            met.setdefault(decision.bound, []).append(decision)
     reasons = []
     for bound, those in met.items():
         first = those[0]

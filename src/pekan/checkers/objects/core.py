@@ -5,9 +5,9 @@
     1. prefix   the history up to the first answer with which it cannot be explained: what was unanswered by then counts as unanswered
     2. core     in it, operations are let go in halves, quarters, ... one by one, as long as the rest still cannot be put in order
 
-To let an operation go is sound only where that makes more orders legal, never fewer: one that changes nothing is left out; one that may
-change something becomes one that may take effect at any time after its call, or never. What is left are the operations that have to be
-where they are; the others may do what they like, and it does not help.
+To let an operation go is sound only where that makes more orders legal, never fewer: one whose answer says that it changed nothing is left
+out; any other becomes one that nobody saw answered, which may take effect at any time after its call, or never. What is left are the
+operations that have to be where they are; the others may do and answer what they like, and it does not help.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def core_of(part: Part, solve: Solve, seconds: float, blocked: int, cut: bool) -
         until, before, chosen = found
     answered = [o for o in chosen if _answered(q, o, until)]
     core, minimal = _relax(part, solve, chosen, answered, until, deadline)
-    free = tuple(o for o in chosen if o not in core and not q.readonly[q.of[o]])
+    free = tuple(o for o in chosen if o not in core and not (_answered(q, o, until) and q.readonly[q.of[o]]))
     last = max((o for o in core if q.ret[o] == until), default=max(core)) if cut else -1
     explained = sum(q.ret[o] != until for o in answered) if cut else 0
     return Core(tuple(sorted(core)), free, last, explained, before.order, minimal)
@@ -139,16 +139,17 @@ def _prefix(part: Part, solve: Solve, blocked: int, deadline: float) -> tuple[in
 def _relax(part: Part, solve: Solve, chosen: list[int], answered: list[int], until: int, deadline: float) -> tuple[set[int], bool]:
     """The operations of `answered` that cannot be let go, and whether each was tried."""
     q, machine = part.question, part.machine
-    unseen = {o: machine.class_of(machine.classes[q.of[o]][0], UNKNOWN) for o in chosen if not _answered(q, o, until)}
+    changes = [o for o in chosen if not (_answered(q, o, until) and q.readonly[q.of[o]])]
+    unseen = {o: machine.class_of(machine.classes[q.of[o]][0], UNKNOWN) for o in changes}
     readonly, hints = machine.readonly(), machine.hints()
 
     def still_illegal(kept: set[int]) -> bool:
-        present = [o for o in chosen if o in kept or not readonly[unseen.get(o, q.of[o])]]
+        present = [o for o in chosen if o in kept or (o in unseen and not readonly[unseen[o]])]
         question = replace(
             q,
             call=[q.call[o] for o in present],
             ret=[q.ret[o] if o in kept else None for o in present],
-            of=[unseen.get(o, q.of[o]) for o in present],
+            of=[q.of[o] if o in kept else unseen[o] for o in present],
             readonly=readonly,
             hints=hints,
         )

@@ -8,7 +8,7 @@
                                                             an order that is legal by these times is by processes, too
     else         the linearizability engine                 the search of `partial`
 
-With engine "generic" the monitors are not asked.
+With engine "generic" the monitors are not asked. Ready models are stepped over in the native core, where it is there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pekan.checkers.objects.partial import Chains, search
 from pekan.checkers.objects.parts import Part, parts_of
 from pekan.history.types import Operation
 from pekan.models.object import Model
+from pekan.models.ready import READY
 from pekan.native import core
 
 FIRST_LOOK_STEPS = 20_000
@@ -35,20 +36,18 @@ class Decision:
     """The answer over one object, or a part of one, whose `Call.key` is `key`.
 
     engine     who gave it, as `Verdict.engine` shows it
-    monitored  what a monitor said of `operations`; else `part` and `answer` are there
+    bound      of an unknown: what was met; "elsewhere": another part is illegal, and this one was left
+    blocked    the operation where a search got stuck (its place in `operations`), -1 where none did
+    monitored  what a monitor said of `operations`, None where none was asked or it declined
     """
 
     key: Any
     operations: Sequence[Operation]
     verdict: Literal["ok", "illegal", "unknown"]
     engine: str
+    bound: str = ""
+    blocked: int = -1
     monitored: Monitored | None = None
-    part: Part | None = None
-    answer: Answer | None = None
-
-
-def _by_search(part: Part, answer: Answer, engine: str) -> Decision:
-    return Decision(part.key, part.operations, answer.verdict, engine, None, part, answer)
 
 
 def by_real_time(objects: Mapping[Any, Sequence[Operation]], model: Model, engine: str, budget: Budget) -> list[Decision]:
@@ -56,15 +55,46 @@ def by_real_time(objects: Mapping[Any, Sequence[Operation]], model: Model, engin
     native = engine != "reference" and core is not None
     where = "native" if native else "reference"
     decisions = []
-    parts: list[Part] = []
+    declined: dict[Any, Sequence[Operation]] = {}
     for key, operations in objects.items():
         told = Monitored("declined") if engine == "generic" else monitor(model, operations, engine)
         if told.verdict == "declined":
-            parts += parts_of(key, operations, model)
+            declined[key] = operations
         else:
-            decisions.append(Decision(key, operations, told.verdict, f"monitor {model.name} ({where})", told))
+            decisions.append(Decision(key, operations, told.verdict, f"monitor {model.name} ({where})", monitored=told))
+    if declined:
+        found = _by_core(declined, model, budget) if native else None
+        decisions += _by_model(declined, model, native, budget) if found is None else found
+    return decisions
+
+
+def _by_core(objects: Mapping[Any, Sequence[Operation]], model: Model, budget: Budget) -> list[Decision] | None:
+    """Decide `objects` by the models of the native core; None where the model in Python has to judge."""
+    if READY.get(model.name) is not type(model) or model.key(model.init()) != model.key(type(model)().init()):
+        return None
+    operations = [operation for group in objects.values() for operation in group]
+    operations.sort(key=lambda operation: operation.call)
+    try:
+        judged = core.linear_judge(operations, model.name, budget.time_s, budget.steps, budget.memory_bytes)
+    except core.Declined:
+        return None
+    decisions = []
+    for key, places, (verdict, _, blocked, bound, *_) in judged:
+        at = places.index(blocked) if blocked >= 0 else -1
+        decisions.append(Decision(key, [operations[place] for place in places], verdict, "generic (native)", bound, at))
+    return decisions
+
+
+def _by_model(objects: Mapping[Any, Sequence[Operation]], model: Model, native: bool, budget: Budget) -> list[Decision]:
+    """Decide `objects` by asking the model in Python."""
+    parts = [part for key, operations in objects.items() for part in parts_of(key, operations, model)]
     answers = solve_all([part.question for part in parts], budget, native=native)
-    return decisions + [_by_search(part, answer, f"generic ({where})") for part, answer in zip(parts, answers, strict=True)]
+    name = "generic (native)" if native else "generic (reference)"
+    return [_searched(part, answer, name) for part, answer in zip(parts, answers, strict=True)]
+
+
+def _searched(part: Part, answer: Answer, engine: str) -> Decision:
+    return Decision(part.key, part.operations, answer.verdict, engine, answer.bound, answer.blocked)
 
 
 def by_process(
@@ -79,7 +109,7 @@ def by_process(
         if answer.verdict != "ok":
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             answer = sequential(part.question, part, range(len(part.operations)), skew_ns, Budget(left, budget.steps, budget.memory_bytes))
-        decisions.append(_by_search(part, answer, "sequential (reference)"))
+        decisions.append(_searched(part, answer, "sequential (reference)"))
     return decisions
 
 

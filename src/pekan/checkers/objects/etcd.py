@@ -29,7 +29,7 @@ from pekan.checkers.kv.check import epoch_end
 from pekan.checkers.kv.collect import JUDGED
 from pekan.checkers.linearizability import Budget, solve
 from pekan.checkers.objects.core import core_of
-from pekan.checkers.objects.explain import by_time, count
+from pekan.checkers.objects.explain import by_time, count, others
 from pekan.checkers.objects.parts import Part, parts_of
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation
 from pekan.models.etcd import is_compares_only, is_local, may_write, ranges
@@ -176,9 +176,7 @@ def _finding(part: Part, seconds: float, blocked: int, native: bool) -> Finding:
     ops = [part.operations[o] for o in found.operations]
     lines = [
         *by_time(ops),
-        f"It does not help that {count(len(found.free), 'other operation')} may take effect at any time after being called, or never."
-        if found.free
-        else "Nothing else that was asked for can change that.",
+        others(found),
         f"What was answered before operation {part.operations[found.last].id} can be put in order.",
     ]
     shown = tuple(telling.exhibit(op._replace(input=op.input.value)) for op in ops if isinstance(op.input, Asked))

@@ -18,8 +18,9 @@ from pekan.checkers.linearizability.monitors import Monitored, explain
 from pekan.checkers.objects.core import Core
 from pekan.checkers.objects.parts import Part
 from pekan.checkers.objects.parts import told as told_by
-from pekan.history.types import OK, Call, Operation
+from pekan.history.types import FAILED, INDEFINITE, OK, Call, Operation
 from pekan.models.object import UNKNOWN, Model
+from pekan.models.registers import is_pair
 from pekan.verdict import Exhibit, Finding
 
 SHOWN = 60
@@ -74,8 +75,8 @@ def answered(call: Call, output: Any) -> str:
 
 def exhibit(operation: Operation, said: str = "") -> Exhibit:
     """One operation as an exhibit; `said` adds what matters about it."""
-    what = f"operation {operation.id}, process {operation.process}: {answered(operation.input, told_by(operation))}"
-    end = operation.ret if operation.outcome == OK else operation.gave_up
+    what = f"operation {operation.id}, process {operation.process}: {_what(operation)}"
+    end = operation.gave_up if operation.outcome == INDEFINITE else operation.ret
     return Exhibit(what + (f" ({said})" if said else ""), operation=operation.id, start=operation.call, end=end)
 
 
@@ -88,8 +89,8 @@ def name_of(model: Model, key: Any) -> str:
 # ---- findings ----
 
 
-def finding(part: Part, core: Core | None, sequential: bool) -> Finding:
-    """What is wrong with `part`; `core` None where there was no time to find it."""
+def finding(part: Part, core: Core | None, sequential: bool, refused: Sequence[Operation] = ()) -> Finding:
+    """What is wrong with `part`; `core` None where there was no time to find it. `refused` are the failed operations on the same object."""
     code = SEQUENTIAL if sequential else LINEARIZABLE
     model = part.machine.model
     subject, name = _subject(model, part.key), name_of(model, part.key)
@@ -100,12 +101,15 @@ def finding(part: Part, core: Core | None, sequential: bool) -> Finding:
     subject["operations"] = [op.id for op in ops]
     if not sequential:
         subject |= {"last": part.operations[core.last].id, "explained": core.explained}
-    lines = [*(_by_process(ops) if sequential else by_time(ops)), *_ends(part, core, sequential), _others(core), _prefix(part, core)]
+    lines = [*(_by_process(ops) if sequential else by_time(ops)), *_ends(part, core, sequential), others(core), _prefix(part, core)]
+    suspect = next((op for op in refused if _asked_for(op, ops)), None)
+    if suspect is not None:
+        lines.append(f"Operation {suspect.id} asked for what was seen and was refused: it must not have had an effect.")
     return Finding(
         code,
         f"{name}: no order explains {count(len(ops), 'operation')}, the last {_what(ops[-1])}",
         " ".join(line for line in lines if line),
-        tuple(exhibit(op) for op in ops[:EXHIBITS_MAX]),
+        tuple(exhibit(op) for op in (*ops[:EXHIBITS_MAX], *((suspect,) if suspect is not None else ()))),
         subject,
         (subject["model"], *(op.input.f for op in ops)),
     )
@@ -135,7 +139,14 @@ def _last(ops: Sequence[Operation]) -> str:
 
 
 def _what(op: Operation) -> str:
-    return answered(op.input, told_by(op))
+    return f"{asked(op.input)} -> refused" if op.outcome == FAILED else answered(op.input, told_by(op))
+
+
+def _asked_for(refused: Operation, ops: Sequence[Operation]) -> bool:
+    """Whether `refused` wanted to bring in what some operation was answered that nobody among `ops` brought in."""
+    wanted = refused.input.value[1] if refused.input.f == "cas" and is_pair(refused.input.value) else refused.input.value
+    seen = any(op.outcome == OK and op.output == wanted != op.input.value for op in ops)
+    return wanted is not None and seen and not any(op.input.value == wanted for op in ops)
 
 
 def count(number: int, what: str) -> str:
@@ -204,15 +215,17 @@ def _ends(part: Part, core: Core, sequential: bool) -> list[str]:
     return lines
 
 
-def _others(core: Core) -> str:
+def others(core: Core) -> str:
+    """Why no other operation is shown."""
     if not core.free:
         return "Nothing else that was asked for can change that."
-    return f"It does not help that {count(len(core.free), 'other operation')} may take effect at any time after being called, or never."
+    free = count(len(core.free), "other operation")
+    return f"It does not help that {free} may take effect at any time after being called, or never, whatever they answered."
 
 
 def _prefix(part: Part, core: Core) -> str:
     text = ""
-    if core.last >= 0:
+    if core.explained:
         last = part.operations[core.last]
         text = f"What was answered before operation {last.id} ({count(core.explained, 'operation')}) can be put in order."
     return text if core.minimal else text + " Time ran out before it was known whether all of the operations shown are needed."

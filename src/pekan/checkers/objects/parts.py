@@ -136,7 +136,7 @@ def parts_of(key: Any, operations: Sequence[Operation], model: Model, divide: bo
     """
     whole = [operation for operation in operations if operation.outcome != FAILED]
     divides = divide and type(model).partition is not Model.partition
-    return [_part(key, group, model) for group in (_divided(whole, model) if divides else [whole])]
+    return [part_of(key, group, model) for group in (_divided(whole, model) if divides else [whole])]
 
 
 def told(operation: Operation) -> Any:
@@ -169,7 +169,8 @@ def _divided(operations: list[Operation], model: Model) -> list[list[Operation]]
     return list(groups.values())
 
 
-def _part(key: Any, operations: list[Operation], model: Model) -> Part:
+def part_of(key: Any, operations: Sequence[Operation], model: Model) -> Part:
+    """`operations`, none of which failed, as one part."""
     machine = Machine(model)
     of = [machine.class_of(op.input, told(op)) for op in operations]
     readonly = machine.readonly()
