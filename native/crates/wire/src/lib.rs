@@ -3,6 +3,7 @@
 //! ```text
 //! bytes ── Fields::new(bytes) ──> (number, Field) ...        the general way, one field after the other
 //! bytes ── Put::decode(bytes) ──> Put { key, value, .. }     what the checkers read
+//! bytes ── scan::watch_head(..)                              watch messages at a glance: there are millions
 //! ```
 //!
 //! Field numbers come from `src/pekan/wire/proto` by `build.rs`. What is malformed, or is lawful and strange (one message field given
@@ -17,6 +18,7 @@ pub mod numbers {
 
 mod cursor;
 mod messages;
+pub mod scan;
 
 pub use cursor::{Field, Fields, Malformed, utf8, varint};
 pub use messages::*;
