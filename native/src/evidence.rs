@@ -2,7 +2,7 @@
 //!
 //! Both hold views into the record of their session, and hold the session too.
 
-use pekan_etcd::evidence::{Raw, Told};
+use pekan_etcd::evidence::Told;
 use pekan_etcd::{Evidence as Shown, Order as Proven, evidence::Watch};
 use pekan_history::Columns;
 use pekan_wire::{Event, Kv};
@@ -113,17 +113,7 @@ impl Evidence {
     /// How many events the messages of watch `index` carry, unfinished pieces apart.
     pub fn events_of(&self, index: usize) -> PyResult<u64> {
         let watch = self.watch(index)?;
-        let mut events = 0;
-        let mut raw: Vec<Raw<'_>> = Vec::new();
-        for (at, item) in watch.items.iter().enumerate() {
-            events += if item.count == pekan_etcd::evidence::Item::MANY {
-                watch.events_of(self.columns(), at, &mut raw).map_err(|why| declined(self.session().path(), &why))?;
-                raw.len() as u64
-            } else {
-                u64::from(item.count)
-            };
-        }
-        Ok(events)
+        Ok(watch.items.iter().map(|item| u64::from(item.count())).sum())
     }
 
     /// The encoded events known of `revision`, in key order.

@@ -100,7 +100,7 @@ impl Watches {
                 continue;
             }
             let member = columns.streams[watch.stream as usize].member;
-            let silent = watch.items.iter().all(|item| item.count == 0);
+            let silent = watch.items.iter().all(|item| item.count() == 0);
             match members.iter_mut().find(|(name, _, _)| *name == member) {
                 Some((_, all_silent, indexes)) => {
                     *all_silent &= silent;

@@ -1,12 +1,13 @@
 //! Watches into what is known of each revision.
 
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use pekan_history::Columns;
 use pekan_wire::Event;
 
 use super::{
-    Compaction, Difference, Hashed, Item, Member, REVISIONS_MAX, Raw, Span, Told, Watch, Watched, as_u32, by_revision, decoded, same_change,
+    Compaction, Difference, Hashed, Item, Member, Part, REVISIONS_MAX, Span, Told, Watch, Watched, as_u32, decoded, next_revision,
+    same_change,
 };
 use crate::bits::Bits;
 use crate::request::Declined;
@@ -15,6 +16,7 @@ use crate::request::Declined;
 pub(super) fn merged<'a>(
     columns: &Columns<'a>,
     watches: &mut [Watch<'a>],
+    revisions: RangeInclusive<u32>,
     compactions: &[Compaction],
     real_time: bool,
 ) -> Result<Watched<'a>, Declined> {
@@ -24,45 +26,21 @@ pub(super) fn merged<'a>(
         let when = if real_time { compaction.call } else { i64::MIN };
         compacted.entry(compaction.revision).and_modify(|first| *first = when.min(*first)).or_insert(when);
     }
-    let mut merge = Merge { columns, compacted, result: tables(columns, watches)?, groups: Vec::new() };
+    let mut merge = Merge { columns, compacted, result: tables(revisions)?, group: Vec::new() };
     merge.run(watches)?;
     Ok(merge.result)
 }
 
-/// Empty tables that span every revision of which anything was delivered.
-fn tables<'a>(columns: &Columns<'a>, watches: &[Watch<'a>]) -> Result<Watched<'a>, Declined> {
-    let (mut low, mut high) = (i64::MAX, 0);
-    let mut scratch = Vec::new();
-    for watch in watches {
-        for (at, item) in watch.items.iter().enumerate() {
-            if item.count == 1 {
-                low = low.min(i64::from(item.first));
-                high = high.max(i64::from(item.first));
-            } else if item.count > 1 {
-                watch.events_of(columns, at, &mut scratch)?;
-                for event in &scratch {
-                    low = low.min(event.revision);
-                    high = high.max(event.revision);
-                }
-            }
-        }
-        for &piece in &watch.fragments[watch.fragments.len() - watch.unfinished as usize..] {
-            scratch.clear();
-            super::raw_events(&columns.streams[watch.stream as usize].messages[piece as usize], &mut scratch)?;
-            for event in &scratch {
-                low = low.min(event.revision);
-                high = high.max(event.revision);
-            }
-        }
-    }
-    if high == 0 {
+/// Empty tables for these revisions.
+fn tables<'a>(revisions: RangeInclusive<u32>) -> Result<Watched<'a>, Declined> {
+    if revisions.is_empty() {
         return Ok(Watched::default());
     }
-    if low < 1 || high - low >= REVISIONS_MAX || high > i64::from(u32::MAX) {
+    let (low, high) = (i64::from(*revisions.start()), i64::from(*revisions.end()));
+    if high - low >= REVISIONS_MAX {
         return Err(Declined::because("watches span more revisions than the core counts"));
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // at most REVISIONS_MAX
-    let size = (high - low + 1) as usize;
+    let size = (revisions.end() - revisions.start()) as usize + 1;
     Ok(Watched {
         low,
         spans: vec![Span::default(); size],
@@ -83,30 +61,29 @@ struct Merge<'a, 'c> {
     /// Revision -> when the first compaction there was invoked.
     compacted: Hashed<i64, i64>,
     result: Watched<'a>,
-    groups: Vec<(i64, Range<usize>)>,
+    /// The events of the revision that is looked at.
+    group: Vec<&'a [u8]>,
 }
 
 impl<'a> Merge<'a, '_> {
     fn run(&mut self, watches: &mut [Watch<'a>]) -> Result<(), Declined> {
-        let mut scratch = Vec::new();
         for watch in watches.iter_mut().filter(|watch| watch.whole()) {
-            self.whole(watch, &mut scratch)?;
+            self.whole(watch)?;
         }
         for watch in &*watches {
-            let messages = &self.columns.streams[watch.stream as usize].messages;
-            for &piece in &watch.fragments[watch.fragments.len() - watch.unfinished as usize..] {
-                let piece = &messages[piece as usize];
-                scratch.clear();
-                super::raw_events(piece, &mut scratch)?;
-                self.partly(watch.stream, piece.time, &scratch)?;
-            }
+            self.partly_all(watch, &watch.parts[watch.unfinished_parts..])?;
         }
         for watch in watches.iter().filter(|watch| !watch.whole()) {
             let messages = &self.columns.streams[watch.stream as usize].messages;
-            for at in 0..watch.items.len() {
-                if watch.items[at].count > 0 {
-                    watch.events_of(self.columns, at, &mut scratch)?;
-                    self.partly(watch.stream, messages[watch.items[at].index as usize].time, &scratch)?;
+            for item in &watch.items {
+                if item.has(Item::PARTS) {
+                    let time = messages[item.index as usize].time;
+                    for part in watch.parts_of(*item) {
+                        self.partly(watch.stream, time, i64::from(part.revision), part.event(messages))?;
+                    }
+                } else if item.count() > 0 {
+                    let (time, event) = (messages[item.index as usize].time, watch.only_event(messages, *item));
+                    self.partly(watch.stream, time, i64::from(item.first), event)?;
                 }
             }
         }
@@ -117,42 +94,59 @@ impl<'a> Merge<'a, '_> {
         Ok(())
     }
 
-    fn whole(&mut self, watch: &mut Watch<'a>, scratch: &mut Vec<Raw<'a>>) -> Result<(), Declined> {
-        let columns = self.columns;
-        let stream = &columns.streams[watch.stream as usize];
-        let messages = &stream.messages;
+    /// Pieces of messages that were never completed, each at its own time.
+    fn partly_all(&mut self, watch: &Watch<'a>, parts: &[Part]) -> Result<(), Declined> {
+        let messages = &self.columns.streams[watch.stream as usize].messages;
+        for part in parts {
+            self.partly(watch.stream, messages[part.message as usize].time, i64::from(part.revision), part.event(messages))?;
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, watch: &mut Watch<'a>) -> Result<(), Declined> {
+        let stream = &self.columns.streams[watch.stream as usize];
+        let messages = &stream.messages[..];
         let member = self.member(stream.member);
-        let in_pieces = in_pieces(columns, watch, scratch)?;
+        let in_pieces = in_pieces(watch);
         let doubtful = !in_pieces.is_empty() || !self.compacted.is_empty();
         for at in 0..watch.items.len() {
             let item = watch.items[at];
-            if item.count == 0 {
+            if item.count() == 0 {
                 continue;
             }
             let time = messages[item.index as usize].time;
-            if let Some(event) = watch.only_event(messages, item) {
-                let revision = i64::from(item.first);
-                if !(doubtful && self.doubtful(revision, time, &in_pieces)) {
-                    watch.items[at].flags |= self.tell_one(member, watch.stream, time, revision, event)?;
-                    continue;
-                }
-            }
-            watch.events_of(columns, at, scratch)?;
-            let mut groups = std::mem::take(&mut self.groups);
-            by_revision(scratch, &mut groups);
-            let mut told = Item::EXACT;
-            for (revision, range) in &groups {
-                let group = &scratch[range.clone()];
-                if doubtful && self.doubtful(*revision, time, &in_pieces) {
-                    self.partly(watch.stream, time, group)?;
-                    told = 0;
+            if !item.has(Item::PARTS) {
+                let (revision, event) = (i64::from(item.first), watch.only_event(messages, item));
+                if doubtful && self.doubtful(revision, time, &in_pieces) {
+                    self.partly(watch.stream, time, revision, event)?;
                 } else {
-                    let this = self.tell(member, watch.stream, time, *revision, group)?;
-                    told = if told == 0 || this == 0 { 0 } else { told.max(this) };
+                    watch.items[at].bits |= self.tell_one(member, watch.stream, time, revision, event)?;
                 }
+                continue;
             }
-            self.groups = groups;
-            watch.items[at].flags |= told;
+            let mut told = Item::EXACT;
+            let mut left = watch.parts_of(item);
+            while let Some((group, rest)) = next_revision(left) {
+                left = rest;
+                let revision = i64::from(group[0].revision);
+                let this = if doubtful && self.doubtful(revision, time, &in_pieces) {
+                    for part in group {
+                        self.partly(watch.stream, time, revision, part.event(messages))?;
+                    }
+                    0
+                } else if let [part] = group {
+                    self.tell_one(member, watch.stream, time, revision, part.event(messages))?
+                } else {
+                    let mut events = std::mem::take(&mut self.group);
+                    events.clear();
+                    events.extend(group.iter().map(|part| part.event(messages)));
+                    let this = self.tell(member, watch.stream, time, revision, &events)?;
+                    self.group = events;
+                    this
+                };
+                told = if told == 0 || this == 0 { 0 } else { told.max(this) };
+            }
+            watch.items[at].bits |= told;
         }
         Ok(())
     }
@@ -172,7 +166,7 @@ impl<'a> Merge<'a, '_> {
 
     /// A whole telling of a revision with one event. Returns how it compares with what was known: a flag of [`Item`], or 0.
     #[inline]
-    fn tell_one(&mut self, member: usize, stream: u32, time: i64, revision: i64, event: &'a [u8]) -> Result<u8, Declined> {
+    fn tell_one(&mut self, member: usize, stream: u32, time: i64, revision: i64, event: &'a [u8]) -> Result<u32, Declined> {
         if let Some(index) = self.result.index(revision) {
             let result = &mut self.result;
             let span = result.spans[index];
@@ -186,11 +180,11 @@ impl<'a> Merge<'a, '_> {
                 }
             }
         }
-        self.tell(member, stream, time, revision, &[Raw::new(event)?])
+        self.tell(member, stream, time, revision, &[event])
     }
 
     /// A whole telling of `revision`: `group`, in key order.
-    fn tell(&mut self, member: usize, stream: u32, time: i64, revision: i64, group: &[Raw<'a>]) -> Result<u8, Declined> {
+    fn tell(&mut self, member: usize, stream: u32, time: i64, revision: i64, group: &[&'a [u8]]) -> Result<u32, Declined> {
         let Some(index) = self.result.index(revision) else { return Err(outside()) };
         let span = self.result.spans[index];
         if span.count == 0 {
@@ -205,10 +199,10 @@ impl<'a> Merge<'a, '_> {
         if time < self.result.seen[index] {
             (self.result.seen[index], self.result.seen_stream[index]) = (time, stream);
         }
-        let mut compared = compare(self.result.span(span), group)?;
+        let mut compared = compare(self.result.span(span), group);
         match compared {
             Compared::Exact | Compared::Bare => {}
-            Compared::Same => self.add_prev(index, group)?,
+            Compared::Same => self.add_prev(index, group),
             Compared::Otherwise if self.result.whole.contains(index) => {
                 self.result.differing.insert(index);
             }
@@ -228,8 +222,7 @@ impl<'a> Merge<'a, '_> {
             }
         } else {
             let told = result.members[member].otherwise.get(&revision).copied().unwrap_or(result.spans[index]);
-            let group: Vec<&[u8]> = group.iter().map(|event| event.data).collect();
-            if !same_change(result.span(told), &group) {
+            if !same_change(result.span(told), group) {
                 result.differing.insert(index);
             }
         }
@@ -240,71 +233,59 @@ impl<'a> Merge<'a, '_> {
         })
     }
 
-    /// Events of a message that may not hold all of a revision: added key by key, they never replace what is known.
-    fn partly(&mut self, stream: u32, time: i64, events: &[Raw<'a>]) -> Result<(), Declined> {
-        for raw in events {
-            let Some(index) = self.result.index(raw.revision) else { return Err(outside()) };
-            let span = self.result.spans[index];
-            if span.count == 0 {
-                self.result.spans[index] = self.add(std::slice::from_ref(raw))?;
-                (self.result.seen[index], self.result.seen_stream[index]) = (time, stream);
-                continue;
+    /// An event of a message that may not hold all of a revision: they are added key by key, and never replace what is known.
+    fn partly(&mut self, stream: u32, time: i64, revision: i64, encoded: &'a [u8]) -> Result<(), Declined> {
+        let Some(index) = self.result.index(revision) else { return Err(outside()) };
+        let span = self.result.spans[index];
+        if span.count == 0 {
+            self.result.spans[index] = self.add(&[encoded])?;
+            (self.result.seen[index], self.result.seen_stream[index]) = (time, stream);
+            return Ok(());
+        }
+        if time < self.result.seen[index] {
+            (self.result.seen[index], self.result.seen_stream[index]) = (time, stream);
+        }
+        let first = self.result.span(span);
+        if first.contains(&encoded) {
+            return Ok(());
+        }
+        let event = decoded(encoded);
+        let known: Vec<Event<'a>> = first.iter().map(|event| decoded(event)).collect();
+        if known.contains(&event) {
+            return Ok(());
+        }
+        if let Some(at) = known.iter().position(|known| known.kv.key == event.kv.key && known.kind == event.kind) {
+            if known[at].prev_kv.is_none() && known[at].kv == event.kv {
+                self.result.events[span.first as usize + at] = encoded;
+                self.result.changed.insert(index);
             }
-            if time < self.result.seen[index] {
-                (self.result.seen[index], self.result.seen_stream[index]) = (time, stream);
-            }
-            let first = self.result.span(span);
-            if first.contains(&raw.data) {
-                continue;
-            }
-            let event = Event::decode(raw.data)?;
-            let known: Vec<Event<'a>> = first.iter().map(|event| decoded(event)).collect();
-            if known.contains(&event) {
-                continue;
-            }
-            if let Some(at) = known.iter().position(|known| known.kv.key == event.kv.key && known.kind == event.kind) {
-                if known[at].prev_kv.is_none() && known[at].kv == event.kv {
-                    self.result.events[span.first as usize + at] = raw.data;
-                    self.result.changed.insert(index);
-                }
-            } else if !self.result.whole.contains(index) {
-                // In key order, behind what has the same key.
-                let at = known.iter().take_while(|known| known.kv.key <= event.kv.key).count();
-                let mut all = first.to_vec();
-                all.insert(at, raw.data);
-                self.result.spans[index] = self.add_encoded(&all)?;
-            }
+        } else if !self.result.whole.contains(index) {
+            // In key order, behind what has the same key.
+            let at = known.iter().take_while(|known| known.kv.key <= event.kv.key).count();
+            let mut all = first.to_vec();
+            all.insert(at, encoded);
+            self.result.spans[index] = self.add(&all)?;
         }
         Ok(())
     }
 
     /// Keeps `group`, which nobody told in this form before.
-    fn add(&mut self, group: &[Raw<'a>]) -> Result<Span, Declined> {
+    fn add(&mut self, group: &[&'a [u8]]) -> Result<Span, Declined> {
         let span = Span { first: as_u32(self.result.events.len())?, count: as_u32(group.len())? };
-        for raw in group {
-            Event::decode(raw.data)?;
-            self.result.events.push(raw.data);
-        }
-        Ok(span)
-    }
-
-    fn add_encoded(&mut self, events: &[&'a [u8]]) -> Result<Span, Declined> {
-        let span = Span { first: as_u32(self.result.events.len())?, count: as_u32(events.len())? };
-        self.result.events.extend_from_slice(events);
+        self.result.events.extend_from_slice(group);
         Ok(span)
     }
 
     /// Takes over from `group`, which tells the same change, each prev_kv that is lacking.
-    fn add_prev(&mut self, index: usize, group: &[Raw<'a>]) -> Result<(), Declined> {
+    fn add_prev(&mut self, index: usize, group: &[&'a [u8]]) {
         let span = self.result.spans[index];
-        for (at, raw) in group.iter().enumerate() {
+        for (at, event) in group.iter().enumerate() {
             let known = &mut self.result.events[span.first as usize + at];
-            if decoded(known).prev_kv.is_none() && Event::decode(raw.data)?.prev_kv.is_some() {
-                *known = raw.data;
+            if decoded(known).prev_kv.is_none() && decoded(event).prev_kv.is_some() {
+                *known = event;
                 self.result.changed.insert(index);
             }
         }
-        Ok(())
     }
 
     /// Who told what of `revision`, by one more look at the watches.
@@ -338,26 +319,30 @@ impl<'a> Merge<'a, '_> {
     }
 
     fn tellings(&self, watches: &[Watch<'a>], revision: i64) -> Result<Vec<Told<'a>>, Declined> {
-        let (mut found, mut scratch, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+        let mut found = Vec::new();
         for (number, watch) in watches.iter().enumerate().filter(|(_, watch)| watch.whole()) {
-            if in_pieces(self.columns, watch, &mut scratch)?.binary_search(&revision).is_ok() {
+            if in_pieces(watch).binary_search(&revision).is_ok() {
                 continue;
             }
-            let messages = &self.columns.streams[watch.stream as usize].messages;
-            for (at, item) in watch.items.iter().enumerate() {
-                if item.count == 0 || (item.count == 1 && i64::from(item.first) != revision) {
-                    continue;
-                }
+            let messages = &self.columns.streams[watch.stream as usize].messages[..];
+            for item in watch.items.iter().filter(|item| item.count() > 0) {
                 let time = messages[item.index as usize].time;
                 if self.compacted.get(&revision).is_some_and(|&when| when <= time) {
                     continue;
                 }
-                watch.events_of(self.columns, at, &mut scratch)?;
-                by_revision(&mut scratch, &mut groups);
-                for (of, range) in &groups {
-                    if *of == revision {
-                        let events = scratch[range.clone()].iter().map(|event| event.data).collect();
-                        found.push(Told { watch: as_u32(number)?, time, events });
+                let watch_number = as_u32(number)?;
+                if !item.has(Item::PARTS) {
+                    if i64::from(item.first) == revision {
+                        found.push(Told { watch: watch_number, time, events: vec![watch.only_event(messages, *item)] });
+                    }
+                    continue;
+                }
+                let mut left = watch.parts_of(*item);
+                while let Some((group, rest)) = next_revision(left) {
+                    left = rest;
+                    if i64::from(group[0].revision) == revision {
+                        let events = group.iter().map(|part| part.event(messages)).collect();
+                        found.push(Told { watch: watch_number, time, events });
                     }
                 }
             }
@@ -379,53 +364,41 @@ enum Compared {
     Otherwise,
 }
 
-fn compare(known: &[&[u8]], group: &[Raw<'_>]) -> Result<Compared, Declined> {
-    let mut compared = Compared::Exact;
+fn compare(known: &[&[u8]], group: &[&[u8]]) -> Compared {
     if known.len() != group.len() {
-        for raw in group {
-            Event::decode(raw.data)?;
-        }
-        return Ok(Compared::Otherwise);
+        return Compared::Otherwise;
     }
-    for (known, raw) in known.iter().zip(group) {
-        if *known == raw.data {
+    let mut compared = Compared::Exact;
+    for (known, event) in known.iter().zip(group) {
+        if known == event {
             continue;
         }
-        let (a, b) = (decoded(known), Event::decode(raw.data)?);
+        let (a, b) = (decoded(known), decoded(event));
         if a.kind != b.kind || a.kv != b.kv {
-            compared = Compared::Otherwise;
-        } else if compared != Compared::Otherwise {
-            if b.prev_kv.is_some() {
-                compared = if a.prev_kv == b.prev_kv { compared } else { Compared::Same };
-            } else if compared == Compared::Exact {
-                compared = Compared::Bare;
-            }
+            return Compared::Otherwise;
+        }
+        if b.prev_kv.is_some() {
+            compared = if a.prev_kv == b.prev_kv { compared } else { Compared::Same };
+        } else if compared == Compared::Exact {
+            compared = Compared::Bare;
         }
     }
-    Ok(compared)
+    compared
 }
 
 /// Revisions of which this watch delivered pieces in consecutive messages (itself a finding): no piece is whole. Ascending.
-fn in_pieces<'a>(columns: &Columns<'a>, watch: &Watch<'a>, scratch: &mut Vec<Raw<'a>>) -> Result<Vec<i64>, Declined> {
+fn in_pieces(watch: &Watch<'_>) -> Vec<i64> {
     let mut found = Vec::new();
     let mut last = 0;
-    for (at, item) in watch.items.iter().enumerate() {
-        if item.count == 0 {
-            continue;
-        }
-        let first = i64::from(item.first);
-        if first == last {
+    for item in watch.items.iter().filter(|item| item.count() > 0) {
+        if i64::from(item.first) == last {
             found.push(last);
         }
-        last = first;
-        if item.count > 1 {
-            watch.events_of(columns, at, scratch)?;
-            last = scratch.last().map_or(first, |event| event.revision);
-        }
+        last = watch.last_revision(*item);
     }
     found.sort_unstable();
     found.dedup();
-    Ok(found)
+    found
 }
 
 fn outside() -> Declined {

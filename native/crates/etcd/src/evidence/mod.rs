@@ -1,20 +1,21 @@
 //! What watches show, merged once and shared by all checkers; the rules are those of `src/pekan/checkers/evidence.py`.
 //!
 //! ```text
-//! gRPC stream ──split──> Watch, Watch, ...   one per create request: which messages are its own, 16 bytes each
+//! gRPC stream ──split──> Watch, Watch, ...   one per create request: which messages are its own, 20 bytes each
 //! Watch, ...  ──merge──> Watched             revision -> encoded events, what is whole, when seen first, what each member told
 //! ```
 //!
 //! An event is kept as the bytes of its first telling. Members tell the same bytes of an event (only headers differ), so that another
 //! telling is compared and not decoded; an item of a watch remembers what came of that. Cost for a million deliveries: one look at each
-//! message's head and one comparison of memory; memory: 16 bytes a delivery, 36 bytes a revision.
+//! message's head and one comparison of memory; memory: 20 bytes a message, 16 more for each event of a
+//! message with several, 36 bytes a revision.
 
 mod merge;
 mod split;
 
 use hashbrown::HashMap;
 use pekan_history::{Columns, Kind, Outcome, StreamMessage};
-use pekan_wire::{CompactionRequest, Decoded, Event, Fields, WatchCreateRequest, WatchResponse, numbers as n};
+use pekan_wire::{CompactionRequest, Event, WatchCreateRequest};
 
 use crate::bits::Bits;
 use crate::request::Declined;
@@ -35,34 +36,63 @@ pub struct Item {
     pub header: u32,
     /// Revision of its first event, 0 where it has none.
     pub first: u32,
-    /// How many events; [`Item::MANY`] stands for that many or more.
-    pub count: u16,
-    /// Where its one event begins in the message, 0 where that has to be looked up.
-    pub(crate) offset: u8,
-    pub(crate) flags: u8,
+    /// Where its only event begins in the message; else its first in [`Watch::parts`].
+    pub(crate) place: u32,
+    /// How many events, and in the lowest byte the flags below.
+    bits: u32,
 }
 
 impl Item {
-    /// The count that stands for more.
-    pub const MANY: u16 = u16::MAX;
-    pub(crate) const CANCELED: u8 = 1;
-    pub(crate) const FOR_ALL: u8 = 2;
-    pub(crate) const JOINED: u8 = 4;
+    pub(crate) const CANCELED: u32 = 1;
+    pub(crate) const FOR_ALL: u32 = 2;
+    /// `place` is one in [`Watch::parts`].
+    pub(crate) const PARTS: u32 = 4;
     /// Every event is, byte for byte, what [`Watched`] had of its revision when it was merged.
-    pub(crate) const EXACT: u8 = 8;
+    pub(crate) const EXACT: u32 = 8;
     /// The same, but that some have no `prev_kv` where that has one.
-    pub(crate) const BARE: u8 = 16;
+    pub(crate) const BARE: u32 = 16;
+
+    /// How many events it has.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.bits >> 8
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.bits & flag != 0
+    }
 
     /// Whether it cancels its watch.
     #[inline]
     pub fn canceled(&self) -> bool {
-        self.flags & Item::CANCELED != 0
+        self.has(Item::CANCELED)
     }
 
     /// Whether it speaks for every watch of its stream.
     #[inline]
     pub fn for_all(&self) -> bool {
-        self.flags & Item::FOR_ALL != 0
+        self.has(Item::FOR_ALL)
+    }
+}
+
+/// One event of a message with several: those of one revision stand together, in key order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// Index in the messages of the stream.
+    message: u32,
+    begin: u32,
+    length: u32,
+    /// Its `kv.mod_revision`.
+    pub revision: u32,
+}
+
+impl Part {
+    /// The encoded event.
+    #[inline]
+    pub fn event<'a>(&self, messages: &[StreamMessage<'a>]) -> &'a [u8] {
+        let data = messages.get(self.message as usize).map_or(&[][..], |message| message.data);
+        data.get(self.begin as usize..self.begin as usize + self.length as usize).unwrap_or(&[])
     }
 }
 
@@ -87,6 +117,10 @@ pub struct Watch<'a> {
     pub refused: bool,
     /// What came after the created reply.
     pub items: Vec<Item>,
+    /// The events of the items that have several, and behind those the ones of unfinished pieces.
+    pub(crate) parts: Vec<Part>,
+    /// Where those of unfinished pieces begin.
+    pub(crate) unfinished_parts: usize,
     /// Of the items that came in pieces: (index in `items`, its pieces: a range of `fragments`).
     pub joined: Vec<(u32, std::ops::Range<u32>)>,
     /// What cancelled or refused it.
@@ -117,82 +151,31 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The encoded events of one of its items, in the order of the wire, into `into` (emptied first). `at`: its index in `items`.
-    pub fn events_of(&self, columns: &Columns<'a>, at: usize, into: &mut Vec<Raw<'a>>) -> Result<(), Declined> {
-        into.clear();
-        let item = self.items[at];
-        let messages = &columns.streams[self.stream as usize].messages;
-        if item.flags & Item::JOINED != 0 {
-            for &piece in self.pieces(at) {
-                raw_events(&messages[piece as usize], into)?;
-            }
-        }
-        raw_events(&messages[item.index as usize], into)
-    }
-
-    /// The encoding of an item's only event.
+    /// The parts of an item that has some.
     #[inline]
-    pub(crate) fn only_event(&self, messages: &[StreamMessage<'a>], item: Item) -> Option<&'a [u8]> {
-        if item.offset == 0 {
-            return None;
-        }
-        messages[item.index as usize].data.get(usize::from(item.offset)..)
+    pub(crate) fn parts_of(&self, item: Item) -> &[Part] {
+        if item.has(Item::PARTS) { &self.parts[item.place as usize..(item.place + item.count()) as usize] } else { &[] }
     }
-}
 
-/// An encoded event, with what it is sorted and found by.
-#[derive(Clone, Copy, Debug)]
-pub struct Raw<'a> {
-    /// The whole encoding.
-    pub data: &'a [u8],
-    /// Its `kv.mod_revision`.
-    pub revision: i64,
-    /// Its `kv.key`.
-    pub key: &'a [u8],
-}
-
-impl<'a> Raw<'a> {
-    /// The parts of an encoded event that order it; not a proof that the rest of it is well formed.
+    /// The encoding of an item's only event, where it came in one message.
     #[inline]
-    pub fn new(data: &'a [u8]) -> Decoded<Raw<'a>> {
-        let mut kv: &[u8] = &data[..0];
-        let mut fields = Fields::new(data);
-        while let Some((number, field)) = fields.step()? {
-            if number == n::event::KV {
-                kv = field.bytes()?;
-            }
-        }
-        let (mut revision, mut key) = (0, &kv[..0]);
-        let mut fields = Fields::new(kv);
-        while let Some((number, field)) = fields.step()? {
-            match number {
-                n::key_value::KEY => key = field.bytes()?,
-                n::key_value::MOD_REVISION => revision = field.int()?,
-                _ => {}
-            }
-        }
-        Ok(Raw { data, revision, key })
+    pub(crate) fn only_event(&self, messages: &[StreamMessage<'a>], item: Item) -> &'a [u8] {
+        messages[item.index as usize].data.get(item.place as usize..).unwrap_or(&[])
+    }
+
+    /// Revision of the last event of an item that has one.
+    #[inline]
+    pub(crate) fn last_revision(&self, item: Item) -> i64 {
+        i64::from(self.parts_of(item).last().map_or(item.first, |part| part.revision))
     }
 }
 
-fn raw_events<'a>(message: &StreamMessage<'a>, into: &mut Vec<Raw<'a>>) -> Result<(), Declined> {
-    for event in WatchResponse::decode(message.data)?.events() {
-        into.push(Raw::new(event?)?);
-    }
-    Ok(())
-}
-
-/// The events of one message as groups of equal revision, each in key order: sorts them in place, and yields each group's range.
-pub fn by_revision(events: &mut [Raw<'_>], groups: &mut Vec<(i64, std::ops::Range<usize>)>) {
-    groups.clear();
-    let mut start = 0;
-    while start < events.len() {
-        let revision = events[start].revision;
-        let end = start + events[start..].iter().take_while(|event| event.revision == revision).count();
-        events[start..end].sort_by_key(|event| event.key);
-        groups.push((revision, start..end));
-        start = end;
-    }
+/// The next revision of `parts`: its events, and what follows.
+#[inline]
+pub(crate) fn next_revision(parts: &[Part]) -> Option<(&[Part], &[Part])> {
+    let revision = parts.first()?.revision;
+    let count = parts.iter().take_while(|part| part.revision == revision).count();
+    Some(parts.split_at(count))
 }
 
 /// [first, end) of the keys that a request matches; None means no upper bound. See `pekan.checkers.evidence.bounds`.
@@ -483,8 +466,8 @@ impl<'a> Evidence<'a> {
     /// The evidence of a history. `real_time`: all its times are of one clock.
     pub fn of(columns: &Columns<'a>, real_time: bool) -> Result<Evidence<'a>, Declined> {
         let compactions = compactions(columns)?;
-        let mut watches = split::watches(columns)?;
-        let watched = merge::merged(columns, &mut watches, &compactions, real_time)?;
+        let (mut watches, revisions) = split::watches(columns)?;
+        let watched = merge::merged(columns, &mut watches, revisions, &compactions, real_time)?;
         Ok(Evidence { watches, watched, compactions })
     }
 }

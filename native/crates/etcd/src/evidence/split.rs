@@ -1,22 +1,22 @@
 //! Streams into watches; the table of what belongs to which watch is in `src/pekan/checkers/evidence.py`.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
-use pekan_history::{Columns, Stream};
-use pekan_wire::{Event, Fields, Header, Malformed, WatchRequest, WatchResponse, numbers as n, utf8};
+use pekan_history::{Columns, Stream, WATCH};
+use pekan_wire::scan::{event_head, next_event, watch_head};
+use pekan_wire::{Event, Field, Fields, WatchRequest, WatchResponse, numbers as n};
 
-use super::{ALL_WATCHES, Hashed, Item, Raw, Watch, as_u32};
+use super::{ALL_WATCHES, Hashed, Item, Part, Watch, as_u32};
 use crate::request::Declined;
 
-/// The gRPC method of watch streams.
-const WATCH: &str = "/etcdserverpb.Watch/Watch";
-
-/// Every watch of the history, stream by stream.
-pub(super) fn watches<'a>(columns: &Columns<'a>) -> Result<Vec<Watch<'a>>, Declined> {
+/// Every watch of the history, stream by stream, and the revisions of all their events. Every event has been found to be well formed.
+pub(super) fn watches<'a>(columns: &Columns<'a>) -> Result<(Vec<Watch<'a>>, RangeInclusive<u32>), Declined> {
     let mut watches = Vec::new();
+    let (mut low, mut high) = (u32::MAX, 0);
     for (index, stream) in columns.streams.iter().enumerate() {
         if columns.names.get(usize::from(stream.method)).is_some_and(|&method| method == WATCH) {
-            Split {
+            let mut split = Split {
                 stream,
                 index: as_u32(index)?,
                 watches: &mut watches,
@@ -25,11 +25,15 @@ pub(super) fn watches<'a>(columns: &Columns<'a>) -> Result<Vec<Watch<'a>>, Decli
                 closed: Hashed::default(),
                 recent: None,
                 floor: 0,
-            }
-            .run()?;
+                scratch: Vec::new(),
+                low,
+                high,
+            };
+            split.run()?;
+            (low, high) = (split.low, split.high);
         }
     }
-    Ok(watches)
+    Ok((watches, low..=high))
 }
 
 /// The head of a watch message: everything but what its events say.
@@ -40,50 +44,6 @@ struct Head {
     created: bool,
     canceled: bool,
     fragment: bool,
-    events: usize,
-    /// Revision of the first event.
-    first: i64,
-    /// Where the only event begins in the message, where it is the last field.
-    offset: u8,
-}
-
-impl Head {
-    /// One pass over the fields; what it accepts is what `WatchResponse::decode` and its events accept, the events' contents apart.
-    #[inline]
-    fn decode(data: &[u8]) -> Result<Head, Malformed> {
-        use n::watch_response as f;
-        let mut head = Head::default();
-        let mut header = None;
-        let mut fields = Fields::new(data);
-        while let Some((number, field)) = fields.step()? {
-            match number {
-                f::EVENTS => {
-                    let event = field.bytes()?;
-                    head.events += 1;
-                    if head.events == 1 {
-                        head.first = Raw::new(event)?.revision;
-                        if fields.position() == data.len() {
-                            head.offset = u8::try_from(data.len() - event.len()).unwrap_or(0);
-                        }
-                    }
-                }
-                f::HEADER => header.replace(field.bytes()?).map_or(Ok(()), |_| Err(Malformed { at: 0, expected: "one header" }))?,
-                f::WATCH_ID => head.watch_id = field.int()?,
-                f::CREATED => head.created = field.truth()?,
-                f::CANCELED => head.canceled = field.truth()?,
-                f::COMPACT_REVISION => {
-                    field.int()?;
-                }
-                f::CANCEL_REASON => {
-                    utf8(field.bytes()?)?;
-                }
-                f::FRAGMENT => head.fragment = field.truth()?,
-                _ => {}
-            }
-        }
-        head.header = Header::decode(header.unwrap_or_default())?.revision;
-        Ok(head)
-    }
 }
 
 struct Split<'a, 'c> {
@@ -96,10 +56,14 @@ struct Split<'a, 'c> {
     /// The watch of the last message: mostly that of the next one too.
     recent: Option<(i64, usize)>,
     floor: i64,
+    /// The events of the message that is looked at, and what they are sorted by.
+    scratch: Vec<(Part, &'a [u8])>,
+    low: u32,
+    high: u32,
 }
 
 impl<'a> Split<'a, '_> {
-    fn run(mut self) -> Result<(), Declined> {
+    fn run(&mut self) -> Result<(), Declined> {
         for (at, message) in self.stream.messages.iter().enumerate() {
             let at = as_u32(at)?;
             if message.sent {
@@ -124,6 +88,8 @@ impl<'a> Split<'a, '_> {
                     created_header: 0,
                     refused: false,
                     items: Vec::new(),
+                    parts: Vec::new(),
+                    unfinished_parts: 0,
                     joined: Vec::new(),
                     canceled: None,
                     cancel_sent: None,
@@ -143,51 +109,61 @@ impl<'a> Split<'a, '_> {
     }
 
     fn received(&mut self, at: u32, data: &'a [u8]) -> Result<(), Declined> {
-        let head = Head::decode(data)?;
+        let head = match self.glance(at, data)? {
+            Some(head) => head,
+            None => self.look(at, data)?,
+        };
         self.floor = self.floor.max(head.header);
         if head.created {
-            well_formed(data)?;
             self.created(at, &head);
             return Ok(());
         }
         let found = match self.recent {
-            Some((id, watch)) if id == head.watch_id => Some(watch),
-            _ => self.open.get(&head.watch_id).copied(),
-        };
-        let Some(found) = found else {
-            well_formed(data)?;
-            return self.unaddressed(at, &head);
+            Some((id, watch)) if id == head.watch_id => watch,
+            _ => match self.open.get(&head.watch_id) {
+                Some(&watch) => watch,
+                None => return self.unaddressed(at, &head),
+            },
         };
         self.recent = Some((head.watch_id, found));
+        self.range();
         let watch = &mut self.watches[found];
         if head.fragment {
             watch.fragments.push(at);
             watch.unfinished += 1;
+            watch.parts.extend(self.scratch.iter().map(|(part, _)| *part));
             return Ok(());
         }
         let mut item = item(at, &head)?;
-        if watch.unfinished > 0 {
-            // Pieces and their last one: a single message, with the time and the header of the last.
-            let end = as_u32(watch.fragments.len())?;
-            let first = end - watch.unfinished;
-            watch.unfinished = 0;
-            let mut events = head.events;
-            item.first = 0;
-            for &piece in &watch.fragments[first as usize..] {
-                let piece = Head::decode(self.stream.messages[piece as usize].data)?;
-                events += piece.events;
-                if item.first == 0 && piece.events > 0 {
-                    item.first = revision(piece.first)?;
-                }
+        let in_pieces = watch.unfinished > 0;
+        if let [(part, _)] = self.scratch[..]
+            && !in_pieces
+            && part.begin as usize + part.length as usize == data.len()
+        {
+            (item.first, item.place) = (part.revision, part.begin);
+            item.bits |= 1 << 8;
+        } else if in_pieces || !self.scratch.is_empty() {
+            let begin = watch.unfinished_parts;
+            if in_pieces {
+                // Pieces and their last one: a single message, with the time and the header of the last.
+                let end = as_u32(watch.fragments.len())?;
+                watch.joined.push((as_u32(watch.items.len())?, end - watch.unfinished..end));
+                watch.unfinished = 0;
+                watch.parts.extend(self.scratch.iter().map(|(part, _)| *part));
+                in_key_order(&mut watch.parts[begin..], &self.stream.messages)?;
+            } else {
+                sort(&mut self.scratch);
+                watch.parts.extend(self.scratch.iter().map(|(part, _)| *part));
             }
-            if item.first == 0 && head.events > 0 {
-                item.first = revision(head.first)?;
+            let parts = &watch.parts[begin..];
+            if let Some(first) = parts.first() {
+                let count = u32::try_from(parts.len()).ok().filter(|count| *count < 1 << 24);
+                let count = count.ok_or_else(|| Declined::because("more events in a message than the core counts"))?;
+                (item.first, item.place) = (first.revision, as_u32(begin)?);
+                item.bits |= count << 8 | Item::PARTS;
             }
-            item.count = count(events);
-            item.offset = 0;
-            item.flags |= Item::JOINED;
-            watch.joined.push((as_u32(watch.items.len())?, first..end));
         }
+        watch.unfinished_parts = watch.parts.len();
         watch.items.push(item);
         if head.canceled {
             watch.canceled = Some(at);
@@ -196,6 +172,49 @@ impl<'a> Split<'a, '_> {
             self.closed.insert(head.watch_id, found);
         }
         Ok(())
+    }
+
+    /// A message that does nothing but deliver or announce progress, in the form in which etcd writes it; its events into the scratch.
+    #[inline]
+    fn glance(&mut self, at: u32, data: &'a [u8]) -> Result<Option<Head>, Declined> {
+        self.scratch.clear();
+        let Some(head) = watch_head(data) else { return Ok(None) };
+        let mut left = head.events;
+        while let Some((event, rest)) = next_event(left) {
+            let Some(seen) = event_head(event) else { return Ok(None) };
+            self.scratch.push((part(at, data.len() - rest.len() - event.len(), event.len(), seen.revision)?, seen.key));
+            left = rest;
+        }
+        let plain = left.is_empty();
+        Ok(plain.then_some(Head { header: head.header, watch_id: head.watch_id, fragment: head.fragment, ..Head::default() }))
+    }
+
+    /// Any message, in the general way.
+    fn look(&mut self, at: u32, data: &'a [u8]) -> Result<Head, Declined> {
+        self.scratch.clear();
+        let message = WatchResponse::decode(data)?;
+        let mut fields = Fields::new(data);
+        while let Some((number, field)) = fields.step()? {
+            if let (n::watch_response::EVENTS, Field::Bytes(event)) = (number, field) {
+                let whole = Event::decode(event)?;
+                let part = part(at, fields.position() - event.len(), event.len(), whole.kv.mod_revision);
+                // Of a created reply nobody reads events.
+                if !message.created {
+                    self.scratch.push((part?, whole.kv.key));
+                }
+            }
+        }
+        let WatchResponse { header, watch_id, created, canceled, fragment, .. } = message;
+        Ok(Head { header: header.revision, watch_id, created, canceled, fragment })
+    }
+
+    /// Takes note of the revisions in the scratch.
+    #[inline]
+    fn range(&mut self) {
+        for (part, _) in &self.scratch {
+            self.low = self.low.min(part.revision);
+            self.high = self.high.max(part.revision);
+        }
     }
 
     fn created(&mut self, at: u32, head: &Head) {
@@ -217,7 +236,7 @@ impl<'a> Split<'a, '_> {
 
     /// A message for a watch id that no open watch has.
     fn unaddressed(&mut self, at: u32, head: &Head) -> Result<(), Declined> {
-        if head.watch_id == ALL_WATCHES && head.events == 0 && !head.canceled {
+        if head.watch_id == ALL_WATCHES && self.scratch.is_empty() && !head.canceled {
             let item = item(at, head)?;
             for &watch in self.open.values() {
                 self.watches[watch].items.push(item);
@@ -229,34 +248,44 @@ impl<'a> Split<'a, '_> {
     }
 }
 
+/// An item without events so far.
 fn item(at: u32, head: &Head) -> Result<Item, Declined> {
-    let mut flags = 0;
+    let mut bits = 0;
     if head.canceled {
-        flags |= Item::CANCELED;
+        bits |= Item::CANCELED;
     }
     if head.watch_id == ALL_WATCHES {
-        flags |= Item::FOR_ALL;
+        bits |= Item::FOR_ALL;
     }
-    let first = if head.events > 0 { revision(head.first)? } else { 0 };
     let header = u32::try_from(head.header).map_err(|_| Declined::because("a header's revision is none"))?;
-    Ok(Item { index: at, header, first, count: count(head.events), offset: if head.events == 1 { head.offset } else { 0 }, flags })
+    Ok(Item { index: at, header, first: 0, place: 0, bits })
 }
 
-fn revision(revision: i64) -> Result<u32, Declined> {
-    match u32::try_from(revision) {
-        Ok(revision) if revision > 0 => Ok(revision),
-        _ => Err(Declined::because("an event's revision is none")),
+#[inline]
+fn part(message: u32, begin: usize, length: usize, revision: i64) -> Result<Part, Declined> {
+    let revision = u32::try_from(revision).ok().filter(|revision| *revision > 0);
+    let revision = revision.ok_or_else(|| Declined::because("an event's revision is none"))?;
+    Ok(Part { message, begin: as_u32(begin)?, length: as_u32(length)?, revision })
+}
+
+/// Lets the events of each revision stand in key order, and those of a key in the order of the transaction.
+fn sort(events: &mut [(Part, &[u8])]) {
+    for group in events.chunk_by_mut(|a, b| a.0.revision == b.0.revision) {
+        if group.len() > 1 {
+            group.sort_by_key(|(_, key)| *key);
+        }
     }
 }
 
-fn count(events: usize) -> u16 {
-    u16::try_from(events).unwrap_or(Item::MANY)
-}
-
-/// That a message nobody looks at again is well formed all the same: whether a record is evidence does not depend on who reads it.
-fn well_formed(data: &[u8]) -> Result<(), Declined> {
-    for event in WatchResponse::decode(data)?.events() {
-        Event::decode(event?)?;
+/// The same of events whose keys have to be looked up.
+fn in_key_order(parts: &mut [Part], messages: &[pekan_history::StreamMessage<'_>]) -> Result<(), Declined> {
+    let mut keyed = Vec::with_capacity(parts.len());
+    for part in &*parts {
+        keyed.push((*part, Event::decode(part.event(messages))?.kv.key));
+    }
+    sort(&mut keyed);
+    for (part, (sorted, _)) in parts.iter_mut().zip(keyed) {
+        *part = sorted;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use pekan_wire::{Event, PUT, WatchResponse};
 
 use super::keys::Due;
 use super::truth::{Truth, filtered};
-use crate::evidence::{Bounds, Item, Raw, Watch, by_revision};
+use crate::evidence::{Bounds, Item, Watch, decoded, next_revision};
 use crate::request::Declined;
 
 /// Where a walk stands: the fields of `_Walk` (`src/pekan/checkers/watch/walk.py`) that messages without fault change.
@@ -56,8 +56,6 @@ pub struct Judged {
 /// What is reused from message to message.
 #[derive(Default)]
 struct Scratch<'a> {
-    raw: Vec<Raw<'a>>,
-    groups: Vec<(i64, std::ops::Range<usize>)>,
     group: Vec<Event<'a>>,
     made: Vec<Event<'a>>,
 }
@@ -183,7 +181,7 @@ impl<'a> Truth<'_, 'a> {
             let at = finished.partition_point(|item| messages[item.index as usize].time < piece.time);
             let Some(last) = finished.get(at) else { continue };
             let header = WatchResponse::decode(piece.data)?.header.revision;
-            if last.canceled() || last.count == 0 || i64::from(last.header) != header {
+            if last.canceled() || last.count() == 0 || i64::from(last.header) != header {
                 return Ok(false);
             }
         }
@@ -217,39 +215,56 @@ impl<'a> Walk<'_, '_, 'a> {
     fn message(&self, at: &mut At, scratch: &mut Scratch<'a>) -> Result<bool, Declined> {
         let item = self.watch.items[at.next];
         let time = self.messages[item.index as usize].time;
-        if item.count == 0 {
+        if item.count() == 0 {
             return self.without_events(at, item, time);
         }
         if self.truth.timed && !self.truth.header_right(i64::from(item.header), time)? {
             return Ok(false);
         }
         at.last_item = Some(at.next);
-        if item.count == 1 && self.as_told(item) {
-            at.events += 1;
-            return Ok(self.advance(at, i64::from(item.first)));
-        }
-        self.watch.events_of(self.truth.columns, at.next, &mut scratch.raw)?;
-        at.events += scratch.raw.len() as u64;
-        by_revision(&mut scratch.raw, &mut scratch.groups);
-        for at_group in 0..scratch.groups.len() {
-            let (revision, range) = scratch.groups[at_group].clone();
-            scratch.group.clear();
-            for raw in &scratch.raw[range] {
-                scratch.group.push(Event::decode(raw.data)?);
+        at.events += u64::from(item.count());
+        let told = self.told(item);
+        if !item.has(Item::PARTS) {
+            let revision = i64::from(item.first);
+            if !self.advance(at, revision) {
+                return Ok(false);
             }
-            if !self.advance(at, revision) || !self.group_right(revision, time, &scratch.group, &mut scratch.made) {
+            if told && self.as_told(revision) {
+                return Ok(true);
+            }
+            scratch.group.clear();
+            scratch.group.push(decoded(self.watch.only_event(self.messages, item)));
+            return Ok(self.group_right(revision, time, scratch));
+        }
+        let mut left = self.watch.parts_of(item);
+        while let Some((group, rest)) = next_revision(left) {
+            left = rest;
+            let revision = i64::from(group[0].revision);
+            if !self.advance(at, revision) {
+                return Ok(false);
+            }
+            if told && self.as_told(revision) {
+                continue;
+            }
+            scratch.group.clear();
+            scratch.group.extend(group.iter().map(|part| decoded(part.event(self.messages))));
+            if !self.group_right(revision, time, scratch) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Whether the one event of `item` is just what is proven of its revision.
+    /// Whether the events of `item` were, when they were merged, what was known of their revisions; `prev_kv` apart where nobody asked.
     #[inline]
-    fn as_told(&self, item: Item) -> bool {
-        let revision = i64::from(item.first);
-        let told = item.flags & Item::EXACT != 0 || (item.flags & Item::BARE != 0 && !self.watch.request.prev_kv);
-        told && !self.narrow && revision < self.truth.limit && self.truth.as_told(revision)
+    fn told(&self, item: Item) -> bool {
+        !self.narrow && (item.has(Item::EXACT) || (item.has(Item::BARE) && !self.watch.request.prev_kv))
+    }
+
+    /// Whether what was known of `revision` then is what is proven of it.
+    #[inline]
+    fn as_told(&self, revision: i64) -> bool {
+        revision < self.truth.limit && self.truth.as_told(revision)
     }
 
     /// Moves over what is due to behind `revision`; false where something is missing before it, or it should not come at all.
@@ -273,7 +288,8 @@ impl<'a> Walk<'_, '_, 'a> {
     }
 
     /// Whether `group`, in key order, is what a watch may tell of `revision`.
-    fn group_right(&self, revision: i64, time: i64, group: &[Event<'a>], made: &mut Vec<Event<'a>>) -> bool {
+    fn group_right(&self, revision: i64, time: i64, scratch: &mut Scratch<'a>) -> bool {
+        let (group, made) = (&scratch.group[..], &mut scratch.made);
         let request = &self.watch.request;
         if self.narrow && !group.iter().all(|event| self.bounds.contains(event.kv.key) && !filtered(request, event)) {
             return false;
@@ -330,7 +346,7 @@ impl<'a> Walk<'_, '_, 'a> {
             watched.told_by(member, revision).unwrap_or(&[])
         };
         told.iter().all(|other| {
-            let other = crate::evidence::decoded(other);
+            let other = decoded(other);
             !group.iter().any(|event| other.kv.key == event.kv.key && other.kind == event.kind && other.kv != event.kv)
         })
     }
