@@ -9,12 +9,12 @@
 
 use std::collections::BTreeMap;
 
-use pekan_history::{Kind, Outcome};
-use pekan_wire::{CompactionRequest, LeaseGrant, PutRequest, RangeRequest, Request, TxnRequest, header_of, lease_revoke};
+use pekan_history::{Kind, Outcome, Shape};
+use pekan_wire::{CompactionRequest, LeaseGrant, RangeRequest, lease_revoke};
 
 use crate::case::{Circumstances, Ops};
-use crate::machine::{Refusal, SORT_BY_KEY, SORT_BY_VALUE, Table};
-use crate::request::{Asked, Declined, each_operation, is_compares_only, is_local, may_write, ranges};
+use crate::machine::{Refusal, Table};
+use crate::request::{Asked, Declined, is_compares_only, is_local, may_write, ranges};
 
 /// No operation.
 pub const NONE: u32 = u32::MAX;
@@ -202,7 +202,7 @@ impl<'a> Buckets<'a> {
         if self.ops.outcome(grant) != Outcome::Ok {
             return Ok(true);
         }
-        let granted_at = header_of(self.ops.get(grant).response)?.revision;
+        let granted_at = self.ops.get(grant).revision;
         Ok(granted_at <= revision && revision < self.revoked_at.get(&lease).copied().unwrap_or(NEVER))
     }
 }
@@ -259,7 +259,7 @@ pub fn collect<'a>(ops: Ops<'a>, circumstances: &Circumstances, limit: Option<i6
             b.unanswered(op, circumstances)?;
             continue;
         }
-        let revision = sane(header_of(ops.get(op).response)?.revision)?;
+        let revision = sane(ops.get(op).revision)?;
         if revision < top {
             b.highest = b.highest.max(revision);
             b.answered(op, kind, revision, &mut pairs)?;
@@ -278,19 +278,19 @@ pub fn collect<'a>(ops: Ops<'a>, circumstances: &Circumstances, limit: Option<i6
 }
 
 impl<'a> Buckets<'a> {
+    #[inline]
     fn answered(&mut self, op: u32, kind: Kind, revision: i64, pairs: &mut Pairs) -> Result<(), Declined> {
         let recorded = self.ops.get(op);
+        let shape = recorded.shape;
+        if shape.has(Shape::UNSORTABLE) {
+            return Err(unsortable());
+        }
         match kind {
-            Kind::Put => {
-                let request = PutRequest::decode(recorded.request)?;
-                pairs.writes.push((revision, op, request.lease != 0));
-            }
+            Kind::Put => pairs.writes.push((revision, op, shape.has(Shape::ATTACHES))),
             Kind::Range => {
-                let request = RangeRequest::decode(recorded.request)?;
-                sortable(&request)?;
-                let asked = request.revision;
+                let asked = if shape.has(Shape::NAMES_REVISION) { RangeRequest::decode(recorded.request)?.revision } else { 0 };
                 let older = 0 < asked && asked < revision;
-                if request.serializable {
+                if shape.has(Shape::LOCAL) {
                     pairs.local.push((if older { asked } else { revision }, op));
                     self.existed.push((revision, op));
                 } else {
@@ -303,33 +303,16 @@ impl<'a> Buckets<'a> {
                     }
                 }
             }
-            Kind::DeleteRange => {
-                if self.ops.answer(op)?.wrote() {
-                    pairs.writes.push((revision, op, false));
-                } else {
-                    pairs.readers.push((revision, op));
-                }
-            }
+            Kind::DeleteRange if shape.has(Shape::WROTE) => pairs.writes.push((revision, op, false)),
+            Kind::DeleteRange => pairs.readers.push((revision, op)),
             Kind::Txn => {
-                let request = TxnRequest::decode(recorded.request)?;
-                let mut strange = Ok(());
-                let mut past = false;
-                each_operation(&request, &mut |inner| {
-                    if let Request::Range(r) = inner {
-                        past |= r.revision > 0;
-                        if let Err(declined) = sortable(r) {
-                            strange = Err(declined);
-                        }
-                    }
-                });
-                strange?;
-                self.reads_the_past |= past;
-                if self.ops.answer(op)?.wrote() {
-                    pairs.writes.push((revision, op, true));
-                } else if is_compares_only(&request) {
+                self.reads_the_past |= shape.has(Shape::NAMES_REVISION);
+                if shape.has(Shape::WROTE) {
+                    pairs.writes.push((revision, op, shape.has(Shape::ATTACHES)));
+                } else if shape.has(Shape::COMPARES_ONLY) {
                     self.compares.entry(revision).or_default().push(op);
                     self.existed.push((revision, op));
-                } else if is_local(&Asked::Txn(request)) {
+                } else if shape.has(Shape::LOCAL) {
                     pairs.local.push((revision, op));
                     self.existed.push((revision, op));
                 } else {
@@ -373,8 +356,8 @@ impl<'a> Buckets<'a> {
 
     fn unanswered(&mut self, op: u32, circumstances: &Circumstances) -> Result<(), Declined> {
         let request = self.ops.request(op)?;
-        for range in ranges(&request) {
-            sortable(&range)?;
+        if self.ops.get(op).shape.has(Shape::UNSORTABLE) {
+            return Err(unsortable());
         }
         if self.ops.outcome(op) == Outcome::Failed {
             let refusal = self.ops.refusal(op, circumstances);
@@ -442,13 +425,10 @@ fn sane(revision: i64) -> Result<i64, Declined> {
     if revision.unsigned_abs() < 1 << 60 { Ok(revision) } else { Err(Declined::because("a revision beyond all stores")) }
 }
 
-/// Declines an order that etcd does not know, as the reference cannot judge it either.
-fn sortable(range: &RangeRequest<'_>) -> Result<(), Declined> {
-    if (SORT_BY_KEY..=SORT_BY_VALUE).contains(&range.sort_target) {
-        Ok(())
-    } else {
-        Err(Declined::because("a Range sorted by something unknown"))
-    }
+/// An order that etcd does not know: the reference cannot judge it either.
+#[cold]
+fn unsortable() -> Declined {
+    Declined::because("a Range sorted by something unknown")
 }
 
 /// The revision that a refusal is about. Of several in a Txn it may be any: for "future" the highest proves least, else the lowest.

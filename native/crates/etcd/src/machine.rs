@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use pekan_wire::{
-    CREATE, Compare, DELETE, DeleteRangeRequest, EQUAL, Event, GREATER, Header, Kv, LEASE, LESS, MOD, NOT_EQUAL, Operand, PUT, PutRequest,
-    RangeRequest, Request, TxnRequest, VALUE, VERSION,
+    CREATE, Compare, DELETE, Decoded, DeleteRangeRequest, EQUAL, Event, GREATER, Header, Kv, LEASE, LESS, MOD, NOT_EQUAL, Operand, PUT,
+    PutRequest, RangeRequest, Request, TxnRequest, VALUE, VERSION,
 };
 
 use crate::keys::{Keys, Span};
@@ -99,6 +99,23 @@ impl<'a> Attached<'a> {
     }
 }
 
+/// A key-value of the store and its encoding, empty where none was seen: equal encodings are equal key-values, and most answers show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The key-value.
+    pub kv: Kv<'a>,
+    /// As some message had it.
+    pub encoded: &'a [u8],
+}
+
+impl<'a> Held<'a> {
+    /// Whether the encoded key-value `shown` is this one.
+    #[inline]
+    pub fn is(&self, shown: &'a [u8]) -> Decoded<bool> {
+        Ok(if self.encoded.is_empty() { Kv::decode(shown)? == self.kv } else { self.encoded == shown || Kv::decode(shown)? == self.kv })
+    }
+}
+
 /// The store after some revision.
 #[derive(Clone, Debug)]
 pub struct State<'a> {
@@ -113,7 +130,7 @@ pub struct State<'a> {
     /// Leases and their keys.
     pub attached: Attached<'a>,
     table: Table<&'a [u8], u32>,
-    slots: Vec<Kv<'a>>,
+    slots: Vec<Held<'a>>,
     free: Vec<u32>,
     keys: Keys<'a>,
 }
@@ -138,6 +155,12 @@ impl<'a> State<'a> {
     /// The current key-value of `key`.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&Kv<'a>> {
+        self.held(key).map(|held| &held.kv)
+    }
+
+    /// The same with its encoding.
+    #[inline]
+    pub fn held(&self, key: &[u8]) -> Option<&Held<'a>> {
         self.table.get(key).map(|&slot| &self.slots[slot as usize])
     }
 
@@ -156,6 +179,12 @@ impl<'a> State<'a> {
     /// The key-values of `span`, in key order.
     #[inline]
     pub fn within(&self, span: Span) -> impl Iterator<Item = &Kv<'a>> + '_ {
+        self.held_within(span).map(|held| &held.kv)
+    }
+
+    /// The same with their encodings.
+    #[inline]
+    pub fn held_within(&self, span: Span) -> impl Iterator<Item = &Held<'a>> + '_ {
         self.keys.within(span).map(|entry| &self.slots[entry.slot as usize])
     }
 
@@ -201,23 +230,28 @@ impl<'a> State<'a> {
 
     /// Lets `key` have `new` (None: be absent), with index and attachments; what it had before.
     pub fn replace_key(&mut self, key: &'a [u8], new: Option<Kv<'a>>) -> Option<Kv<'a>> {
+        self.replace_held(key, new.map(|kv| Held { kv, encoded: &[] }))
+    }
+
+    /// The same, with its encoding where that is known.
+    pub fn replace_held(&mut self, key: &'a [u8], new: Option<Held<'a>>) -> Option<Kv<'a>> {
         let old = match new {
             None => {
                 let slot = self.table.remove(key)?;
                 self.keys.remove(key);
                 self.free.push(slot);
-                Some(self.slots[slot as usize])
+                Some(self.slots[slot as usize].kv)
             }
-            Some(kv) => match self.table.entry(key) {
-                hashbrown::hash_map::Entry::Occupied(found) => Some(std::mem::replace(&mut self.slots[*found.get() as usize], kv)),
+            Some(held) => match self.table.entry(key) {
+                hashbrown::hash_map::Entry::Occupied(found) => Some(std::mem::replace(&mut self.slots[*found.get() as usize], held).kv),
                 hashbrown::hash_map::Entry::Vacant(place) => {
                     let slot = match self.free.pop() {
                         Some(slot) => {
-                            self.slots[slot as usize] = kv;
+                            self.slots[slot as usize] = held;
                             slot
                         }
                         None => {
-                            self.slots.push(kv);
+                            self.slots.push(held);
                             // Keys are views into a file of less than 2^32 of them: each takes two bytes of it at least.
                             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
                         }
@@ -229,7 +263,7 @@ impl<'a> State<'a> {
             },
         };
         let before = old.map_or(0, |kv| kv.lease);
-        let after = new.map_or(0, |kv| kv.lease);
+        let after = new.map_or(0, |held| held.kv.lease);
         if before != after {
             if before != 0 {
                 self.attached.detach(before, key);

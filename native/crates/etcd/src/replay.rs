@@ -12,13 +12,13 @@
 //! last word. A contradiction that may rest on a guess takes the guess back; else it is a problem, told in Python.
 
 use pekan_history::Kind;
-use pekan_wire::{DELETE, Event, Kv, LeaseGrant, PUT, Request, TxnRequest, TxnResponse, lease_revoke};
+use pekan_wire::{DELETE, Decoded, Event, Fields, Kv, LeaseGrant, PUT, Request, TxnRequest, TxnResponse, lease_revoke};
 
 use crate::case::Ops;
 use crate::collect::Buckets;
 use crate::confirm;
 use crate::evidence::{Watched, decoded};
-use crate::machine::{Evaluated, State, Table, effect, evaluate, holds, in_key_order, range_answer, same_change};
+use crate::machine::{Evaluated, Held, State, Table, effect, evaluate, holds, in_key_order, range_answer, same_change};
 use crate::matching::{Matching, WriterId};
 use crate::order::Order;
 use crate::pool::Pool;
@@ -103,6 +103,9 @@ pub struct Replay<'v, 'a> {
     stopped: Option<i64>,
     gaps: i64,
     put_by: Option<PutBy<'a>>,
+    /// The events of the revision being made, and the encodings of what they put.
+    events: Vec<Event<'a>>,
+    encoded: Vec<&'a [u8]>,
 }
 
 /// (key, value) -> the acknowledged Puts of it with their revisions, in order of call.
@@ -143,6 +146,8 @@ impl<'v, 'a> Replay<'v, 'a> {
             stopped: None,
             gaps: 0,
             put_by: None,
+            events: Vec::new(),
+            encoded: Vec::new(),
         }
     }
 
@@ -248,45 +253,28 @@ impl<'v, 'a> Replay<'v, 'a> {
         let evidence = self.evidence;
         let known = evidence.is_whole(revision).then(|| evidence.encoded(revision));
         let Some(op) = self.b.write(revision) else { return self.gap(revision, known) };
-        if let Some(event) = confirm::write(&self.state, self.ops.get(op), revision)? {
-            let told = match known {
-                None => false,
-                Some([encoded]) => {
-                    let seen = decoded(encoded);
-                    if seen.kind != event.kind || seen.kv != event.kv {
-                        self.contradicted(op, revision, known.unwrap_or_default())?;
-                        return Ok(false);
-                    }
-                    seen.prev_kv == event.prev_kv
-                }
-                Some(known) => {
-                    self.contradicted(op, revision, known)?;
-                    return Ok(false);
-                }
+        if confirm::write(&self.state, self.ops.get(op), revision, &mut self.events)? && !self.events.is_empty() {
+            // Each has its prev_kv.
+        } else {
+            self.events = match self.evaluated(op, revision)? {
+                Some(events) if events.is_empty() => return Err(Stop::Declined(Declined::because("a write whose effect is not known"))),
+                Some(events) => in_key_order(events),
+                None => match known {
+                    None => return Ok(false),
+                    Some(known) => all(known),
+                },
             };
-            self.make_one(revision, &event, told, Some(op));
-            return Ok(true);
+            self.with_prev();
         }
-        let events = match self.evaluated(op, revision)? {
-            Some(events) => {
-                if events.is_empty() {
-                    return Err(Stop::Declined(Declined::because("a write whose effect is not known")));
-                }
-                let events = in_key_order(events);
-                if let Some(known) = known
-                    && !same_change(&events, &all(known))
-                {
-                    self.contradicted(op, revision, known)?;
-                    return Ok(false);
-                }
-                events
-            }
-            None => match known {
-                None => return Ok(false),
-                Some(known) => all(known),
-            },
+        let told = match known {
+            None => Told::Nothing,
+            Some(known) => compared(&self.state, known, &self.events, &mut self.encoded)?,
         };
-        self.make(revision, events, known, Some(op));
+        if told == Told::Otherwise {
+            self.contradicted(op, revision, known.unwrap_or_default())?;
+            return Ok(false);
+        }
+        self.make(revision, told, Some(op));
         Ok(true)
     }
 
@@ -349,40 +337,32 @@ impl<'v, 'a> Replay<'v, 'a> {
         found.into_iter().find_map(|writer| self.suspects.writers.get(writer as usize).and_then(|writer| writer.op))
     }
 
-    /// S(revision) from S(revision - 1) by one event, which has the `prev_kv` of the replay. `told`: it is what watches told, that included.
-    #[inline]
-    fn make_one(&mut self, revision: i64, event: &Event<'a>, told: bool, writer: Option<u32>) {
-        if self.search.guesses() {
-            self.search.remember(&self.state, std::slice::from_ref(event));
-        }
-        self.state.replace_key(event.kv.key, (event.kind != DELETE).then_some(event.kv));
-        if self.state.past.is_some() {
-            self.state.remember(revision, event);
-        }
-        self.state.revision = revision;
-        if told {
-            self.order.set_told(revision, writer);
-        } else {
-            self.order.set(revision, std::slice::from_ref(event), writer);
+    /// Gives each event the `prev_kv` of the store. A watch tells what a key was before the revision, also for the second event of a key.
+    fn with_prev(&mut self) {
+        for event in &mut self.events {
+            event.prev_kv = self.state.get(event.kv.key).copied();
         }
     }
 
-    /// S(revision) from S(revision - 1) by `events`, in key order. A watch tells what a key was before the revision, also for the second
-    /// event of a key in it.
-    fn make(&mut self, revision: i64, mut events: Vec<Event<'a>>, known: Option<&[&'a [u8]]>, writer: Option<u32>) {
+    /// S(revision) from S(revision - 1) by `self.events`: in key order, each with its `prev_kv`. `told`: how they compare with what watches
+    /// told; where that is the same, `self.encoded` has the encodings of what they put.
+    #[inline]
+    fn make(&mut self, revision: i64, told: Told, writer: Option<u32>) {
         if self.search.guesses() {
-            self.search.remember(&self.state, &events);
+            self.search.remember(&self.state, &self.events);
         }
-        for event in &mut events {
-            event.prev_kv = self.state.get(event.kv.key).copied();
+        for (at, event) in self.events.iter().enumerate() {
+            let encoded = if told == Told::Nothing { &[] } else { self.encoded[at] };
+            self.state.replace_held(event.kv.key, (event.kind != DELETE).then_some(Held { kv: event.kv, encoded }));
+            if self.state.past.is_some() {
+                self.state.remember(revision, event);
+            }
         }
-        self.state.advance(revision, &events);
-        let told = known
-            .is_some_and(|known| known.len() == events.len() && known.iter().zip(&events).all(|(seen, event)| decoded(seen) == *event));
-        if told {
+        self.state.revision = revision;
+        if told == Told::Exactly {
             self.order.set_told(revision, writer);
         } else {
-            self.order.set(revision, &events, writer);
+            self.order.set(revision, &self.events, writer);
         }
     }
 
@@ -397,8 +377,9 @@ impl<'v, 'a> Replay<'v, 'a> {
             }
             return self.guess(revision);
         };
-        let events = all(known);
+        self.events = all(known);
         if !self.shared_writers {
+            let events = self.events.clone();
             let mut choices = self.revokers(revision)?;
             choices.retain(|&writer| same_change(&in_key_order(self.pool.effect_of(&self.state, writer)), &events));
             choices.extend(self.pool.candidates(&self.state, &events, self.timing.latest_of(revision)));
@@ -407,7 +388,9 @@ impl<'v, 'a> Replay<'v, 'a> {
                 self.unexplained(revision, &events, tried)?;
             }
         }
-        self.make(revision, events, Some(known), None);
+        self.with_prev();
+        let told = compared(&self.state, known, &self.events, &mut self.encoded)?;
+        self.make(revision, told, None);
         Ok(true)
     }
 
@@ -487,7 +470,9 @@ impl<'v, 'a> Replay<'v, 'a> {
             return Ok(false);
         };
         let writer = self.pool.writers.get(way.writer as usize).and_then(|writer| writer.op);
-        self.make(revision, way.events, None, writer);
+        self.events = way.events;
+        self.with_prev();
+        self.make(revision, Told::Nothing, writer);
         Ok(true)
     }
 
@@ -548,8 +533,7 @@ impl<'v, 'a> Replay<'v, 'a> {
         let recorded = self.ops.get(op);
         let right = match recorded.kind {
             Kind::Range => confirm::range(&self.state, recorded, old)?,
-            Kind::DeleteRange => confirm::nothing_deleted(&self.state, recorded)?,
-            Kind::Txn => confirm::reads(&self.state, recorded, revision)?,
+            Kind::DeleteRange | Kind::Txn => confirm::nothing_changed(&self.state, recorded, &mut self.events)?,
             Kind::LeaseGrant => {
                 let lease = LeaseGrant::response(recorded.response)?.id;
                 if self.state.leases.is_some() && self.b.lives_after(lease, revision)? {
@@ -634,6 +618,57 @@ impl<'v, 'a> Replay<'v, 'a> {
         let seen = self.evidence.seen(revision).map(|seen| (seen.time, seen.stream));
         Exhibit::Seen { revision, seen, events }
     }
+}
+
+/// How events compare with what watches told of their revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// They told nothing that is whole.
+    Nothing,
+    /// Another change.
+    Otherwise,
+    /// The same change; some `prev_kv` is missing or not that of the store.
+    Same,
+    /// The same, `prev_kv` included.
+    Exactly,
+}
+
+/// Compares `events`, in key order, each with the `prev_kv` of the store, with what watches told of their revision. Fills `encoded` with the
+/// encodings of their key-values.
+#[inline]
+fn compared<'a>(state: &State<'a>, known: &[&'a [u8]], events: &[Event<'a>], encoded: &mut Vec<&'a [u8]>) -> Decoded<Told> {
+    use pekan_wire::numbers::event as f;
+    encoded.clear();
+    if known.len() != events.len() {
+        return Ok(Told::Otherwise);
+    }
+    let mut told = Told::Exactly;
+    for (seen, event) in known.iter().zip(events) {
+        let (mut kind, mut kv, mut prev): (u64, &'a [u8], &'a [u8]) = (0, &[], &[]);
+        let mut fields = Fields::new(seen);
+        while let Some((number, field)) = fields.step()? {
+            match number {
+                f::TYPE => kind = field.uint()?,
+                f::KV => kv = field.bytes()?,
+                f::PREV_KV => prev = field.bytes()?,
+                _ => {}
+            }
+        }
+        // protobuf keeps the low 32 bits of an enumeration's varint.
+        if kind & 0xffff_ffff != u64::from(event.kind.cast_unsigned()) || Kv::decode(kv)? != event.kv {
+            return Ok(Told::Otherwise);
+        }
+        encoded.push(kv);
+        let right = match event.prev_kv {
+            None => prev.is_empty(),
+            Some(_) if prev.is_empty() => false,
+            Some(_) => state.held(event.kv.key).map_or(Ok(false), |held| held.is(prev))?,
+        };
+        if !right {
+            told = Told::Same;
+        }
+    }
+    Ok(told)
 }
 
 fn all<'a>(known: &[&'a [u8]]) -> Vec<Event<'a>> {

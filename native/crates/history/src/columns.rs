@@ -34,6 +34,47 @@ pub enum Outcome {
     Indefinite,
 }
 
+/// What is known of a request and its response since they were found decodable: so that whoever sorts operations need not decode them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape(u8);
+
+impl Shape {
+    /// The request may change a key in some state.
+    pub const MAY_WRITE: Shape = Shape(1);
+    /// The response says that something was changed.
+    pub const WROTE: Shape = Shape(2);
+    /// A member answers from its own state because it was asked to: a serializable Range, or a Txn whose operations are all such.
+    pub const LOCAL: Shape = Shape(4);
+    /// A Txn without operations in either branch.
+    pub const COMPARES_ONLY: Shape = Shape(8);
+    /// A Range in it names a revision.
+    pub const NAMES_REVISION: Shape = Shape(16);
+    /// A Put in it attaches its key to a lease.
+    pub const ATTACHES: Shape = Shape(32);
+    /// A Range in it asks for an order that etcd does not know.
+    pub const UNSORTABLE: Shape = Shape(64);
+
+    /// Whether it has all of `other`.
+    #[inline]
+    pub fn has(self, other: Shape) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Adds `other`.
+    #[inline]
+    pub fn add(&mut self, other: Shape) {
+        self.0 |= other.0;
+    }
+
+    /// Adds `other` where `is`.
+    #[inline]
+    pub fn add_if(&mut self, is: bool, other: Shape) {
+        if is {
+            self.add(other);
+        }
+    }
+}
+
 /// One operation. Times are ns of the run's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Op<'a> {
@@ -65,6 +106,10 @@ pub struct Op<'a> {
     pub kind: Kind,
     /// What became of it.
     pub outcome: Outcome,
+    /// What request and response are like, of what the core reads.
+    pub shape: Shape,
+    /// The revision in the response's header, of what the core reads; 0 where there is none.
+    pub revision: i64,
     /// Where its `Invoked` record begins in the file (its length varint).
     pub invoked_at: u64,
     /// Where its `Completed` record begins; `u64::MAX` where there is none.

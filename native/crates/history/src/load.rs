@@ -187,7 +187,7 @@ impl<'a, 'f> Loading<'a, 'f> {
             Entry::Vacant(free) => free.insert(id),
         };
         let kind = self.kinds[usize::from(method)];
-        valid::request(kind, request)?;
+        let shape = valid::request(kind, request)?;
         let (user, unresolved) = self.user(token);
         if let Some(token) = unresolved {
             self.nameless.push((index, token));
@@ -208,6 +208,8 @@ impl<'a, 'f> Loading<'a, 'f> {
             method,
             kind,
             outcome: Outcome::Indefinite,
+            shape,
+            revision: 0,
             invoked_at: frame.offset as u64,
             completed_at: u64::MAX,
         });
@@ -240,7 +242,7 @@ impl<'a, 'f> Loading<'a, 'f> {
         op.completed_at = frame.offset as u64;
         op.error = error;
         if code == 0 {
-            valid::response(op.kind, response)?;
+            op.revision = valid::response(op.kind, response, &mut op.shape)?;
             op.ret = time;
             op.outcome = Outcome::Ok;
             op.response = response;
@@ -250,7 +252,7 @@ impl<'a, 'f> Loading<'a, 'f> {
                 let user = self.name(name)?;
                 self.tokens.insert(token, user);
             }
-        } else if self.is_definite[error as usize] || valid::is_read(op.kind, op.request)? {
+        } else if self.is_definite[error as usize] || valid::is_read(op.kind, op.shape) {
             op.ret = time;
             op.outcome = Outcome::Failed;
         } else {

@@ -482,7 +482,7 @@ pub struct TxnRequest<'a> {
 }
 
 /// How deep transactions may be nested here; etcd's own limit on the operations of one transaction (128) is never near.
-const DEPTH_MAX: u32 = 32;
+pub const DEPTH_MAX: u32 = 32;
 
 impl<'a> TxnRequest<'a> {
     /// Decodes a `TxnRequest` with everything inside.
