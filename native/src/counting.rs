@@ -1,9 +1,8 @@
 //! Whole-history loops of the checkers in Python, each beside the function there that says the same of a history in memory.
 
+use pekan_etcd::Evidence as Shown;
 use pekan_history::{Columns, Kind, NO_ERROR, Outcome, WATCH};
-use pekan_wire::{
-    DELETE, DeleteRangeResponse, Event, Header, Malformed, PutResponse, Request, Response, TxnRequest, TxnResponse, header_of,
-};
+use pekan_wire::{DELETE, DeleteRangeResponse, Event, Malformed, Request, Response, TxnRequest, TxnResponse, header_of};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
@@ -36,19 +35,15 @@ pub fn served(columns: &Columns<'_>, besides: &[String], decided: &[bool], spans
 pub fn due(columns: &Columns<'_>, watches: &[(i64, i64, i64)]) -> Result<Vec<usize>, Malformed> {
     let mut writes = Vec::new();
     for op in columns.ops.iter().filter(|op| op.outcome == Outcome::Ok) {
-        let header = match op.kind {
-            Kind::Put => Some(PutResponse::decode(op.response)?.header),
-            Kind::DeleteRange => {
-                let answer = DeleteRangeResponse::decode(op.response)?;
-                (answer.deleted > 0).then_some(answer.header)
-            }
-            Kind::Txn => {
-                let answer = TxnResponse::decode(op.response)?;
-                answer.responses.iter().any(changed).then_some(answer.header)
-            }
-            _ => None,
+        let wrote = match op.kind {
+            Kind::Put => true,
+            Kind::DeleteRange => DeleteRangeResponse::decode(op.response)?.deleted > 0,
+            Kind::Txn => TxnResponse::decode(op.response)?.responses.iter().any(changed),
+            _ => false,
         };
-        writes.extend(header.map(|header| (op.ret, header.revision)));
+        if wrote {
+            writes.push((op.ret, op.revision));
+        }
     }
     writes.sort_unstable();
     Ok(watches
@@ -92,7 +87,7 @@ pub struct Sight {
 
 /// `_sights` of `pekan.checkers.leases`: for each revision of `wanted` (ascending), the earliest reply that shows it or a higher one; of
 /// several at that moment the one that shows most.
-pub fn sights(columns: &Columns<'_>, wanted: &[i64]) -> Result<Vec<Option<Sight>>, Malformed> {
+pub fn sights(columns: &Columns<'_>, evidence: &Shown<'_>, wanted: &[i64]) -> Result<Vec<Option<Sight>>, Malformed> {
     // By the highest wanted revision that each shows; then what shows more stands in for what shows less.
     let mut best: Vec<Option<Sight>> = vec![None; wanted.len()];
     let mut take = |sight: Sight| {
@@ -104,15 +99,22 @@ pub fn sights(columns: &Columns<'_>, wanted: &[i64]) -> Result<Vec<Option<Sight>
             }
         }
     };
-    for (index, op) in columns.ops.iter().enumerate().filter(|(_, op)| op.outcome == Outcome::Ok) {
-        if let Some(header) = revealed(op.kind, op.response)? {
-            take(Sight { time: op.ret, revision: header.revision, by: Shower::Operation(index) });
+    for (index, op) in columns.ops.iter().enumerate() {
+        if op.outcome == Outcome::Ok && matches!(op.kind, Kind::Range | Kind::Put | Kind::DeleteRange | Kind::Txn) {
+            take(Sight { time: op.ret, revision: op.revision, by: Shower::Operation(index) });
         }
     }
-    for (index, stream) in columns.streams.iter().enumerate() {
+    // What belongs to a watch has been looked at before, and its header noted.
+    let mut noted: Vec<Vec<u32>> = columns.streams.iter().map(|stream| vec![0; stream.messages.len()]).collect();
+    for watch in &evidence.watches {
+        for item in &watch.items {
+            noted[watch.stream as usize][item.index as usize] = item.header;
+        }
+    }
+    for (index, (stream, noted)) in columns.streams.iter().zip(noted).enumerate() {
         if columns.names[usize::from(stream.method)] == WATCH {
-            for message in stream.messages.iter().filter(|message| !message.sent) {
-                let revision = header_of(message.data)?.revision;
+            for (message, noted) in stream.messages.iter().zip(noted).filter(|(message, _)| !message.sent) {
+                let revision = if noted == 0 { header_of(message.data)?.revision } else { i64::from(noted) };
                 take(Sight { time: message.time, revision, by: Shower::Stream(index) });
             }
         }
@@ -126,20 +128,12 @@ pub fn sights(columns: &Columns<'_>, wanted: &[i64]) -> Result<Vec<Option<Sight>
     Ok(best)
 }
 
-/// The header of an answer that shows the revision of the store it was made from.
-fn revealed(kind: Kind, response: &[u8]) -> Result<Option<Header>, Malformed> {
-    match kind {
-        Kind::Range | Kind::Put | Kind::DeleteRange | Kind::Txn => header_of(response).map(Some),
-        _ => Ok(None),
-    }
-}
-
 /// `_suspects` of `pekan.checkers.leases`: the operations that may delete something, and may have done so at one of `revisions` (ascending).
 pub fn suspects(columns: &Columns<'_>, revisions: &[i64]) -> Result<Vec<usize>, Malformed> {
     let mut found = Vec::new();
     for (index, op) in columns.ops.iter().enumerate() {
         if !matches!(op.kind, Kind::DeleteRange | Kind::Txn)
-            || (op.outcome == Outcome::Ok && revisions.binary_search(&header_of(op.response)?.revision).is_err())
+            || (op.outcome == Outcome::Ok && revisions.binary_search(&op.revision).is_err())
         {
             continue;
         }
@@ -155,6 +149,23 @@ fn deletes(txn: &TxnRequest<'_>) -> bool {
         Request::DeleteRange(_) => true,
         Request::Txn(inner) => deletes(inner),
         Request::Range(_) | Request::Put(_) => false,
+    })
+}
+
+/// (time, revision, operation, stream): the last two as indexes, one of them None.
+type SightRow = (i64, i64, Option<usize>, Option<usize>);
+
+/// See [`sights`].
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // PyO3 gives it so
+pub fn first_sights(py: Python<'_>, evidence: &Evidence, wanted: Vec<i64>) -> PyResult<Vec<Option<SightRow>>> {
+    guarded(py, evidence.session().path(), || {
+        let sights = sights(evidence.columns(), evidence.shown(), &wanted).map_err(|malformed| evidence.session().declined(malformed))?;
+        let row = |sight: Sight| match sight.by {
+            Shower::Operation(index) => (sight.time, sight.revision, Some(index), None),
+            Shower::Stream(index) => (sight.time, sight.revision, None, Some(index)),
+        };
+        Ok(sights.into_iter().map(|sight| sight.map(row)).collect())
     })
 }
 

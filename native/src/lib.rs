@@ -17,7 +17,7 @@ mod _native {
     use super::*;
 
     #[pymodule_export]
-    use super::counting::{expiries, whole_watches};
+    use super::counting::{expiries, first_sights, whole_watches};
     #[pymodule_export]
     use super::evidence::{Evidence, Order};
     #[pymodule_export]

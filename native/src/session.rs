@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyIndexError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
-use crate::counting::{self, Shower, Sight};
+use crate::counting;
 use crate::guard::guarded;
 
 pyo3::create_exception!(
@@ -225,19 +225,6 @@ impl Session {
     #[allow(clippy::needless_pass_by_value)]
     fn due(&self, py: Python<'_>, watches: Vec<(i64, i64, i64)>) -> PyResult<Vec<usize>> {
         guarded(py, &self.path, || counting::due(self.columns(), &watches).map_err(|malformed| self.declined(malformed)))
-    }
-
-    /// See `counting::sights`: for each of `wanted` (time, revision, operation, stream), the last two as indexes.
-    #[allow(clippy::type_complexity, clippy::needless_pass_by_value)] // the row of a table
-    fn sights(&self, py: Python<'_>, wanted: Vec<i64>) -> PyResult<Vec<Option<(i64, i64, Option<usize>, Option<usize>)>>> {
-        guarded(py, &self.path, || {
-            let sights = counting::sights(self.columns(), &wanted).map_err(|malformed| self.declined(malformed))?;
-            let row = |sight: Sight| match sight.by {
-                Shower::Operation(index) => (sight.time, sight.revision, Some(index), None),
-                Shower::Stream(index) => (sight.time, sight.revision, None, Some(index)),
-            };
-            Ok(sights.into_iter().map(|sight| sight.map(row)).collect())
-        })
     }
 
     /// See `counting::suspects`.

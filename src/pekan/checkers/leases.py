@@ -96,7 +96,7 @@ def check_leases(case: Case) -> CheckerReport:
     findings = []
     revisions = [revision for revision, _, _ in expiries]
     suspects: list[Operation] | None = None
-    for (revision, lease, keys), sight in zip(expiries, _sights(history, revisions), strict=True):
+    for (revision, lease, keys), sight in zip(expiries, _sights(case, revisions), strict=True):
         renewal = None if sight is None else _alive(leases, lease, sight.time)
         if sight is None or renewal is None or timing_waived(case, sight.time):
             continue
@@ -249,23 +249,24 @@ def _keepalives(stream: Stream) -> Iterator[tuple[int, _Renewal]]:
                     yield message.id, _Renewal(call, time, message.ttl, f"KeepAlive({message.id:x})", stream.member, None, stream.id)
 
 
-def _sights(history: History, revisions: Sequence[int]) -> list[_Sight | None]:
+def _sights(case: Case, revisions: Sequence[int]) -> list[_Sight | None]:
     """For each of `revisions`, the earliest reply that shows it or a higher one."""
     if not revisions:
         return []
-    if history.session is not None:
-        return _sights_held(history, revisions)
-    sights = _all_sights(history)
+    if case.history.session is not None:
+        return _sights_held(case, revisions)
+    sights = _all_sights(case.history)
     at = [sight.revision for sight in sights]
     indexes = (bisect_left(at, revision) for revision in revisions)
     return [sights[index] if index < len(sights) else None for index in indexes]
 
 
-def _sights_held(history: History, revisions: Sequence[int]) -> list[_Sight | None]:
+def _sights_held(case: Case, revisions: Sequence[int]) -> list[_Sight | None]:
     """The same where the native core holds the history."""
+    history = case.history
     ascending = sorted(set(revisions))
     found: dict[int, _Sight] = {}
-    for wanted, row in zip(ascending, history.session.sights(ascending), strict=True):
+    for wanted, row in zip(ascending, native.core.first_sights(shown(case), ascending), strict=True):
         if row is not None:
             time, revision, operation, stream = row
             if operation is not None:
