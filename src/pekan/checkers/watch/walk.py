@@ -150,6 +150,7 @@ class Walk:
         self.last_group: tuple[Event, ...] = _NO_EVENTS
         self.promised = 0
         self.promise_index = -1
+        self._promise: tuple[int, StreamMessage] | None = None  # That message, with its index.
         self.gaps: list[tuple[int, int, int]] = []
         self.returned: set[int] = set()
         self.short: dict[int, tuple[tuple[Event, ...], int]] = {}
@@ -179,7 +180,11 @@ class Walk:
     @property
     def promise(self) -> StreamMessage | None:
         """The message that announced `promised`."""
-        return self.watch.messages[self.promise_index] if self.promise_index >= 0 else None
+        if self.promise_index < 0:
+            return None
+        if self._promise is None or self._promise[0] != self.promise_index:
+            self._promise = (self.promise_index, self.watch.messages[self.promise_index])
+        return self._promise[1]
 
     def _message(self, item: StreamMessage) -> None:
         """Every rule, one message."""
@@ -242,15 +247,16 @@ class Walk:
         # Before the fix of #15220 a requested notification may name the revision before one that was just delivered: members hand events
         # out a moment before the store shows their revision. That takes nothing back, so only notifications are compared with each other.
         if revision < self.promised:
-            self._break(
-                "WATCH-PROGRESS",
-                "back",
-                f"progress went back to revision {revision} after {self.promised}",
-                f"Progress at {self.promised} had been announced to this watch. A progress notification carries the store's current "
-                f"revision, and a store does not go back: {revision} is older.",
-                (self._shown(self.promise), self._shown(item)),
-                revision,
-            )
+            if self._news("WATCH-PROGRESS", "back"):
+                self._break(
+                    "WATCH-PROGRESS",
+                    "back",
+                    f"progress went back to revision {revision} after {self.promised}",
+                    f"Progress at {self.promised} had been announced to this watch. A progress notification carries the store's current "
+                    f"revision, and a store does not go back: {revision} is older.",
+                    (self._shown(self.promise), self._shown(item)),
+                    revision,
+                )
         elif message.watch_id != ALL_WATCHES and self.start > 0 and revision < self.start - 1:
             self._break(
                 "WATCH-START",
@@ -303,27 +309,30 @@ class Walk:
         revision = item.message.header.revision
         truth = self.truth
         if truth.invoked_after(revision, item.time):
-            self._break(
-                "WATCH-PROGRESS",
-                "early",
-                f"a watch spoke of revision {revision} before the request that wrote it was sent",
-                f"The header says that the store stood at revision {revision}, and a write at or below that revision was asked for only "
-                "after this message had come.",
-                (self._shown(item), *self._written(truth.first_invoked_after(item.time))),
-                revision,
-            )
+            if self._news("WATCH-PROGRESS", "early"):
+                self._break(
+                    "WATCH-PROGRESS",
+                    "early",
+                    f"a watch spoke of revision {revision} before the request that wrote it was sent",
+                    f"The header says that the store stood at revision {revision}, and a write at or below that revision was asked for "
+                    "only after this message had come.",
+                    (self._shown(item), *self._written(truth.first_invoked_after(item.time))),
+                    revision,
+                )
         elif revision > truth.newest and revision < truth.limit:
             reachable = truth.reachable(item.time)
             if reachable is not None and revision > reachable:
-                self._break(
-                    "WATCH-PROGRESS",
-                    "beyond",
-                    f"a watch spoke of revision {revision} when at most revision {reachable} can have existed",
-                    "The store began empty at revision 1 and each request makes at most one revision (a lease that expires counts for its "
-                    f"grant). The requests sent when this message came, less those whose revision is known, reach {reachable} at most.",
-                    (self._shown(item),),
-                    revision,
-                )
+                if self._news("WATCH-PROGRESS", "beyond"):
+                    self._break(
+                        "WATCH-PROGRESS",
+                        "beyond",
+                        f"a watch spoke of revision {revision} when at most revision {reachable} can have existed",
+                        "The store began empty at revision 1 and each request makes at most one revision (a lease that expires counts for "
+                        f"its grant). The requests sent when this message came, less those whose revision is known, reach {reachable} "
+                        "at most.",
+                        (self._shown(item),),
+                        revision,
+                    )
 
     # ---- order of delivery ----
 
@@ -332,27 +341,29 @@ class Walk:
         if revision < self.floor:
             where = f"from revision {self.start}" if self.start > 0 else "from now on"
             told = "" if self.start > 0 else f"; the same stream had shown revision {self.floor} before the watch was asked for"
-            self._break(
-                "WATCH-START",
-                "event",
-                f"a watch {where} delivered revision {revision}",
-                f"The create request asks for events {where}{told}. Revision {revision} lies before it.",
-                (self._asked(), self._shown(item), *self._written(revision)),
-                revision,
-            )
+            if self._news("WATCH-START", "event"):
+                self._break(
+                    "WATCH-START",
+                    "event",
+                    f"a watch {where} delivered revision {revision}",
+                    f"The create request asks for events {where}{told}. Revision {revision} lies before it.",
+                    (self._asked(), self._shown(item), *self._written(revision)),
+                    revision,
+                )
             if revision < self.last:
                 self.returned.add(revision)
             return
         if revision < self.last:
             self.returned.add(revision)
-            self._break(
-                "WATCH-ORDERED",
-                "",
-                f"revision {revision} came after revision {self.last} on one watch",
-                f"The watch had delivered revision {self.last}; then it went back to {revision}.",
-                (*self._last_shown(), self._shown(item), *self._written(revision)),
-                revision,
-            )
+            if self._news("WATCH-ORDERED", ""):
+                self._break(
+                    "WATCH-ORDERED",
+                    "",
+                    f"revision {revision} came after revision {self.last} on one watch",
+                    f"The watch had delivered revision {self.last}; then it went back to {revision}.",
+                    (*self._last_shown(), self._shown(item), *self._written(revision)),
+                    revision,
+                )
             return
         if revision == self.last:
             if not self.last_changes:
@@ -361,35 +372,40 @@ class Walk:
             self.last_changes |= set(map(_change, group))
             self._complete(revision, group)
             if again:
-                self._break(
-                    "WATCH-UNIQUE",
-                    "",
-                    f"key {telling.text(again[0].kv.key)} at revision {revision} was delivered twice on one watch",
-                    "Both messages carry the same change of the same key at the same revision.",
-                    (*self._last_shown(), self._shown(item), *self._written(revision)),
-                    revision,
-                    again[0].kv.key,
-                )
+                if self._news("WATCH-UNIQUE", ""):
+                    self._break(
+                        "WATCH-UNIQUE",
+                        "",
+                        f"key {telling.text(again[0].kv.key)} at revision {revision} was delivered twice on one watch",
+                        "Both messages carry the same change of the same key at the same revision.",
+                        (*self._last_shown(), self._shown(item), *self._written(revision)),
+                        revision,
+                        again[0].kv.key,
+                    )
             else:
-                self._break(
-                    "WATCH-ATOMIC",
-                    "",
-                    f"revision {revision} came in two messages",
-                    f"One message ended with revision {revision} and the next went on with it, so that a client saw half of a transaction.",
-                    (*self._last_shown(), self._shown(item), *self._written(revision)),
-                    revision,
-                )
+                if self._news("WATCH-ATOMIC", ""):
+                    self._break(
+                        "WATCH-ATOMIC",
+                        "",
+                        f"revision {revision} came in two messages",
+                        f"One message ended with revision {revision} and the next went on with it, so that a client saw half of a "
+                        "transaction.",
+                        (*self._last_shown(), self._shown(item), *self._written(revision)),
+                        revision,
+                    )
             return
         if revision <= self.promised:
-            self._break(
-                "WATCH-BOOKMARKABLE",
-                "for all" if self.promise is not None and self.promise.message.watch_id == ALL_WATCHES else "own",
-                f"revision {revision} came after progress at {self.promised} had been announced",
-                f"Progress at {self.promised} says that everything up to it has been delivered; revision {revision} came later on that "
-                "watch. A client that resumed from the announced revision would have lost it.",
-                (self._asked(), self._shown(self.promise), self._shown(item), *self._written(revision)),
-                revision,
-            )
+            kind = "for all" if self.promise is not None and self.promise.message.watch_id == ALL_WATCHES else "own"
+            if self._news("WATCH-BOOKMARKABLE", kind):
+                self._break(
+                    "WATCH-BOOKMARKABLE",
+                    kind,
+                    f"revision {revision} came after progress at {self.promised} had been announced",
+                    f"Progress at {self.promised} says that everything up to it has been delivered; revision {revision} came later on that "
+                    "watch. A client that resumed from the announced revision would have lost it.",
+                    (self._asked(), self._shown(self.promise), self._shown(item), *self._written(revision)),
+                    revision,
+                )
 
     def _doubled(self, item: StreamMessage, revision: int, group: tuple[Event, ...]) -> None:
         """The same change twice in one message. `group` is in key order, and in the transaction's order within a key.
@@ -398,40 +414,43 @@ class Walk:
         """
         for one, other in pairwise(group):
             if _change(one) == _change(other):
-                self._break(
-                    "WATCH-UNIQUE",
-                    "in one message",
-                    f"key {telling.text(one.kv.key)} at revision {revision} was delivered twice in one message",
-                    "No transaction makes the same change of a key twice running; the message carries it twice at one revision.",
-                    (self._shown(item), *self._written(revision)),
-                    revision,
-                    one.kv.key,
-                )
+                if self._news("WATCH-UNIQUE", "in one message"):
+                    self._break(
+                        "WATCH-UNIQUE",
+                        "in one message",
+                        f"key {telling.text(one.kv.key)} at revision {revision} was delivered twice in one message",
+                        "No transaction makes the same change of a key twice running; the message carries it twice at one revision.",
+                        (self._shown(item), *self._written(revision)),
+                        revision,
+                        one.kv.key,
+                    )
 
     def _filter(self, item: StreamMessage, group: tuple[Event, ...]) -> None:
         low, high, filters = self.low_key, self.high_key, self.request.filters
         for event in group:
             key = event[1][0]
             if key < low or (high is not None and key >= high):
-                self._break(
-                    "WATCH-FILTER",
-                    "key",
-                    f"a watch on {telling.key_range(self.request.key, self.request.range_end)} delivered key {telling.text(key)}",
-                    "The key lies outside the range that was asked for.",
-                    (self._asked(), self._shown(item)),
-                    event.kv.mod_revision,
-                    key,
-                )
+                if self._news("WATCH-FILTER", "key"):
+                    self._break(
+                        "WATCH-FILTER",
+                        "key",
+                        f"a watch on {telling.key_range(self.request.key, self.request.range_end)} delivered key {telling.text(key)}",
+                        "The key lies outside the range that was asked for.",
+                        (self._asked(), self._shown(item)),
+                        event.kv.mod_revision,
+                        key,
+                    )
             elif filters and (wire.NOPUT if event.type == wire.PUT else wire.NODELETE) in filters:
-                self._break(
-                    "WATCH-FILTER",
-                    "type",
-                    f"a watch that filters {'puts' if event.type == wire.PUT else 'deletes'} delivered one of key {telling.text(key)}",
-                    "The create request names this type of event in its filters.",
-                    (self._asked(), self._shown(item)),
-                    event.kv.mod_revision,
-                    key,
-                )
+                if self._news("WATCH-FILTER", "type"):
+                    self._break(
+                        "WATCH-FILTER",
+                        "type",
+                        f"a watch that filters {'puts' if event.type == wire.PUT else 'deletes'} delivered one of key {telling.text(key)}",
+                        "The create request names this type of event in its filters.",
+                        (self._asked(), self._shown(item)),
+                        event.kv.mod_revision,
+                        key,
+                    )
 
     # ---- content ----
 
@@ -471,29 +490,31 @@ class Walk:
 
     def _event(self, item: StreamMessage, event: Event, made: Event) -> None:
         if event.type != made.type or event.kv != made.kv:
-            self._break(
-                "WATCH-CONTENT",
-                "differs",
-                f"a watch says of revision {made.kv.mod_revision}: {telling.event(event)}; the history says: {telling.event(made)}",
-                "What the watch delivered is not what happened to this key at this revision.",
-                (self._shown(item), *self._written(made.kv.mod_revision)),
-                made.kv.mod_revision,
-                made.kv.key,
-            )
+            if self._news("WATCH-CONTENT", "differs"):
+                self._break(
+                    "WATCH-CONTENT",
+                    "differs",
+                    f"a watch says of revision {made.kv.mod_revision}: {telling.event(event)}; the history says: {telling.event(made)}",
+                    "What the watch delivered is not what happened to this key at this revision.",
+                    (self._shown(item), *self._written(made.kv.mod_revision)),
+                    made.kv.mod_revision,
+                    made.kv.key,
+                )
         elif event.prev_kv is not made.prev_kv:
             self._prev(item, event, made)
 
     def _invented(self, item: StreamMessage, event: Event) -> None:
         revision = event.kv.mod_revision
-        self._break(
-            "WATCH-CONTENT",
-            "invented",
-            f"a watch says that revision {revision} did {telling.event(event)}; the history says that it did not touch that key",
-            "The complete effect of this revision is known, and this event is not part of it.",
-            (self._shown(item), *self._written(revision)),
-            revision,
-            event.kv.key,
-        )
+        if self._news("WATCH-CONTENT", "invented"):
+            self._break(
+                "WATCH-CONTENT",
+                "invented",
+                f"a watch says that revision {revision} did {telling.event(event)}; the history says that it did not touch that key",
+                "The complete effect of this revision is known, and this event is not part of it.",
+                (self._shown(item), *self._written(revision)),
+                revision,
+                event.kv.key,
+            )
 
     def _prev(self, item: StreamMessage, event: Event, made: Event) -> None:
         """The change is right; `event.prev_kv` and `made.prev_kv` are different objects."""
@@ -511,15 +532,16 @@ class Walk:
             return  # What stood there before was never seen (the store did not begin empty).
         if event.prev_kv is not None:
             had = "nothing, for this put creates the key" if made.prev_kv is None else telling.key_value(made.prev_kv)
-            self._break(
-                "WATCH-PREV-KV",
-                "wrong",
-                f"prev_kv of key {telling.text(event.kv.key)} at revision {revision} is not what revision {revision} replaced",
-                f"The event carries {telling.key_value(event.prev_kv)}; replaced was {had}.",
-                (self._shown(item), *self._written(made.prev_kv.mod_revision if made.prev_kv is not None else revision)),
-                revision,
-                event.kv.key,
-            )
+            if self._news("WATCH-PREV-KV", "wrong"):
+                self._break(
+                    "WATCH-PREV-KV",
+                    "wrong",
+                    f"prev_kv of key {telling.text(event.kv.key)} at revision {revision} is not what revision {revision} replaced",
+                    f"The event carries {telling.key_value(event.prev_kv)}; replaced was {had}.",
+                    (self._shown(item), *self._written(made.prev_kv.mod_revision if made.prev_kv is not None else revision)),
+                    revision,
+                    event.kv.key,
+                )
             return
         asked_to_end = self.watch.cancel_sent is not None and item.time >= self.watch.cancel_sent
         if creates or not self.request.prev_kv or asked_to_end or self.truth.may_be_compacted(revision, item.time):
@@ -528,16 +550,19 @@ class Walk:
         # The one known way to lose them: the server notes what a watch asked for after it has registered it, so that the first message,
         # collected in between, is made without. Nothing of that message has its previous value then, and every later one does.
         unnoted = self.last_index < 0 and all(each.prev_kv is None for each in item.message.events)
-        self._break(
-            "WATCH-PREV-KV-FIRST" if unnoted else "WATCH-PREV-KV",
-            "missing",
-            f"key {telling.text(event.kv.key)} at revision {revision} came without the prev_kv that was asked for",
-            f"The watch asked for previous values. Revision {revision} replaced {telling.key_value(made.prev_kv)}, and no compaction at or "
-            "above it had been asked for when the message came." + (" Nothing in the watch's first message has one." if unnoted else ""),
-            (self._asked(), self._shown(item), *self._written(made.prev_kv.mod_revision)),
-            revision,
-            event.kv.key,
-        )
+        code = "WATCH-PREV-KV-FIRST" if unnoted else "WATCH-PREV-KV"
+        if self._news(code, "missing"):
+            self._break(
+                code,
+                "missing",
+                f"key {telling.text(event.kv.key)} at revision {revision} came without the prev_kv that was asked for",
+                f"The watch asked for previous values. Revision {revision} replaced {telling.key_value(made.prev_kv)}, and no compaction "
+                "at or above it had been asked for when the message came."
+                + (" Nothing in the watch's first message has one." if unnoted else ""),
+                (self._asked(), self._shown(item), *self._written(made.prev_kv.mod_revision)),
+                revision,
+                event.kv.key,
+            )
 
     def _unproven(self, item: StreamMessage, revision: int, group: tuple[Event, ...]) -> None:
         """Nothing is proven of `revision`: an event must make sense in itself, and watches must agree on it."""
@@ -549,28 +574,30 @@ class Walk:
         for event in group:
             reason = _nonsense(event)
             if reason:
-                self._break(
-                    "WATCH-CONTENT",
-                    "nonsense",
-                    f"an event of revision {revision} contradicts itself: {reason}",
-                    f"The event: {event!r}.",
-                    (self._shown(item),),
-                    revision,
-                    event.kv.key,
-                )
+                if self._news("WATCH-CONTENT", "nonsense"):
+                    self._break(
+                        "WATCH-CONTENT",
+                        "nonsense",
+                        f"an event of revision {revision} contradicts itself: {reason}",
+                        f"The event: {event!r}.",
+                        (self._shown(item),),
+                        revision,
+                        event.kv.key,
+                    )
             if revision in known.differing:
                 continue  # Said once, as the difference between the members.
             for other in told:
                 if other is not event and _change(other) == _change(event) and other.kv != event.kv:
-                    self._break(
-                        "WATCH-CONTENT",
-                        "watches disagree",
-                        f"two watches tell revision {revision} differently: {telling.event(event)}, and {telling.event(other)}",
-                        "Every watch shows the same change of a key at a revision, whatever its filter, member and time.",
-                        (self._shown(item), *self._elsewhere(revision)),
-                        revision,
-                        event.kv.key,
-                    )
+                    if self._news("WATCH-CONTENT", "watches disagree"):
+                        self._break(
+                            "WATCH-CONTENT",
+                            "watches disagree",
+                            f"two watches tell revision {revision} differently: {telling.event(event)}, and {telling.event(other)}",
+                            "Every watch shows the same change of a key at a revision, whatever its filter, member and time.",
+                            (self._shown(item), *self._elsewhere(revision)),
+                            revision,
+                            event.kv.key,
+                        )
 
     # ---- what did not come ----
 
@@ -690,6 +717,13 @@ class Walk:
 
     # ---- certificates ----
 
+    def _news(self, code: str, kind: str) -> bool:
+        """Whether this rule breaks for the first time; else it is counted, and its wording need not be made."""
+        known = self.broken.get((code, kind))
+        if known is not None:
+            known.times += 1
+        return known is None
+
     def _break(
         self,
         code: str,
@@ -700,9 +734,7 @@ class Walk:
         revision: int | None = None,
         key: bytes | None = None,
     ) -> None:
-        known = self.broken.get((code, kind))
-        if known is not None:
-            known.times += 1
+        if not self._news(code, kind):
             return
         watch = self.watch
         subject: dict[str, object] = {"member": watch.member, "stream": watch.stream, "watch": watch.id}
