@@ -4,7 +4,7 @@
 use crate::lists::{HEAD, LAST, Lists};
 use crate::machine::Machine;
 use crate::needs::Needs;
-use crate::question::{Answer, Bound, ILLEGAL, NEVER, Question, Verdict};
+use crate::question::{Answer, Bound, ILLEGAL, NEVER, Question, UNSAID, Verdict};
 use crate::seen::{Seen, Sets};
 
 /// Events that the viability rule looks ahead: further ones rarely decide, and each costs a look at every configuration.
@@ -113,6 +113,8 @@ pub struct Search<M> {
     /// Of each class, the latest scan that saw it and where in the arena its way is.
     scanned: Vec<(u64, u32)>,
     scans: u64,
+    /// States from which goals may be reached; room for one look ahead.
+    starts: Vec<i64>,
     order: Vec<u32>,
     best: Deepest,
     state: u32,
@@ -128,6 +130,8 @@ pub struct Search<M> {
 struct Goals {
     goals: Vec<bool>,
     resets: Vec<bool>,
+    /// Where a reset leads; negative where nobody said.
+    lands: Vec<i64>,
 }
 
 impl Goals {
@@ -138,7 +142,8 @@ impl Goals {
         }
         let goals = if hints.goals.is_empty() { vec![true; q.readonly.len()] } else { hints.goals.clone() };
         let resets = hints.resets.iter().zip(&q.readonly).map(|(&resets, &readonly)| resets && !readonly).collect();
-        Some(Self { goals, resets })
+        let lands = if hints.produces.is_empty() { vec![UNSAID; q.readonly.len()] } else { hints.produces.clone() };
+        Some(Self { goals, resets, lands })
     }
 }
 
@@ -157,6 +162,7 @@ impl<M: Machine> Search<M> {
             arena: Vec::new(),
             scanned: vec![(0, 0); q.readonly.len()],
             scans: 0,
+            starts: Vec::new(),
             order: Vec::with_capacity(lists.mandatory as usize),
             best: Deepest::default(),
             state: q.init,
@@ -413,28 +419,43 @@ impl<M: Machine> Search<M> {
         front.is_some()
     }
 
-    /// True where a goal that returns before any reset is called cannot be reached from the present state.
+    /// True where some goal can be reached neither from the present state nor from where a reset that comes before it may lead.
     fn lost(&mut self, front: u32, ways: usize) -> Result<bool, M::Error> {
         let Some(goals) = &self.goals else { return Ok(false) };
-        if self.arena[ways..].iter().any(|&o| goals.resets[self.q.of[o as usize] as usize]) {
-            return Ok(false);
-        }
-        let resets = |&(rank, &o): &(usize, &u32)| goals.resets[self.q.of[o as usize] as usize] && !self.sets.has(self.used, rank as u32);
-        let first = self.lists.optional.iter().enumerate().find(resets);
-        let until = first.map_or(LAST, |(_, &o)| self.lists.call_node[o as usize]);
+        let of = |o: u32| self.q.of[o as usize] as usize;
+        self.starts.clear();
+        self.starts.push(i64::from(self.state));
+        self.starts.extend(self.arena[ways..].iter().filter(|&&o| goals.resets[of(o)]).map(|&o| goals.lands[of(o)]));
+        let unused = |&(rank, &o): &(usize, &u32)| goals.resets[of(o)] && !self.sets.has(self.used, rank as u32);
+        let mut unused = self.lists.optional.iter().enumerate().filter(unused).peekable();
         let mut node = front;
         for _ in 0..GOALS_AHEAD {
-            if node == HEAD || node > until {
+            if node == HEAD {
                 break;
             }
+            while let Some((_, &o)) = unused.next_if(|&(_, &o)| self.lists.call_node[o as usize] < node) {
+                self.starts.push(goals.lands[of(o)]);
+            }
             let at = &self.lists.nodes[node as usize];
-            let class = self.q.of[at.operation as usize];
-            if at.is_return() {
-                if goals.goals[class as usize] && !self.machine.viable(self.state, class)? {
+            let class = of(at.operation);
+            if !at.is_return() {
+                if goals.resets[class] {
+                    self.starts.push(goals.lands[class]);
+                }
+            } else if goals.goals[class] {
+                let mut reached = false;
+                for &start in &self.starts {
+                    reached = match u32::try_from(start) {
+                        Ok(state) => self.machine.viable(state, class as u32)?,
+                        Err(_) => true, // It may lead anywhere.
+                    };
+                    if reached {
+                        break;
+                    }
+                }
+                if !reached {
                     return Ok(true);
                 }
-            } else if goals.resets[class as usize] {
-                break;
             }
             node = at.next;
         }

@@ -20,7 +20,8 @@ Rules, each exact: a branch is dropped only where another one that is kept leads
 4. dominance         a configuration that differs from one already seen only by having used more of the optional operations is dropped
 5. last producer     a state is not left while operations still need it and too few can produce it again (Hints.requires, .produces);
                      an optional operation is not put in while nobody needs what it produces
-6. viability         a state is dropped from which the next goals can no longer be reached (Hints.goals, .resets, .viable)
+6. viability         a state is dropped from which one of the next goals can no longer be reached, neither from it nor from where a reset
+                     called before the goal's return leads (Hints.goals, .resets, .viable; .produces tells where resets lead)
 
 Configurations are remembered exactly: what is in order is known from the front and from which of the operations that are open there are in.
 """
@@ -28,6 +29,7 @@ Configurations are remembered exactly: what is in order is known from the front 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pekan.checkers.linearizability.question import ILLEGAL, NOTHING, UNSAID, Answer, Bound, Question
@@ -234,7 +236,7 @@ class Search:
         if (node, len(self.order)) > (self.best_front, len(self.best)):
             self.best_front, self.best = node, self.order.copy()
         if self.goals is not None:
-            if not any(self.goals.resets[c] for c in ways) and self._lost(node):
+            if self._lost(node, ways):
                 return False
         if not self._dominated(node):
             self.choices.append(Choice(state, self.used, len(self.order), node, sorted(ways.values(), key=return_node.__getitem__)))
@@ -344,23 +346,26 @@ class Search:
             self.best_front = min(node[o] for o in range(len(q.of)) if q.ret[o] is not None and needs.requires[q.of[o]] in starved)
         return bool(starved)
 
-    def _lost(self, front: int) -> bool:
-        """True where a goal that returns before any reset is called cannot be reached from the present state."""
+    def _lost(self, front: int, ways: Collection[int]) -> bool:
+        """True where some goal can be reached neither from the present state nor from where a reset that comes before it may lead."""
         goals, q, lists = self.goals, self.question, self.lists
         assert goals is not None
-        unused = (o for o in lists.optional if goals.resets[q.of[o]] and not self.used & self.bit[o])
-        first = next(unused, None)
-        until = sys.maxsize if first is None else lists.call_node[first]
+        starts = [self.state, *(goals.lands[c] for c in ways if goals.resets[c])]
+        unused = [o for o in lists.optional if goals.resets[q.of[o]] and not self.used & self.bit[o]]
+        met = 0
         node = front
         for _ in range(GOALS_AHEAD):
-            if node == HEAD or node > until:
+            if node == HEAD:
                 break
+            while met < len(unused) and lists.call_node[unused[met]] < node:
+                starts.append(goals.lands[q.of[unused[met]]])
+                met += 1
             c = q.of[lists.operation[node]]
-            if lists.is_return[node]:
-                if goals.goals[c] and not goals.viable(self.state, c):
-                    return True
-            elif goals.resets[c]:
-                break
+            if not lists.is_return[node]:
+                if goals.resets[c]:
+                    starts.append(goals.lands[c])
+            elif goals.goals[c] and not any(start == UNSAID or goals.viable(start, c) for start in starts):
+                return True
             node = lists.next[node]
         return False
 
@@ -384,7 +389,7 @@ class Search:
 class _Goals:
     """The viability hints, and each of their answers asked once."""
 
-    __slots__ = ("_answers", "_ask", "goals", "resets")
+    __slots__ = ("_answers", "_ask", "goals", "lands", "resets")
 
     def __init__(self, q: Question) -> None:
         assert q.hints.viable is not None
@@ -392,6 +397,8 @@ class _Goals:
         self._answers: dict[tuple[int, int], bool] = {}
         self.goals = list(q.hints.goals) or [True] * len(q.readonly)
         self.resets = [resets and not readonly for resets, readonly in zip(q.hints.resets, q.readonly, strict=True)]
+        # Where a reset leads; NOTHING, of one that is no reset, is never looked at.
+        self.lands = [state if state >= 0 else UNSAID for state in q.hints.produces] or [UNSAID] * len(q.readonly)
 
     def viable(self, state: int, c: int) -> bool:
         """`Hints.viable`, remembered."""

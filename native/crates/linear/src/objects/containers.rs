@@ -149,12 +149,26 @@ struct Bytes {
     texts: Vec<Box<[u8]>>,
 }
 
-/// A text, with the state that each answer shows known beforehand.
+/// A text. With which answers it is read is known beforehand, and so is which texts are alike to all of them:
+///
+/// ```text
+/// a text with which no answer begins can never be read: from there only a put leads on, and all such texts are one state, DEAD
+/// ```
+///
+/// Without this, appends that nobody sees before the next put would be tried in every order.
 pub struct Text {
     states: Interned<Bytes>,
     /// Of a get, the only state in which it is legal; `ILLEGAL` of others.
     only: Vec<u32>,
+    /// Of the states numbered so far, what they are one with.
+    alike: Vec<u32>,
+    /// Distinct answers, ascending.
+    answers: Vec<Box<[u8]>>,
 }
+
+/// Of [`Text`]; its bytes are no text's.
+const DEAD: u32 = 1;
+const DEAD_BYTES: [u8; 1] = [0xff];
 
 /// `kv-append`.
 pub fn text(classes: &Classes, objects: &Objects) -> Built<Text> {
@@ -165,30 +179,59 @@ pub fn text(classes: &Classes, objects: &Objects) -> Built<Text> {
             _ => Box::default(),
         },
     };
-    let object = Bytes { classes: classes.list.clone(), texts: classes.list.iter().map(text).collect() };
-    let mut states = Interned::new(object, &[]);
-    let (mut only, mut hints) = (Vec::new(), Hints::default());
+    let texts: Vec<Box<[u8]>> = classes.list.iter().map(text).collect();
+    let reads = |number: &usize| classes.list[*number].does == Does::Read;
+    let mut answers: Vec<Box<[u8]>> = (0..texts.len()).filter(reads).map(|number| texts[number].clone()).collect();
+    answers.sort_unstable();
+    answers.dedup();
+    let mut states = Interned::new(Bytes { classes: classes.list.clone(), texts }, &[]);
+    states.known(|_| &DEAD_BYTES);
+    let mut machine = Text { states, only: vec![ILLEGAL; classes.list.len()], alike: vec![0, DEAD], answers };
+    let mut hints = Hints::default();
     for (number, class) in classes.list.iter().enumerate() {
-        let shown = matches!(class.does, Does::Read | Does::Write).then(|| states.known(|object| &object.texts[number]));
-        let state = shown.map_or(ANY, i64::from);
-        only.push(if class.does == Does::Read { shown.unwrap_or(ILLEGAL) } else { ILLEGAL });
-        hints.requires.push(if class.does == Does::Read { state } else { ANY });
-        hints.produces.push(match class.does {
-            Does::Write => state,
-            Does::Add if !class.readonly => UNSAID,
-            _ => ANY,
-        });
+        let state = match class.does {
+            Does::Read | Does::Write => Some(machine.states.known(|object| &object.texts[number])).map(|state| machine.alike_of(state)),
+            _ => None,
+        };
+        let (requires, produces) = match (class.does, state) {
+            (Does::Read, Some(state)) => {
+                machine.only[number] = state;
+                (i64::from(state), ANY)
+            }
+            (Does::Write, Some(state)) => (ANY, i64::from(state)),
+            (Does::Add, _) if !class.readonly => (ANY, UNSAID),
+            _ => (ANY, ANY),
+        };
+        hints.requires.push(requires);
+        hints.produces.push(produces);
         hints.goals.push(class.does == Does::Read);
         hints.resets.push(class.does == Does::Write);
     }
-    Built { machine: Text { states, only }, readonly: classes.readonly(), hints }
+    Built { machine, readonly: classes.readonly(), hints }
+}
+
+impl Text {
+    fn alike_of(&mut self, state: u32) -> u32 {
+        while self.alike.len() <= state as usize {
+            let number = self.alike.len() as u32;
+            let text = self.states.state(number);
+            let place = self.answers.partition_point(|answer| answer[..] < *text);
+            let alive = self.answers.get(place).is_some_and(|answer| answer.starts_with(text));
+            self.alike.push(if alive { number } else { DEAD });
+        }
+        self.alike[state as usize]
+    }
 }
 
 impl Native for Text {
     #[inline]
     fn step(&mut self, state: u32, class: u32) -> u32 {
         match self.only[class as usize] {
-            ILLEGAL => self.states.step(state, class),
+            ILLEGAL if state == DEAD && self.states.object().classes[class as usize].does != Does::Write => DEAD,
+            ILLEGAL => {
+                let after = self.states.step(state, class);
+                self.alike_of(after)
+            }
             only if only == state => state,
             _ => ILLEGAL,
         }

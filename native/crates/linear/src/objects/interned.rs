@@ -67,7 +67,13 @@ impl<O: Object> Interned<O> {
         self.number()
     }
 
-    fn state(&self, number: u32) -> &[O::Word] {
+    /// What it is made from.
+    pub fn object(&self) -> &O {
+        &self.object
+    }
+
+    /// The words of a state.
+    pub fn state(&self, number: u32) -> &[O::Word] {
         state(&self.words, &self.ends, number)
     }
 
