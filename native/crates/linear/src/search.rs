@@ -7,8 +7,10 @@ use crate::needs::Needs;
 use crate::question::{Answer, Bound, ILLEGAL, NEVER, Question, UNSAID, Verdict};
 use crate::seen::{Seen, Sets};
 
-/// Events that the viability rule looks ahead: further ones rarely decide, and each costs a look at every configuration.
-const GOALS_AHEAD: usize = 64;
+/// Events and goals that the viability rule looks ahead. Of 50 clients' texts, four goals leave as few configurations as any number of them
+/// does, in two thirds of the time that sixteen take.
+const EVENTS_AHEAD: usize = 64;
+const GOALS_AHEAD: usize = 4;
 /// Open operations that an exact key has room for, beside the front and the state.
 const EXACT_PLACES: u32 = 64;
 
@@ -429,7 +431,8 @@ impl<M: Machine> Search<M> {
         let unused = |&(rank, &o): &(usize, &u32)| goals.resets[of(o)] && !self.sets.has(self.used, rank as u32);
         let mut unused = self.lists.optional.iter().enumerate().filter(unused).peekable();
         let mut node = front;
-        for _ in 0..GOALS_AHEAD {
+        let mut goals_left = GOALS_AHEAD;
+        for _ in 0..EVENTS_AHEAD {
             if node == HEAD {
                 break;
             }
@@ -455,6 +458,10 @@ impl<M: Machine> Search<M> {
                 }
                 if !reached {
                     return Ok(true);
+                }
+                goals_left -= 1;
+                if goals_left == 0 {
+                    break;
                 }
             }
             node = at.next;

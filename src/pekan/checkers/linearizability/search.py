@@ -34,8 +34,10 @@ from dataclasses import dataclass
 
 from pekan.checkers.linearizability.question import ILLEGAL, NOTHING, UNSAID, Answer, Bound, Question
 
-GOALS_AHEAD = 64
-"""Events that the viability rule looks ahead: further ones rarely decide, and each costs a look at every configuration."""
+EVENTS_AHEAD = 64
+GOALS_AHEAD = 4
+"""Events and goals that the viability rule looks ahead. Of 50 clients' texts, four goals leave as few configurations as any number of them
+does, in two thirds of the time that sixteen take."""
 BYTES_A_CONFIGURATION = 250
 """Key (a tuple of three integers), list and mask of one remembered configuration in CPython, about."""
 HEAD = 0
@@ -352,10 +354,10 @@ class Search:
         assert goals is not None
         starts = [self.state, *(goals.lands[c] for c in ways if goals.resets[c])]
         unused = [o for o in lists.optional if goals.resets[q.of[o]] and not self.used & self.bit[o]]
-        met = 0
+        met = looked = 0
         node = front
-        for _ in range(GOALS_AHEAD):
-            if node == HEAD:
+        for _ in range(EVENTS_AHEAD):
+            if node == HEAD or looked == GOALS_AHEAD:
                 break
             while met < len(unused) and lists.call_node[unused[met]] < node:
                 starts.append(goals.lands[q.of[unused[met]]])
@@ -364,8 +366,10 @@ class Search:
             if not lists.is_return[node]:
                 if goals.resets[c]:
                     starts.append(goals.lands[c])
-            elif goals.goals[c] and not any(start == UNSAID or goals.viable(start, c) for start in starts):
-                return True
+            elif goals.goals[c]:
+                if not any(start == UNSAID or goals.viable(start, c) for start in starts):
+                    return True
+                looked += 1
             node = lists.next[node]
         return False
 
