@@ -229,9 +229,13 @@ def beginning() -> list[Any]:
     return sorted(records, key=lambda record: record.time_ns)
 
 
-def make(path: Path, operations: int, *, clients: int = 8, keys: int = 100, indefinite: float = 0.01, seed: int = 1) -> None:
-    """Writes the record of a run to the new file `path`."""
+def make(
+    path: Path, operations: int, *, clients: int = 8, keys: int = 100, indefinite: float = 0.01, seed: int = 1, store: Store | None = None
+) -> None:
+    """Writes the record of a run to the new file `path`; `store` is one of the caller's, where it is to be another."""
     simulation = Simulation(seed, operations, clients, keys, indefinite)
+    if store is not None:
+        simulation.store = store
     writer = RecordWriter(path)
     now = 0
     try:

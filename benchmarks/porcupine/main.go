@@ -5,7 +5,8 @@
 //	porcupine-peer --model stack history.jsonl                Pekan's JSON Lines
 //
 // Each model defines Hash, shares what does not change between states, and divides into keys what can be divided. One line of JSON a file:
-// operations, seconds of reading, seconds of checking, and the answer (ok, illegal, unknown where the time ran out).
+// operations, how many of them nobody saw answered, seconds of reading, seconds of checking, and the answer (ok, illegal, unknown where the
+// time ran out).
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 type result struct {
 	File       string  `json:"file"`
 	Operations int     `json:"operations"`
+	Unanswered int     `json:"unanswered"`
 	ReadS      float64 `json:"read_s"`
 	CheckS     float64 `json:"check_s"`
 	Answer     string  `json:"answer"`
@@ -56,7 +58,13 @@ func judge(file, name string, timeout time.Duration) (result, error) {
 	read := time.Now()
 	answer := porcupine.CheckOperationsTimeout(model, operations, timeout)
 	checked := time.Now()
-	return result{file, len(operations), read.Sub(began).Seconds(), checked.Sub(read).Seconds(), answers[answer]}, nil
+	unanswered := 0
+	for _, operation := range operations {
+		if operation.Return == never {
+			unanswered++
+		}
+	}
+	return result{file, len(operations), unanswered, read.Sub(began).Seconds(), checked.Sub(read).Seconds(), answers[answer]}, nil
 }
 
 func load(file, name string) (porcupine.Model, []porcupine.Operation, error) {
