@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod counting;
 mod evidence;
+mod foreign;
 mod guard;
 mod kv;
 mod linear;
@@ -20,6 +21,8 @@ mod _native {
     use super::counting::{expiries, first_sights, whole_watches};
     #[pymodule_export]
     use super::evidence::{Evidence, Order};
+    #[pymodule_export]
+    use super::foreign::Objects;
     #[pymodule_export]
     use super::kv::check_kv;
     #[pymodule_export]

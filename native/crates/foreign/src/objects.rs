@@ -2,7 +2,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 /// No value: no answer came, or the operation names no key.
 pub const NONE: u32 = u32::MAX;
@@ -71,6 +71,34 @@ impl Values {
         number
     }
 
+    /// The number of a text, which is copied only where it is new.
+    pub fn text(&mut self, text: &str) -> u32 {
+        self.named(text, Value::Text)
+    }
+
+    /// The number of a keyword or symbol.
+    pub fn name(&mut self, name: &str) -> u32 {
+        self.named(name, Value::Name)
+    }
+
+    fn named(&mut self, text: &str, kind: fn(Box<str>) -> Value) -> u32 {
+        // (An empty box allocates nothing; the hash of a value is that of its kind, then of its text.)
+        let of_kind = std::mem::discriminant(&kind(Box::default()));
+        let mut state = self.hasher.build_hasher();
+        of_kind.hash(&mut state);
+        text.hash(&mut state);
+        let hash = state.finish();
+        let list = &mut self.list;
+        let same = |number: &u32| match &list[*number as usize] {
+            value @ (Value::Text(known) | Value::Name(known)) => std::mem::discriminant(value) == of_kind && **known == *text,
+            _ => false,
+        };
+        if let Some(&found) = self.table.find(hash, same) {
+            return found;
+        }
+        self.intern(kind(text.into()))
+    }
+
     /// The value of a number.
     pub fn get(&self, number: u32) -> &Value {
         &self.list[number as usize]
@@ -91,6 +119,17 @@ impl Values {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place(pub u32);
 
+/// An entry that is a mark: where it stands in its text, and when it was. Marks are few, and Python reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its first byte.
+    pub start: usize,
+    /// The byte behind it.
+    pub end: usize,
+    /// As the times of operations.
+    pub time: i64,
+}
+
 /// A history of operations on objects. All columns have one entry an operation, in order of call.
 #[derive(Debug, Default)]
 pub struct Objects {
@@ -110,12 +149,16 @@ pub struct Objects {
     pub input: Vec<u32>,
     /// The answer: index in `values`, or [`NONE`].
     pub output: Vec<u32>,
+    /// When its client stopped waiting, of an indefinite one; `i64::MAX` where it never did. Empty where nobody needs it.
+    pub gave_up: Vec<i64>,
     /// Where its invocation stands.
     pub place: Vec<Place>,
     /// Names of what was asked.
     pub names: Vec<String>,
     /// All values.
     pub values: Values,
+    /// What is worth knowing and no operation.
+    pub marks: Vec<Mark>,
 }
 
 impl Objects {

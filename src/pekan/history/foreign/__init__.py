@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pekan.errors import EvidenceError, UsageError
 from pekan.history.foreign.edn import read_edn
+from pekan.history.foreign.held import read_held
 from pekan.history.foreign.jepsen_json import read_jepsen_json
 from pekan.history.foreign.jsonl import read_jsonl
 from pekan.history.foreign.porcupine import LOG_LINE, read_porcupine_jepsen, read_porcupine_kv
@@ -57,7 +58,10 @@ def load_any(path: Path, format: str | None = None, *, engine: str = "auto") -> 
     chosen = format or guess(path)
     if chosen not in READERS:
         raise UsageError(f"--format {chosen}: not known; choose from {', '.join(READERS)}")
-    return load(path, engine=engine) if chosen == "pekan" else READERS[chosen](path)
+    if chosen == "pekan":
+        return load(path, engine=engine)
+    held = read_held(path, chosen) if engine != "reference" else None
+    return held if held is not None else READERS[chosen](path)
 
 
 _RECORD_START = re.compile(rb"[\x80-\xff]{0,4}[\x00-\x7f]\x09.{7}\x00", re.DOTALL)

@@ -64,7 +64,7 @@ def _read(path: Path, text: str) -> History:
             model, initial, order = _header(fields, offset)
         elif "mark" in fields:
             _only(fields, _MARK, offset)
-            marks.append(_mark(fields, offset))
+            marks.append(mark_of(fields, offset))
         else:
             _only(fields, _OPERATION, offset)
             operations.append((offset, _operation(fields, offset)))
@@ -93,7 +93,8 @@ def _header(fields: dict[str, Any], offset: int) -> tuple[str | None, Any, Liter
     raise Malformed(offset, f"version {shown(fields['pekan'])} of the format; this release reads version 1")
 
 
-def _mark(fields: dict[str, Any], offset: int) -> Mark:
+def mark_of(fields: dict[str, Any], offset: int) -> Mark:
+    """The mark that a line tells. Raises Malformed."""
     kind, time, detail = fields["mark"], fields.get("time"), fields.get("detail", {})
     if not isinstance(kind, str) or not isinstance(time, int) or not is_int(time) or not isinstance(detail, dict):
         raise Malformed(offset, "expected a mark with a text, a time that is a whole number, and an object as detail if any")

@@ -129,7 +129,7 @@ def pair(entries: Iterable[Entry], *, failed_cas_is_answer: bool = False) -> His
         if not is_int(process):
             if not isinstance(process, str):
                 raise Malformed(offset, f"expected a number or a name as :process; found {shown(process)}")
-            marks.append(Mark(now, str(f), "", {"process": str(process), "type": str(kind), "value": _plain(value)}))
+            marks.append(mark_of(entry, now))
             continue
         if kind == "invoke":
             if not isinstance(f, str):
@@ -184,6 +184,11 @@ def _by_key(operation: Operation) -> Operation:
     if operation.outcome == OK and output is not False:
         output = output[1]
     return operation._replace(input=Call(operation.input.f, value, key), output=output)
+
+
+def mark_of(entry: Entry, time: int) -> Mark:
+    """The mark that an entry of somebody who is no client makes."""
+    return Mark(time, str(entry.f), "", {"process": str(entry.process), "type": str(entry.type), "value": _plain(entry.value)})
 
 
 def _plain(value: Any) -> Any:

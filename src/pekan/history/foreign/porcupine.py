@@ -37,7 +37,7 @@ def read_porcupine_jepsen(path: Path) -> History:
     """The history in a log of Jepsen's at `path`; its model is a compare-and-set register. Raises EvidenceError naming file and line."""
     text = text_of(path)
     try:
-        history = pair(_log_entries(text), failed_cas_is_answer=True)
+        history = pair(log_entries(text), failed_cas_is_answer=True)
     except Malformed as error:
         raise located(path, text, error) from None
     return replace(history, path=path, format="porcupine-jepsen", model="cas-register")
@@ -53,7 +53,8 @@ def read_porcupine_kv(path: Path) -> History:
     return replace(history, path=path, format="porcupine-kv", model="kv-append")
 
 
-def _log_entries(text: str) -> Iterator[Entry]:
+def log_entries(text: str) -> Iterator[Entry]:
+    """The entries among the lines of a log. Raises Malformed."""
     offset = 0
     for line in text.split("\n"):
         match = LOG_LINE.match(line)
