@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 
 from oracle.both import both
-from oracle.engines import Difference, campaign, samples
+from oracle.engines import SPENT, Difference, campaign, samples
 from pekan import native
 from pekan.checkers.case import Options
-from pekan.checkers.judge import NATIVE
 from simulator.cluster import Config, simulate
 from simulator.traffic import Mix
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=f"the native core is not there: {native.reason}")
 
-CASES = 200
+CASES = 400
 """What fits into some seconds; `python -m oracle.engines` goes on."""
-DECLINED_SHARE_MAX = 0.5
-"""Of those cases: beyond, too little is compared."""
+SPENT_SHARE_MAX = 0.01
+"""Of those cases: in so many the search may spend its whole budget. The core leaves no other to the reference."""
 CONFIGS = {
     "kills and pauses": Config(seed=1, operations=600, clients=8, keys=8, watch=3, indefinite=0.03, outage=0.01, reconnect=0.01, lag=0.4),
     "leases run out": Config(
@@ -36,7 +35,10 @@ def test_both_engines_say_the_same_of_random_histories(tmp_path: Path) -> None:
     found: list[Difference] = []
     tally = campaign(samples(7, CASES), tmp_path, found.append)
     assert not found, f"{len(found)} differences; the first:\n{found[0]}"
-    assert not NATIVE or sum(tally.declined.values()) <= DECLINED_SHARE_MAX * CASES, tally.declined
+    assert set(tally.declined) <= {SPENT}, tally.declined
+    assert tally.declined[SPENT] <= SPENT_SHARE_MAX * CASES
+    # A campaign in which nothing is broken, or nothing holds, compares too little.
+    assert all(tally.words[word] > CASES / 20 for word in ("holds", "broken", "undecided")), tally.words
 
 
 @pytest.mark.parametrize("writers", ["exclusive", "shared"])

@@ -5,8 +5,8 @@
     python -m oracle.engines --cases 100000 --seed 1        (from the directory `tests`)
 
 Both read the same record file. Everything that the verdicts say has to be equal but for the time taken and the engine's name; a history
-that the core declines is counted by its reason. A difference is shrunk by leaving out operations, streams and messages as long as it stays
-one.
+that the core declines is counted by its reason, and so is one for which it spends the whole search budget: how far a search comes by then
+is a matter of the clock. A difference is shrunk by leaving out operations, streams and messages as long as it stays one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from oracle.fuzz import config_of, reductions, tell
 from pekan import check
@@ -34,6 +34,7 @@ from simulator.mutations import MUTATIONS, Mutation
 from simulator.recording import write_history
 
 DECLINED = "judged by the reference, since the native engine did not take it: "
+SPENT = "the search budget was spent"
 OPERATIONS_MAX = 150
 """Of the larger histories: long enough for gaps that depend on each other, short enough for hundreds of them a minute."""
 
@@ -44,7 +45,7 @@ class Recorded:
 
     history: History
     cut: int = 0
-    writers: str = "exclusive"
+    writers: Literal["exclusive", "shared"] = "exclusive"
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,14 @@ class Difference:
 # ---- both verdicts ----
 
 
-def verdicts(recorded: Recorded, directory: Path) -> tuple[Verdict, Verdict]:
-    """The reference's and the core's, over a file in `directory`. Raises EvidenceError where the history makes no file that can be read."""
+def record(recorded: Recorded, directory: Path) -> Path:
+    """`recorded` as a file in `directory`, in place of the one before."""
     path = directory / "history.pb"
     path.unlink(missing_ok=True)
     write_history(replace(recorded.history, operations=tuple(map(_writable, recorded.history.operations))), path)
     if recorded.cut:
         os.truncate(path, max(0, path.stat().st_size - recorded.cut))
-    given: dict[str, Any] = {"writers": recorded.writers}
-    return check(path, engine="reference", **given), check(path, engine="native", **given)
+    return path
 
 
 def _writable(op: Operation) -> Operation:
@@ -92,7 +92,9 @@ def said(verdict: Verdict) -> Any:
 
 
 def declined(verdict: Verdict) -> str | None:
-    """Why the core did not judge, None where it did."""
+    """Why the core's verdict cannot be compared, None where it can."""
+    if any("search budget" in undecided.reason for undecided in verdict.undecided):
+        return SPENT
     if verdict.engine == "native":
         return None
     return next((note.removeprefix(DECLINED) for note in verdict.notes if note.startswith(DECLINED)), "without a reason")
@@ -115,8 +117,12 @@ def first_difference(one: Any, other: Any, place: str = "") -> tuple[str, Any, A
 
 
 def compare(name: str, recorded: Recorded, directory: Path) -> tuple[Verdict, Difference | None]:
-    """The core's verdict, and how it differs from the reference's. Raises EvidenceError as `verdicts` does."""
-    reference, native = verdicts(recorded, directory)
+    """The core's verdict, and how it differs from the reference's. Raises EvidenceError where no readable file can be made."""
+    path = record(recorded, directory)
+    native = check(path, engine="native", writers=recorded.writers)
+    if declined(native) is not None:
+        return native, None
+    reference = check(path, engine="reference", writers=recorded.writers)
     found = first_difference(said(reference), said(native))
     return native, None if found is None else Difference(name, recorded, *found)
 
