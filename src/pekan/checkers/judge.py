@@ -33,7 +33,9 @@ from pekan.checkers.objects import check_generic, check_objects, of_objects
 from pekan.checkers.run import check_run
 from pekan.checkers.watch import check_watch
 from pekan.errors import UsageError
+from pekan.history.memory import too_large
 from pekan.history.recorded import in_memory
+from pekan.history.run import RunDirectory
 from pekan.history.types import History
 from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, group
 
@@ -59,8 +61,13 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         if code not in CODES:
             raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
     began = time.perf_counter()
-    with _without_collector():
-        case, reports, declined = _judged(history, options, engine, began)
+    try:
+        with _without_collector():
+            case, reports, declined = _judged(history, options, engine, began)
+    except _TooLarge as reason:
+        remedy = "a machine with more memory" + (", or the native core, which takes less" if native.core is None else "")
+        undecided = (Undecided(str(reason), remedy),)
+        return Verdict((), undecided, history.order, len(history.operations), time.perf_counter() - began, engine="none")
     findings = [finding for report in reports for finding in report.findings]
     findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
     notes: list[str] = []
@@ -85,11 +92,13 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
 
 def _judged(history: History, options: Options, engine: str, began: float) -> tuple[Case, tuple[CheckerReport, ...], str]:
     """What was established, the reports, and why the native engine did not judge (empty where it did)."""
+    if history.too_large:
+        raise _TooLarge(history.too_large)
     if of_objects(history):
         case = Case(history, options)
         return case, tuple(_timed(checker, case, began) for checker in OBJECT_CHECKERS), ""
     if engine == "generic":
-        case = Case(in_memory(history) if history.session is not None else history, options)
+        case = Case(_in_memory(history), options)
         return case, tuple(_timed(checker, case, began) for checker in SECOND_OPINION), ""
     if engine == "reference":
         declined = "the reference was asked for"
@@ -101,8 +110,22 @@ def _judged(history: History, options: Options, engine: str, began: float) -> tu
             return case, tuple(_timed(checker, case, began) for checker in NATIVE), ""
         except native.core.Declined as reason:
             declined = str(reason)
-    case = Case(in_memory(history) if history.session is not None else history, options)
+    case = Case(_in_memory(history), options)
     return case, tuple(_timed(checker, case, began) for checker in CHECKERS), declined
+
+
+class _TooLarge(Exception):
+    """There is not the memory to judge."""
+
+
+def _in_memory(history: History) -> History:
+    if history.session is None:
+        return history
+    if history.path is not None:
+        files = RunDirectory(history.path).history_paths() if history.path.is_dir() else (history.path,)
+        if why := too_large(files, "reference"):
+            raise _TooLarge(why)
+    return in_memory(history)
 
 
 @contextmanager

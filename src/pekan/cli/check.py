@@ -50,7 +50,7 @@ def check(
     if file is None:
         file = _newest_run()
         click.echo(f"run: {file}", err=True)
-    history = load_any(file, form)
+    history = load_any(file, form, engine=engine)
     verdict = judge(
         history,
         model=model,

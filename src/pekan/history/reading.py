@@ -30,6 +30,7 @@ from google.protobuf.message import DecodeError, Message
 
 from pekan import native
 from pekan.errors import EvidenceError
+from pekan.history.memory import too_large
 from pekan.history.recorded import RecordedOperations, bulk, recorded_streams
 from pekan.history.records import RecordFile
 from pekan.history.run import RunDirectory, read_plan
@@ -89,7 +90,7 @@ def load(path: str | os.PathLike[str], *, engine: str = "auto") -> History:
     """The history at `path`: a run directory, or a single history file (its plan too, where it lies in a run directory).
 
     The native core holds it where the core is there and takes the file (`History.session`); otherwise, and with `engine` "reference", it is
-    read into memory here. Both are the same history.
+    read into memory here. Both are the same history. A record for which there is not the memory is not read (`History.too_large`).
 
     Raises EvidenceError naming file, record and byte offset, and what was expected.
     """
@@ -103,11 +104,15 @@ def load(path: str | os.PathLike[str], *, engine: str = "auto") -> History:
         plan = read_plan(beside) if beside.is_file() else None
         files = (path,)
     declined = ""
+    if engine != "reference" and native.core is not None and (why := too_large(files, "native")):
+        return History((), plan=plan, path=path, too_large=why)
     if engine != "reference":
         try:
             return _held_by_core(path, files, plan)
         except _Declined as reason:
             declined = str(reason)
+    if why := too_large(files, "reference"):
+        return History((), plan=plan, path=path, declined=declined, too_large=why)
     parts: list[_Part] = []
     cut = 0
     decoder = Decoder()  # one for all: a key-value in the answers of all members is one object

@@ -184,6 +184,7 @@ class History:
     initial      what its objects hold at the start, where the file says so; None is unset
     notes        what the reader wants to be known: what it kept and did not use
     declined     why the native core does not hold it; empty where it does, and where it was not asked to
+    too_large    why it was not read at all: what it would take of memory, and what there is; empty where it was
     """
 
     operations: Sequence[Operation]
@@ -201,6 +202,7 @@ class History:
     initial: Any = None
     notes: tuple[str, ...] = ()
     declined: str = field(default="", compare=False)
+    too_large: str = ""
 
     @property
     def session(self) -> Any:

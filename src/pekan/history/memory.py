@@ -1,0 +1,48 @@
+"""How much memory judging a record takes, and whether that is there: half of what is available, and no more.
+
+A process that is killed for its memory gives no verdict; one that asks beforehand says `undecided`, and what would decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+SHARE = 0.5
+"""Of the memory that is available: the rest is for the members of a hunt beside it, and for the page cache that holds the record."""
+PER_BYTE = {"reference": 6.5, "native": 1.2}
+"""Bytes of memory for a byte of record, from reading to the verdict; docs/benchmarks.md has the measurements behind them."""
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes() -> int | None:
+    """What this process may still take, by the kernel's estimate and by its cgroup's limit; None where neither says (not Linux)."""
+    known = []
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                known.append(int(line.split()[1]) * 1024)
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # ValueError where it says "max"
+        known.append(max(0, limit - int((_CGROUP / "memory.current").read_text(encoding="ascii"))))
+    except (OSError, ValueError):
+        pass
+    return min(known, default=None)
+
+
+def too_large(files: Iterable[Path], engine: str, available: int | None = None) -> str:
+    """Why `files` cannot be judged by `engine` ("native" or "reference") here, empty where they can.
+
+    `available`: bytes, where the caller knows better than the kernel.
+    """
+    size = sum(file.stat().st_size for file in files if file.exists())
+    there = available_bytes() if available is None else available
+    need = int(size * PER_BYTE[engine])
+    if there is None or need <= there * SHARE:
+        return ""
+    return (
+        f"judging {size / 1e6:,.0f} MB of record by the {engine} engine takes about {need / 1e9:,.1f} GB of memory, "
+        f"more than half of the {there / 1e9:,.1f} GB that are available"
+    )

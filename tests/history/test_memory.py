@@ -1,0 +1,42 @@
+"""What a record takes of memory is known beforehand, and a verdict says so where it is not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pekan.checking import check
+from pekan.history.memory import available_bytes, too_large
+from pekan.history.reading import load
+from simulator.cluster import Config, simulate
+from simulator.recording import write_history
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_half_of_what_is_available(engine: str, tmp_path: Path) -> None:
+    """A file that takes more than half of the memory is refused with both figures, one that does not is not."""
+    file = tmp_path / "history.pb"
+    file.write_bytes(bytes(1_000_000))
+    assert too_large([file], engine, available=20_000_000) == ""
+    assert "available" in too_large([file], engine, available=2_000_000)
+
+
+def test_the_kernel_says_what_is_available() -> None:
+    """On Linux what is available is known, and is no more than the machine has."""
+    available = available_bytes()
+    assert available is not None
+    assert 0 < available < 1 << 50
+
+
+def test_what_is_too_large_is_undecided(tmp_path: Path) -> None:
+    """A history that was not read for its size gives `undecided` with the bound and what would decide, not `holds` of nothing."""
+    file = tmp_path / "history.pb"
+    write_history(simulate(Config(seed=1, operations=50)).history, file)
+    history = load(file)
+    assert not history.too_large
+    verdict = check(replace(history, operations=(), too_large=too_large([file], "reference", available=1)))
+    assert verdict.verdict == "undecided"
+    assert "GB" in verdict.undecided[0].reason
+    assert verdict.undecided[0].would_decide
