@@ -131,6 +131,12 @@ impl Objects {
         Ok((self.header.model.as_deref(), self.value(py, self.header.initial.unwrap_or(NONE))?, self.header.per_process))
     }
 
+    /// How the operations are called.
+    #[getter]
+    fn calls(&self) -> Vec<&str> {
+        self.objects.names.iter().map(String::as_str).collect()
+    }
+
     /// How many distinct values there are.
     #[getter]
     fn values(&self) -> usize {

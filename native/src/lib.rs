@@ -6,6 +6,7 @@ mod counting;
 mod evidence;
 mod foreign;
 mod guard;
+mod judging;
 mod kv;
 mod linear;
 mod live;
@@ -23,6 +24,8 @@ mod _native {
     use super::evidence::{Evidence, Order};
     #[pymodule_export]
     use super::foreign::Objects;
+    #[pymodule_export]
+    use super::judging::judge_objects;
     #[pymodule_export]
     use super::kv::check_kv;
     #[pymodule_export]

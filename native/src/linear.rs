@@ -15,7 +15,7 @@ use crate::session::Declined;
 /// Steps between two looks at the clock: a step may be a call of a slow model.
 const SLICE_STEPS: u64 = 256;
 /// The same where no step calls Python: about a millisecond.
-const NATIVE_SLICE_STEPS: u64 = 100_000;
+pub const NATIVE_SLICE_STEPS: u64 = 100_000;
 /// Values nest this deep; `pekan.history.values` has no deeper ones.
 const DEPTH_MAX: usize = 110;
 
@@ -98,7 +98,8 @@ fn question<'py>(asked: &Bound<'py, PyAny>) -> PyResult<(Question, Asked<'py>)> 
 /// verdict, order, blocked, bound, steps, configurations, asked: the fields of Python's `Answer`.
 type Told = (&'static str, Vec<u32>, i64, &'static str, u64, u64, u64);
 
-fn told(answer: Answer) -> Told {
+/// An answer as Python has it.
+pub fn told(answer: Answer) -> Told {
     let verdict = match answer.verdict {
         Verdict::Ok => "ok",
         Verdict::Illegal => "illegal",
@@ -157,7 +158,7 @@ pub fn linear_judge<'py>(
         }
         let budget = Budget { time_s, steps, memory_bytes };
         let mut run = Run { budget, slice_steps: NATIVE_SLICE_STEPS, interrupt: &mut || py.check_signals(), tokens: false };
-        match judge(&gathered.objects, model, &mut run) {
+        match judge(&gathered.objects, model, None, &mut run) {
             Ok(judged) => Ok(judged.into_iter().map(|part| (gathered.key(py, part.key), part.operations, told(part.answer))).collect()),
             Err(Stopped::Declined(reason)) => Err(Declined::new_err(reason.to_string())),
             Err(Stopped::Interrupted(error)) => Err(error),

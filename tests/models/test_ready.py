@@ -191,4 +191,4 @@ def test_calls_that_make_no_sense(name: str, f: str, value: Any, output: Any) ->
 )
 def test_guess(expected: str | None, calls: list[tuple[str, Any, Any]]) -> None:
     """The names and shapes of calls tell the model, and where they do not nothing is guessed."""
-    assert guess((Asked(f, value), output) for f, value, output in calls) == expected
+    assert guess({f for f, _, _ in calls}, ((Asked(f, value), output) for f, value, output in calls)) == expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from pekan.models.containers import Counter, FifoQueue, KvAppend, ListAppend, Set, Stack
@@ -44,13 +44,13 @@ def ready(name: str, initial: Any = None) -> Model:
     return model(initial)  # type: ignore[call-arg]
 
 
-def guess(calls: Iterable[tuple[Called, Any]]) -> str | None:
-    """The name of the model that (call, output) pairs look like; None where they tell nothing or could be of several.
+def guess(names: Collection[str], some: Iterable[tuple[Called, Any]]) -> str | None:
+    """The name of the model that a history looks like; None where it tells nothing or could be of several.
 
-    Outputs are UNKNOWN where nobody saw an answer.
+    `names` are those of all its calls, `some` are (call, output) of its first ones, whose values tell apart what names do not. Outputs are
+    UNKNOWN where nobody saw an answer.
     """
-    seen = list(calls)
-    names = {call.f for call, _ in seen}
+    names, seen = set(names), list(some)
     if not names:
         return None
     if names <= {"read", "write", "cas"} and names != {"read"}:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections.abc import Sequence
 
 from pekan.checkers.case import Case
 from pekan.checkers.linearizability import Budget, solve
 from pekan.checkers.objects.choose import model_of, of_objects
 from pekan.checkers.objects.core import Solve, core_of
-from pekan.checkers.objects.decide import Decision, by_process, by_real_time, sequential
+from pekan.checkers.objects.decide import Decision, by_columns, by_process, by_real_time, judged, sequential
 from pekan.checkers.objects.explain import contradiction, finding, name_of
 from pekan.checkers.objects.parts import Part, objects_of, part_of
-from pekan.history.types import FAILED
 from pekan.models.object import Model
 from pekan.verdict import CheckerReport, Finding, Undecided
 
@@ -32,28 +31,26 @@ def check_objects(case: Case) -> CheckerReport:
         return CheckerReport(NAME, applicable=False)
     model = model_of(history, case.options.model)
     seconds = SECONDS if case.options.budget_s is None else case.options.budget_s
-    objects = objects_of(history.operations, model)
-    engine = case.options.engine
+    budget, engine = Budget(seconds), case.options.engine
     if history.order == "real-time":
-        decisions = by_real_time(objects, model, engine, Budget(seconds))
+        found = by_columns(history, model, engine, budget)
+        if found is None:
+            objects = objects_of(history.operations, model)
+            found = judged(objects, by_real_time(objects, model, engine, budget))
     else:
-        decisions = by_process(objects, model, case.options.clock_skew_ns, engine, Budget(seconds))
+        objects = objects_of(history.operations, model)
+        found = judged(objects, by_process(objects, model, case.options.clock_skew_ns, engine, budget))
     return CheckerReport(
         NAME,
         applicable=True,
-        judged={"objects": len(objects), "parts": len(decisions), "operations": sum(op.outcome != FAILED for op in history.operations)},
-        findings=_findings(case, model, decisions, seconds),
-        undecided=_undecided(model, decisions, seconds),
-        engine=_engines(decisions),
+        judged={"objects": found.objects, "parts": found.parts, "operations": found.operations},
+        findings=_findings(case, model, found.decisions, seconds),
+        undecided=_undecided(model, found.decisions, seconds),
+        engine=", ".join(found.engines),
     )
 
 
-def _engines(decisions: list[Decision]) -> str:
-    """Who decided, the busiest first."""
-    return ", ".join(name for name, _ in Counter(decision.engine for decision in decisions).most_common())
-
-
-def _findings(case: Case, model: Model, decisions: list[Decision], seconds: float) -> tuple[Finding, ...]:
+def _findings(case: Case, model: Model, decisions: Sequence[Decision], seconds: float) -> tuple[Finding, ...]:
     illegal = [decision for decision in decisions if decision.verdict == "illegal"]
     deadline = time.monotonic() + seconds * CORE_SHARE
     found = []
@@ -67,8 +64,7 @@ def _findings(case: Case, model: Model, decisions: list[Decision], seconds: floa
         if number < CORES_MAX:
             share = (deadline - time.monotonic()) / (min(len(illegal), CORES_MAX) - number)
             core = core_of(part, _again(case, part), share, decision.blocked, cut=real_time)
-        refused = [op for op in case.history.operations if op.outcome == FAILED and op.input.key == decision.key]
-        found.append(finding(part, core, not real_time, refused))
+        found.append(finding(part, core, not real_time, decision.refused))
     return tuple(found)
 
 
@@ -80,7 +76,7 @@ def _again(case: Case, part: Part) -> Solve:
     return lambda question, chosen, budget: sequential(question, part, chosen, case.options.clock_skew_ns, budget)
 
 
-def _undecided(model: Model, decisions: list[Decision], seconds: float) -> tuple[Undecided, ...]:
+def _undecided(model: Model, decisions: Sequence[Decision], seconds: float) -> tuple[Undecided, ...]:
     """One reason for every bound that was met; parts left alone because another is broken need none."""
     met: dict[str, list[Decision]] = {}
     for decision in decisions:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+from pekan.checkers.objects.parts import told
 from pekan.errors import UsageError
-from pekan.history.types import OK, Call, History
-from pekan.models.object import UNKNOWN, Model
+from pekan.history.foreign.held import HeldOperations
+from pekan.history.types import Call, History
+from pekan.models.object import Model
 from pekan.models.ready import READY, guess, ready
+
+LOOKED_AT = 1_000
+"""Operations whose values are looked at to tell which model: names are looked at of all."""
 
 
 def of_objects(history: History) -> bool:
@@ -24,14 +31,21 @@ def model_of(history: History, asked: Model | str | None) -> Model:
         return asked
     name = asked or history.model
     if name is None:
-        seen = ((op.input, op.output if op.outcome == OK else UNKNOWN) for op in history.operations)
-        name = guess(seen)
+        names = _names(history)
+        name = guess(names, ((op.input, told(op)) for op in islice(history.operations, LOOKED_AT)))
         if name is None:
-            names = ", ".join(sorted({op.input.f for op in history.operations}))
-            raise UsageError(f"which object is this? Its operations are called {names}: say --model, one of {', '.join(READY)}")
+            called = ", ".join(sorted(names))
+            raise UsageError(f"which object is this? Its operations are called {called}: say --model, one of {', '.join(READY)}")
     if name not in READY:
         raise UsageError(f"--model {name}: this is no history of that; choose from {', '.join(READY)}")
     try:
         return ready(name, history.initial)
     except ValueError as error:
         raise UsageError(f"the history declares the initial value {history.initial!r}, and {error}") from None
+
+
+def _names(history: History) -> set[str]:
+    """How the operations are called."""
+    if isinstance(history.operations, HeldOperations):
+        return set(history.operations.objects.calls)
+    return {op.input.f for op in history.operations}

@@ -8,21 +8,25 @@
                                                             an order that is legal by these times is by processes, too
     else         the linearizability engine                 the search of `partial`
 
-With engine "generic" the monitors are not asked. Ready models are stepped over in the native core, where it is there.
+With engine "generic" the monitors are not asked. Ready models are stepped over in the native core, where it is there; a file that the core
+has read is judged there as a whole, and operations of Python are made only of what is not legal.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 from pekan.checkers.linearizability import Answer, Budget, Question, solve, solve_all
 from pekan.checkers.linearizability.monitors import Monitored, monitor
 from pekan.checkers.objects.partial import Chains, search
 from pekan.checkers.objects.parts import Part, parts_of
-from pekan.history.types import Operation
+from pekan.history.foreign.held import HeldOperations
+from pekan.history.types import FAILED, History, Operation
 from pekan.models.object import Model
 from pekan.models.ready import READY
 from pekan.native import core
@@ -39,6 +43,7 @@ class Decision:
     bound      of an unknown: what was met; "elsewhere": another part is illegal, and this one was left
     blocked    the operation where a search got stuck (its place in `operations`), -1 where none did
     monitored  what a monitor said of `operations`, None where none was asked or it declined
+    refused    failed operations on the same object
     """
 
     key: Any
@@ -48,12 +53,64 @@ class Decision:
     bound: str = ""
     blocked: int = -1
     monitored: Monitored | None = None
+    refused: Sequence[Operation] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is known of a whole history. Of legal objects there may be no decisions; `engines` names who decided, the busiest first."""
+
+    decisions: Sequence[Decision]
+    objects: int
+    parts: int
+    operations: int
+    engines: tuple[str, ...]
+
+
+def judged(objects: Mapping[Any, Sequence[Operation]], decisions: Sequence[Decision]) -> Judged:
+    """All of it, where every object was decided by itself."""
+    operations = sum(op.outcome != FAILED for group in objects.values() for op in group)
+    engines = Counter(decision.engine for decision in decisions)
+    return Judged(decisions, len(objects), len(decisions), operations, tuple(name for name, _ in engines.most_common()))
+
+
+def by_columns(history: History, model: Model, engine: str, budget: Budget) -> Judged | None:
+    """Judge a history that the native core has read; None where the core does not hold it or the model in Python has to judge."""
+    if engine == "reference" or not isinstance(history.operations, HeldOperations) or not _in_core(model):
+        return None
+    operations = history.operations
+    bounds = (budget.time_s, budget.steps, budget.memory_bytes)
+    try:
+        objects, monitored, searched, total, found = core.judge_objects(operations.objects, model.name, engine != "generic", *bounds)
+    except core.Declined:
+        return None
+    decisions = []
+    for key, by_monitor, verdict, bound, blocked, rule, places, refused in found:
+        mine = [operations[place] for place in places]
+        if by_monitor:
+            told = Monitored(verdict, rule, tuple(range(len(mine))))
+            decisions.append(Decision(key, mine, verdict, _monitor_name(model, native=True), monitored=told))
+        else:
+            at = places.index(blocked) if blocked >= 0 else -1
+            failed = [operations[place] for place in refused]
+            decisions.append(Decision(key, mine, verdict, "generic (native)", bound, at, refused=failed))
+    names = ((monitored, _monitor_name(model, native=True)), (searched, "generic (native)"))
+    engines = tuple(name for count, name in sorted(names, key=itemgetter(0), reverse=True) if count)
+    return Judged(decisions, objects, monitored + searched, total, engines)
+
+
+def _monitor_name(model: Model, native: bool) -> str:
+    return f"monitor {model.name} ({'native' if native else 'reference'})"
+
+
+def _in_core(model: Model) -> bool:
+    """Whether the core has this very model, with objects that begin unset."""
+    return core is not None and READY.get(model.name) is type(model) and model.key(model.init()) == model.key(type(model)().init())
 
 
 def by_real_time(objects: Mapping[Any, Sequence[Operation]], model: Model, engine: str, budget: Budget) -> list[Decision]:
     """Decide `objects` whose times are of one clock."""
     native = engine != "reference" and core is not None
-    where = "native" if native else "reference"
     decisions = []
     declined: dict[Any, Sequence[Operation]] = {}
     for key, operations in objects.items():
@@ -61,7 +118,7 @@ def by_real_time(objects: Mapping[Any, Sequence[Operation]], model: Model, engin
         if told.verdict == "declined":
             declined[key] = operations
         else:
-            decisions.append(Decision(key, operations, told.verdict, f"monitor {model.name} ({where})", monitored=told))
+            decisions.append(Decision(key, operations, told.verdict, _monitor_name(model, native), monitored=told))
     if declined:
         found = _by_core(declined, model, budget) if native else None
         decisions += _by_model(declined, model, native, budget) if found is None else found
@@ -70,7 +127,7 @@ def by_real_time(objects: Mapping[Any, Sequence[Operation]], model: Model, engin
 
 def _by_core(objects: Mapping[Any, Sequence[Operation]], model: Model, budget: Budget) -> list[Decision] | None:
     """Decide `objects` by the models of the native core; None where the model in Python has to judge."""
-    if READY.get(model.name) is not type(model) or model.key(model.init()) != model.key(type(model)().init()):
+    if not _in_core(model):
         return None
     operations = [operation for group in objects.values() for operation in group]
     operations.sort(key=lambda operation: operation.call)
@@ -81,7 +138,8 @@ def _by_core(objects: Mapping[Any, Sequence[Operation]], model: Model, budget: B
     decisions = []
     for key, places, (verdict, _, blocked, bound, *_) in judged:
         at = places.index(blocked) if blocked >= 0 else -1
-        decisions.append(Decision(key, [operations[place] for place in places], verdict, "generic (native)", bound, at))
+        mine = [operations[place] for place in places]
+        decisions.append(Decision(key, mine, verdict, "generic (native)", bound, at, refused=_failed(objects[key], verdict)))
     return decisions
 
 
@@ -90,11 +148,16 @@ def _by_model(objects: Mapping[Any, Sequence[Operation]], model: Model, native: 
     parts = [part for key, operations in objects.items() for part in parts_of(key, operations, model)]
     answers = solve_all([part.question for part in parts], budget, native=native)
     name = "generic (native)" if native else "generic (reference)"
-    return [_searched(part, answer, name) for part, answer in zip(parts, answers, strict=True)]
+    return [_searched(part, answer, name, objects[part.key]) for part, answer in zip(parts, answers, strict=True)]
 
 
-def _searched(part: Part, answer: Answer, engine: str) -> Decision:
-    return Decision(part.key, part.operations, answer.verdict, engine, answer.bound, answer.blocked)
+def _searched(part: Part, answer: Answer, engine: str, whole: Sequence[Operation]) -> Decision:
+    refused = _failed(whole, answer.verdict)
+    return Decision(part.key, part.operations, answer.verdict, engine, answer.bound, answer.blocked, refused=refused)
+
+
+def _failed(operations: Sequence[Operation], verdict: str) -> Sequence[Operation]:
+    return [op for op in operations if op.outcome == FAILED] if verdict == "illegal" else ()
 
 
 def by_process(
@@ -109,7 +172,7 @@ def by_process(
         if answer.verdict != "ok":
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             answer = sequential(part.question, part, range(len(part.operations)), skew_ns, Budget(left, budget.steps, budget.memory_bytes))
-        decisions.append(_searched(part, answer, "sequential (reference)"))
+        decisions.append(_searched(part, answer, "sequential (reference)", operations))
     return decisions
 
 

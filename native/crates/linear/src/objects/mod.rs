@@ -71,11 +71,11 @@ pub const MODELS: [&str; 12] = [
     "list-append",
 ];
 
-/// Judge `objects` by the ready model of that name, its objects unset at first.
-pub fn judge<E>(objects: &Objects, model: &str, run: &mut Run<'_, E>) -> Result<Vec<Judged>, Stopped<E>> {
+/// Judge `objects` by the ready model of that name, its objects unset at first; with `among`, only the operations that it says true of.
+pub fn judge<E>(objects: &Objects, model: &str, among: Option<&[bool]>, run: &mut Run<'_, E>) -> Result<Vec<Judged>, Stopped<E>> {
     let canon = Canon::new(&objects.values).map_err(Stopped::Declined)?;
     let kind = Kind::of(model).ok_or_else(|| Stopped::Declined(Declined(format!("the core has no model {model}"))))?;
-    let parts = parts::divided(objects, &canon, kind).map_err(Stopped::Declined)?;
+    let parts = parts::divided(objects, among, &canon, kind).map_err(Stopped::Declined)?;
     match kind {
         Kind::Register | Kind::CasRegister | Kind::Mutex => {
             let mut room = registers::Room::new(objects);

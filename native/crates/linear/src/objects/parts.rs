@@ -366,11 +366,12 @@ pub fn micro_operations<'a>(kind: Kind, canon: &Canon<'a>, number: u32) -> Optio
     parts.iter().map(read).collect()
 }
 
-/// The independent objects of a history: by key, in order of the keys' first operations, and within a key by the parts of the model.
-pub fn divided(objects: &Objects, canon: &Canon<'_>, kind: Kind) -> Result<Vec<Part>, Declined> {
+/// The independent objects of a history, or of the operations `among` it: by key, in order of the keys' first operations, and within a key
+/// by the parts of the model.
+pub fn divided(objects: &Objects, among: Option<&[bool]>, canon: &Canon<'_>, kind: Kind) -> Result<Vec<Part>, Declined> {
     let calls = objects.names.iter().map(|name| Call::of(kind, name)).collect();
     let reader = Reader { objects, canon, kind, calls };
-    let kept = |&o: &u32| objects.outcome[o as usize] != Outcome::Failed as u8;
+    let kept = |&o: &u32| objects.outcome[o as usize] != Outcome::Failed as u8 && among.is_none_or(|among| among[o as usize]);
     let operations: Vec<u32> = (0..objects.len() as u32).filter(kept).collect();
     let classes = operations.iter().map(|&o| reader.class(o as usize)).collect::<Result<Vec<_>, _>>()?;
     let groups = grouped(&operations, &classes, objects, canon, kind);
