@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import pekan
 from oracle.objects import MUTATIONS, legal, samples, tell
 from oracle.objects_fuzz import ENGINES, Tally, judge
 from oracle.things import THINGS
+from pekan.history.foreign import load_any
+from pekan.history.foreign.held import HeldOperations
+from pekan.history.foreign.jsonl import lines
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation
 from pekan.models.object import Model
 from pekan.models.ready import READY, ready
+from pekan.native import core
 
 MONITORED = ("register", "cas-register", "set", "fifo-queue", "stack")
 CASES = 500
@@ -73,3 +79,24 @@ def forgotten(operation: Operation, kept: list[int], model: Model) -> Operation:
     if operation.outcome == OK and model.readonly(operation.input, operation.output):
         return operation._replace(outcome=FAILED, output=None)
     return operation._replace(ret=None, outcome=INDEFINITE, output=None)
+
+
+@pytest.mark.skipif(core is None, reason="the native core is not there")
+@pytest.mark.parametrize("name", sorted(THINGS))
+def test_a_file_in_columns_is_judged_as_in_memory(name: str, tmp_path: Path) -> None:
+    """What the core reads and judges as a whole has the verdict, findings and counts that the reference has."""
+    path = tmp_path / "history.jsonl"
+    illegal = 0
+    for sample in samples(815, 60, name):
+        # (A mutation may have let operations of one process overlap, which no reader takes.)
+        apart = tuple(o._replace(process=o.id) for o in sample.operations)
+        path.write_text("".join(lines(History(apart, model=name))), encoding="utf-8")
+        held, read = load_any(path), load_any(path, engine="reference")
+        assert isinstance(held.operations, HeldOperations)
+        for engine in ("auto", "generic"):
+            found, expected = pekan.check(held, engine=engine), pekan.check(read, engine=engine)
+            assert found.findings == expected.findings
+            assert found.checkers[0].judged == expected.checkers[0].judged
+            assert set(found.engine.split(", ")) == set(expected.engine.split(", "))
+            illegal += found.verdict == "broken"
+    assert illegal

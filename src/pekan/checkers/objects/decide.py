@@ -86,9 +86,11 @@ def by_columns(history: History, model: Model, engine: str, budget: Budget) -> J
         return None
     decisions = []
     for key, by_monitor, verdict, bound, blocked, rule, places, refused in found:
-        mine = [operations[place] for place in places]
+        made = {place: operations[place] for place in dict.fromkeys(places)}
+        mine = list(made.values())
         if by_monitor:
-            told = Monitored(verdict, rule, tuple(range(len(mine))))
+            at_place = {place: i for i, place in enumerate(made)}
+            told = Monitored(verdict, rule, tuple(at_place[place] for place in places))
             decisions.append(Decision(key, mine, verdict, _monitor_name(model, native=True), monitored=told))
         else:
             at = places.index(blocked) if blocked >= 0 else -1

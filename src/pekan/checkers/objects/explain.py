@@ -68,9 +68,8 @@ def answered(call: Call, output: Any) -> str:
     """A call and its answer in words."""
     if output is UNKNOWN:
         return f"{asked(call)} -> no answer"
-    if output is None and call.value is not None:
-        return f"{asked(call)} -> ok"
-    return f"{asked(call)} -> {shown(output)}" if output != call.value else f"{asked(call)} -> ok"
+    says_nothing = call.value is not None and output in (None, call.value)
+    return f"{asked(call)} -> {'ok' if says_nothing else shown(output)}"
 
 
 def exhibit(operation: Operation, said: str = "") -> Exhibit:
@@ -117,7 +116,7 @@ def finding(part: Part, core: Core | None, sequential: bool, refused: Sequence[O
 
 def contradiction(model: Model, key: Any, operations: Sequence[Operation], told: Monitored) -> Finding:
     """What a monitor found wrong with the object `key`: `told` names the rule and its operations."""
-    ops = [operations[place] for place in sorted(set(told.places))]
+    ops = sorted((operations[place] for place in set(told.places)), key=lambda op: (op.call, op.id))
     name, subject = name_of(model, key), _subject(model, key)
     return Finding(
         LINEARIZABLE,
