@@ -23,7 +23,7 @@ def pekan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "verb", [(), ("hunt",), ("check",), ("doctor",), ("etcd",), ("etcd", "list"), ("etcd", "install"), ("etcd", "path")]
+    "verb", [(), ("hunt",), ("check",), ("convert",), ("doctor",), ("etcd",), ("etcd", "list"), ("etcd", "install"), ("etcd", "path")]
 )
 def test_help_shows_an_example_that_parses(verb: tuple[str, ...]) -> None:
     """Every verb's help has an example whose options exist."""
@@ -31,7 +31,7 @@ def test_help_shows_an_example_that_parses(verb: tuple[str, ...]) -> None:
     assert said.exit_code == 0
     example = re.search(r"Example:\n((?: +.*\n)+)", said.output)
     assert example, said.output
-    for called in re.findall(r"pekan ((?:hunt|check|doctor|etcd)[^;|&\n]*)", example.group(1)):
+    for called in re.findall(r"pekan ((?:hunt|check|convert|doctor|etcd)[^;|&\n]*)", example.group(1)):
         options = re.findall(r"--[a-z-]+", called)
         words = called.split()
         depth = 2 if words[0] == "etcd" else 1

@@ -13,6 +13,7 @@ import click
 
 from pekan import __version__
 from pekan.cli.check import check
+from pekan.cli.convert import convert
 from pekan.cli.doctor import doctor
 from pekan.cli.etcd import etcd
 from pekan.cli.hunt import hunt
@@ -30,7 +31,7 @@ def pekan() -> None:
     """
 
 
-for verb in (hunt, check, etcd, doctor):
+for verb in (hunt, check, convert, etcd, doctor):
     pekan.add_command(verb)
 
 

@@ -17,17 +17,20 @@ Every reader refuses malformed input with file, line or byte, and what was expec
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pekan.errors import EvidenceError, UsageError
+from pekan.history.foreign import edn, jsonl
 from pekan.history.foreign.edn import read_edn
 from pekan.history.foreign.held import read_held
 from pekan.history.foreign.jepsen_json import read_jepsen_json
 from pekan.history.foreign.jsonl import read_jsonl
 from pekan.history.foreign.porcupine import LOG_LINE, read_porcupine_jepsen, read_porcupine_kv
 from pekan.history.foreign.robustness import read_robustness
+from pekan.history.foreign.visualisation import visualisation
 from pekan.history.reading import load
 from pekan.history.types import History
 
@@ -41,6 +44,12 @@ READERS: dict[str, Callable[[Path], History]] = {
     "jsonl": read_jsonl,
 }
 """Format -> its reader; the names are those of `--format`."""
+WRITERS: dict[str, Callable[[History], Iterable[str]]] = {
+    "edn": edn.lines,
+    "jsonl": jsonl.lines,
+    "porcupine-viz": lambda history: [json.dumps(visualisation(history), indent=1) + "\n"],
+}
+"""Format -> the text of a history in it, in pieces; the names are those of `pekan convert --to`."""
 
 _HEAD = 1 << 16
 """Bytes of a file that are looked at to tell its format: a log may begin with pages of other lines."""
@@ -129,4 +138,4 @@ def _give_up(path: Path, text: str) -> str:
     raise UsageError(f"{path}: no format that Pekan knows ({seen}); say --format {'|'.join(READERS)}")
 
 
-__all__ = ["READERS", "guess", "load_any"]
+__all__ = ["READERS", "WRITERS", "guess", "load_any"]
