@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod counting;
 mod evidence;
 mod foreign;
+mod gathered;
 mod guard;
 mod judging;
 mod kv;

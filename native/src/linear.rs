@@ -1,14 +1,11 @@
 //! The generic linearizability engine as Python calls it: `pekan.checkers.linearizability.engine`.
 
-use std::collections::HashMap;
-
-use pekan_foreign::{NONE, Objects, Outcome, Place, Value, Values};
 use pekan_linear::objects::{Stopped, judge};
 use pekan_linear::{Answer, Bound as Met, Budget, Hints, ILLEGAL, Machine, NEVER, Question, Run, Transitions, Verdict, solve_all};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyFrozenSet, PyInt, PyString, PyTuple};
 
+use crate::gathered::Gathered;
 use crate::guard::guarded;
 use crate::session::Declined;
 
@@ -16,8 +13,6 @@ use crate::session::Declined;
 const SLICE_STEPS: u64 = 256;
 /// The same where no step calls Python: about a millisecond.
 pub const NATIVE_SLICE_STEPS: u64 = 100_000;
-/// Values nest this deep; `pekan.history.values` has no deeper ones.
-const DEPTH_MAX: usize = 110;
 
 /// A model in Python: `step` and `viable` of a question, each asked once for a state and a class.
 struct Asked<'py> {
@@ -152,91 +147,13 @@ pub fn linear_judge<'py>(
     memory_bytes: Option<usize>,
 ) -> PyResult<Vec<JudgedTold<'py>>> {
     guarded(py, "an object's history", || {
-        let mut gathered = Gathered::default();
-        for operation in &operations {
-            gathered.add(operation)?;
-        }
+        let gathered = Gathered::new(&operations)?;
         let budget = Budget { time_s, steps, memory_bytes };
         let mut run = Run { budget, slice_steps: NATIVE_SLICE_STEPS, interrupt: &mut || py.check_signals(), tokens: false };
         match judge(&gathered.objects, model, None, &mut run) {
-            Ok(judged) => Ok(judged.into_iter().map(|part| (gathered.key(py, part.key), part.operations, told(part.answer))).collect()),
+            Ok(judged) => Ok(judged.into_iter().map(|part| (gathered.value(py, part.key), part.operations, told(part.answer))).collect()),
             Err(Stopped::Declined(reason)) => Err(Declined::new_err(reason.to_string())),
             Err(Stopped::Interrupted(error)) => Err(error),
         }
     })
-}
-
-/// Operations of Python as columns.
-#[derive(Default)]
-struct Gathered<'py> {
-    objects: Objects,
-    names: HashMap<String, u32>,
-    keys: HashMap<u32, Bound<'py, PyAny>>,
-}
-
-impl<'py> Gathered<'py> {
-    fn add(&mut self, operation: &Bound<'py, PyAny>) -> PyResult<()> {
-        let call = operation.getattr("input")?;
-        let f: String = call.getattr("f")?.extract()?;
-        let outcome: String = operation.getattr("outcome")?.extract()?;
-        let outcome = match outcome.as_str() {
-            "ok" => Outcome::Ok,
-            "failed" => Outcome::Failed,
-            _ => Outcome::Indefinite,
-        };
-        let (key, input, output) = (call.getattr("key")?, call.getattr("value")?, operation.getattr("output")?);
-        let ret: Option<i64> = operation.getattr("ret")?.extract()?;
-        let objects = &mut self.objects;
-        objects.process.push(operation.getattr("process")?.extract()?);
-        objects.call.push(operation.getattr("call")?.extract()?);
-        objects.ret.push(ret.unwrap_or(NEVER));
-        objects.outcome.push(outcome as u8);
-        let names = &mut objects.names;
-        objects.f.push(*self.names.entry(f).or_insert_with_key(|f| {
-            names.push(f.clone());
-            names.len() as u32 - 1
-        }));
-        let number = value(&mut objects.values, &key, DEPTH_MAX)?;
-        objects.key.push(if key.is_none() { NONE } else { number });
-        self.keys.entry(number).or_insert(key);
-        objects.input.push(value(&mut objects.values, &input, DEPTH_MAX)?);
-        // (Of a failed one the output is an error, and nobody looks at it.)
-        objects.output.push(if outcome == Outcome::Ok { value(&mut objects.values, &output, DEPTH_MAX)? } else { NONE });
-        objects.place.push(Place::default());
-        Ok(())
-    }
-
-    fn key(&self, py: Python<'py>, number: u32) -> Bound<'py, PyAny> {
-        self.keys.get(&number).cloned().unwrap_or_else(|| py.None().into_bound(py))
-    }
-}
-
-/// A value of Python by its number; Declined where it is of no kind that histories have.
-fn value(values: &mut Values, of: &Bound<'_, PyAny>, depth: usize) -> PyResult<u32> {
-    if depth == 0 {
-        return Err(Declined::new_err("a value nests too deep"));
-    }
-    let parts = |values: &mut Values, of: &Bound<'_, PyAny>| -> PyResult<Vec<u32>> {
-        of.try_iter()?.map(|part| value(values, &part?, depth - 1)).collect()
-    };
-    let found = if of.is_none() {
-        Value::Nil
-    } else if let Ok(truth) = of.cast::<PyBool>() {
-        Value::Bool(truth.is_true())
-    } else if of.is_instance_of::<PyInt>() {
-        of.extract().map_or_else(|_| Value::Number(of.to_string().into()), Value::Int)
-    } else if let Ok(text) = of.cast::<PyString>() {
-        Value::Text(text.to_str()?.into())
-    } else if of.is_instance_of::<PyTuple>() {
-        Value::List(parts(values, of)?.into())
-    } else if of.is_instance_of::<PyFrozenSet>() {
-        let mut parts = parts(values, of)?;
-        parts.sort_unstable();
-        Value::Set(parts.into())
-    } else if of.is_instance_of::<PyFloat>() {
-        Value::Number(of.to_string().into())
-    } else {
-        return Err(Declined::new_err(format!("a value of type {}", of.get_type().name()?)));
-    };
-    Ok(values.intern(found))
 }

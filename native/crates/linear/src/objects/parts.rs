@@ -406,19 +406,21 @@ struct Groups {
 fn grouped(operations: &[u32], classes: &[Class], objects: &Objects, canon: &Canon<'_>, kind: Kind) -> Groups {
     let mut keys: HashMap<u32, u32, FixedState> = HashMap::default();
     let mut key_list: Vec<u32> = Vec::new();
-    let (mut last, mut last_rank) = (None, 0);
-    let rank_of = |&o: &u32| {
-        let key = objects.key[o as usize];
-        if last != Some(key) {
-            last = Some(key);
-            last_rank = *keys.entry(canon.of(key)).or_insert_with(|| {
+    let mut last = None;
+    let mut rank_of = |key: u32| match last {
+        Some((same, rank)) if same == key => rank,
+        _ => {
+            let rank = *keys.entry(canon.of(key)).or_insert_with(|| {
                 key_list.push(key);
                 key_list.len() as u32 - 1
             });
+            last = Some((key, rank));
+            rank
         }
-        last_rank
     };
-    let ranks: Vec<u32> = operations.iter().map(rank_of).collect();
+    // Failed operations, too, tell of an object.
+    let all: Vec<u32> = objects.key.iter().map(|&key| rank_of(key)).collect();
+    let ranks: Vec<u32> = operations.iter().map(|&o| all[o as usize]).collect();
     if !matches!(kind, Kind::Set | Kind::MultiRegister | Kind::ListAppend) {
         let order = (0..).zip(key_list.iter().copied()).collect();
         return Groups { of: ranks, count: key_list.len(), order };
