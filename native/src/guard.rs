@@ -20,6 +20,12 @@ pub fn guarded<T>(py: Python<'_>, input: &str, work: impl FnOnce() -> PyResult<T
     }
 }
 
+/// Panics, as a bug would: so that it can be tried what callers then get.
+#[pyfunction]
+pub fn panics(py: Python<'_>, input: &str) -> PyResult<()> {
+    guarded(py, input, || panic!("as a bug would"))
+}
+
 fn text(panic: &(dyn Any + Send)) -> &str {
     panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -26,6 +26,8 @@ mod _native {
     #[pymodule_export]
     use super::foreign::Objects;
     #[pymodule_export]
+    use super::guard::panics;
+    #[pymodule_export]
     use super::judging::judge_objects;
     #[pymodule_export]
     use super::kv::check_kv;

@@ -19,6 +19,8 @@ CASES = 400
 """What fits into some seconds; `python -m oracle.engines` goes on."""
 SPENT_SHARE_MAX = 0.01
 """Of those cases: in so many the search may spend its whole budget. The core leaves no other to the reference."""
+CHANGED = 400
+"""Files changed at random; two judgements each."""
 CONFIGS = {
     "kills and pauses": Config(seed=1, operations=600, clients=8, keys=8, watch=3, indefinite=0.03, outage=0.01, reconnect=0.01, lag=0.4),
     "leases run out": Config(
@@ -41,6 +43,37 @@ def test_both_engines_say_the_same_of_random_histories(tmp_path: Path) -> None:
     assert all(tally.words[word] > CASES / 20 for word in ("holds", "broken", "undecided")), tally.words
 
 
+def test_both_engines_say_the_same_of_changed_files(tmp_path: Path) -> None:
+    """A small file changed at random under right checksums: the same verdict or the same refusal by both, and no crash."""
+    path = tmp_path / "history.pb"
+    config = Config(seed=3, operations=12, clients=3, keys=2, watch=1, mix=Mix(compact=4, grant=4, put_lease=6, nested=4))
+    write_history(simulate(config).history, path)
+    whole = path.read_bytes()
+    rng = Random(1)
+    taken = 0
+    for turn in range(CHANGED):
+        path.write_bytes(changed(whole, rng))
+        answers = [_answer(path, engine) for engine in ("reference", "native")]
+        assert answers[0][0] == answers[1][0], f"turn {turn}"
+        taken += answers[1][1] == "native"
+    assert taken > CHANGED / 10, "the native engine judged hardly any: nothing was compared"
+
+
+def _answer(path: Path, engine: str) -> tuple[Any, str]:
+    """What is said of the file, or why it is none, and by which engine."""
+    try:
+        verdict = pekan.check(path, engine=engine)
+    except EvidenceError as error:
+        return str(error), ""
+    return said(verdict), verdict.engine
+
+
+def test_a_panic_names_the_input() -> None:
+    """A bug in the core becomes an exception that names what was looked at and how to do without the core."""
+    with pytest.raises(CoreFailure, match=r"run-7/history\.pb.*--engine reference"):
+        native.core.panics("run-7/history.pb")
+
+
 @pytest.mark.parametrize("writers", ["exclusive", "shared"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_both_engines_say_the_same_of_larger_histories(name: str, writers: str) -> None:
@@ -48,3 +81,4 @@ def test_both_engines_say_the_same_of_larger_histories(name: str, writers: str) 
     found = both(simulate(CONFIGS[name]).history, Options(writers=writers))  # type: ignore[arg-type]
     assert found is not None
     assert found.difference is None
+    assert found.declined is None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import pekan
+from pekan import native
 from pekan.checkers.case import Options
 from pekan.checkers.judge import CHECKERS, judge
 from pekan.errors import UsageError
@@ -60,6 +64,32 @@ def test_an_option_that_makes_no_sense_is_named(option: dict[str, str]) -> None:
     """pekan.check refuses what it does not know, by the name of the option."""
     with pytest.raises(UsageError, match=next(iter(option))):
         pekan.check(broken(), **option)  # type: ignore[arg-type]
+
+
+def test_a_history_in_memory_is_the_references() -> None:
+    """The native engine holds record files; asked to judge anything else, the verdict says that the reference did, and why."""
+    if native.core is None:
+        pytest.skip(f"the native core is not there: {native.reason}")
+    verdict = pekan.check(broken(), engine="native")
+    assert verdict.engine == "reference"
+    assert any("not in a record file" in note for note in verdict.notes)
+    assert not pekan.check(broken()).notes
+
+
+def test_without_the_core_the_native_engine_is_refused() -> None:
+    """`engine="native"` where the core is not there is a matter of the machine; the message says what would make it possible."""
+    script = (
+        "import sys; sys.modules['pekan._native'] = None\n"
+        "import pekan; from pekan.history import History\n"
+        "try:\n    pekan.check(History(()), engine='native')\n"
+        "except pekan.EnvironmentFailure as error:\n    print(error.exit_code, error)\n"
+        "print(pekan.check(History(())).engine)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    refused, engine = done.stdout.splitlines()
+    assert refused.startswith("4 --engine native: ")
+    assert "install" in refused
+    assert engine == "reference"
 
 
 def test_a_budget_that_is_used_up_leaves_undecided() -> None:

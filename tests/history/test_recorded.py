@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -19,6 +18,7 @@ from pekan.wire._generated import pekan_record_pb2 as record_pb
 from pekan.wire._generated.pekan_record_pb2 import Record
 from pekan.wire.messages import CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, TxnRequest, encode
 from simulator.cluster import Config, simulate
+from simulator.damage import changed, damaged
 from simulator.recording import write_history
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=f"the native core is not there: {native.reason}")
@@ -176,7 +176,15 @@ def outcome(path: Path, engine: str) -> History | str:
 
 def test_every_truncation_has_the_same_outcome(tmp_path: Path) -> None:
     """A file cut anywhere gives the same history, or the same refusal, by both."""
-    whole = simulated(tmp_path / "whole.pb", operations=3).read_bytes()
+    whole = written(
+        tmp_path / "whole.pb",
+        Record(mark=record_pb.Mark(kind="start", detail='{"start": "empty"}')),
+        invoked(1, PutRequest(b"k", b"v" * 200), token="t"),
+        Record(stream_sent=record_pb.StreamSent(stream=1, method=wire.WATCH, request=encode(wire.WatchCreateRequest(b"k")))),
+        completed(1, wire.PutResponse(wire.Header(1, 2, 3, 4), None)),
+        invoked(2, RangeRequest(b"k")),
+        completed(2, code=14, message="lost"),
+    ).read_bytes()
     path = tmp_path / "history.pb"
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
@@ -186,78 +194,13 @@ def test_every_truncation_has_the_same_outcome(tmp_path: Path) -> None:
 def test_damage_has_the_same_outcome(tmp_path: Path) -> None:
     """2,000 random changes of a file, in its bytes or under a valid checksum, give the same history or refusal by both, and no crash."""
     whole = simulated(tmp_path / "whole.pb", operations=8).read_bytes()
-    records = _records(whole)
     path = tmp_path / "history.pb"
     rng = Random(1)
     held = 0
     for turn in range(2_000):
         path.unlink(missing_ok=True)
-        if turn % 2:
-            damaged = bytearray(whole)
-            for _ in range(rng.randint(1, 4)):
-                _change(damaged, rng)
-            path.write_bytes(damaged)
-        else:
-            path.write_bytes(b"".join(map(_framed, _changed(records, rng))))
+        path.write_bytes(damaged(whole, rng) if turn % 2 else changed(whole, rng))
         both_say = outcome(path, "auto"), outcome(path, "reference")
         assert both_say[0] == both_say[1], f"turn {turn}"
         held += isinstance(both_say[0], History) and both_say[0].session is not None
     assert held > 100, "the core held none of the changed files: nothing was compared"
-
-
-def _records(whole: bytes) -> list[bytes]:
-    """The records of a file without length and checksum."""
-    records, at = [], 0
-    while at < len(whole):
-        size, shift = 0, 0
-        while True:
-            byte = whole[at]
-            at += 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        records.append(whole[at : at + size - 5])
-        at += size
-    return records
-
-
-def _framed(record: bytes) -> bytes:
-    size, length = len(record) + 5, bytearray()
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes(length) + record + b"\x7d" + zlib.crc32(record).to_bytes(4, "little")
-
-
-def _change(data: bytearray, rng: Random) -> None:
-    at = rng.randrange(len(data))
-    match rng.randrange(4):
-        case 0:
-            data[at] ^= 1 << rng.randrange(8)
-        case 1:
-            data[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF))
-        case 2:
-            del data[at : at + rng.randint(1, 3)]
-        case _:
-            data[at:at] = rng.randbytes(rng.randint(1, 3))
-
-
-def _changed(records: list[bytes], rng: Random) -> list[bytes]:
-    """One record changed inside, or two exchanged, one twice or one left out; checksums will be right."""
-    changed = list(records)
-    at = rng.randrange(len(changed))
-    match rng.randrange(6):
-        case 0:
-            other = rng.randrange(len(changed))
-            changed[at], changed[other] = changed[other], changed[at]
-        case 1:
-            changed.insert(at, changed[at])
-        case 2:
-            del changed[at]
-        case _:
-            inside = bytearray(changed[at])
-            _change(inside, rng)
-            changed[at] = bytes(inside)
-    return changed
