@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
+import pekan
 from oracle.both import both
-from oracle.engines import SPENT, Difference, campaign, samples
+from oracle.engines import SPENT, Difference, campaign, said, samples
 from pekan import native
 from pekan.checkers.case import Options
+from pekan.errors import CoreFailure, EvidenceError
 from simulator.cluster import Config, simulate
+from simulator.damage import changed
+from simulator.recording import write_history
 from simulator.traffic import Mix
 
 pytestmark = pytest.mark.skipif(native.core is None, reason=f"the native core is not there: {native.reason}")
