@@ -19,10 +19,9 @@ from pekan.checkers.native.evidence import PROVEN, Shown, difference, shown
 from pekan.checkers.native.watch import check_watch as check_watch_natively
 from pekan.checkers.watch import check_watch
 from pekan.history.reading import load
-from pekan.history.types import OK
 from pekan.verdict import CheckerReport
 from pekan.wire.messages import Decoder, Event, encode
-from simulator.recording import write_history
+from simulator.recording import recordable, write_history
 
 
 def recorded(case: Case, directory: Path) -> tuple[Case, Case] | None:
@@ -31,10 +30,7 @@ def recorded(case: Case, directory: Path) -> tuple[Case, Case] | None:
     Operations, processes and streams get new numbers, as a recorder would have given them.
     """
     history = case.history
-    times = [op.call for op in history.operations] + [item.time for stream in history.streams for item in stream.messages]
-    if min(times, default=0) < 0 or any(stream.messages and not stream.messages[0].sent for stream in history.streams):
-        return None
-    if any(op.outcome != OK and op.output is None and (op.ret is not None or op.gave_up is not None) for op in history.operations):
+    if recordable(history) is None:
         return None
     streams = tuple(replace(stream, id=number) for number, stream in enumerate(history.streams))
     numbers = {op.id: number for number, op in enumerate(history.operations, 1)}

@@ -1,11 +1,11 @@
 //! Are the bytes a message of their method, and what is it like? Asked once, at loading, so that whoever decodes them later finds them whole,
 //! and whoever sorts them need not decode them.
 
-use pekan_wire::numbers as n;
 use pekan_wire::{
     CompactionRequest, Compare, DEPTH_MAX, DeleteRangeRequest, DeleteRangeResponse, Event, Fields, Header, LeaseGrant, Malformed,
     PutRequest, PutResponse, RangeRequest, RangeResponse, WatchRequest, WatchResponse, header_of, lease_revoke, utf8,
 };
+use pekan_wire::{numbers as n, scan};
 
 use crate::columns::{Kind, Shape};
 
@@ -224,7 +224,24 @@ pub fn watch_request(data: &[u8]) -> Valid {
 
 /// Whether `data` is what a member sends on a watch stream.
 pub fn watch_response(data: &[u8]) -> Valid {
+    if at_a_glance(data) {
+        return Ok(());
+    }
     WatchResponse::decode(data)?.events().try_for_each(|event| Event::decode(event?).map(drop))
+}
+
+/// Whether it is a message with events or progress in the form in which etcd writes it, and whole.
+#[inline]
+fn at_a_glance(data: &[u8]) -> bool {
+    let Some(head) = scan::watch_head(data) else { return false };
+    let mut left = head.events;
+    while let Some((event, rest)) = scan::next_event(left) {
+        if scan::event_head(event).is_none() {
+            return false;
+        }
+        left = rest;
+    }
+    left.is_empty()
 }
 
 /// True for a request that cannot change anything: a Range, or a Txn of which every operation in both branches is one.

@@ -6,8 +6,8 @@ use pekan_history::Columns;
 use pekan_wire::Event;
 
 use super::{
-    Compaction, Difference, Hashed, Item, Member, Part, REVISIONS_MAX, Span, Told, Watch, Watched, as_u32, decoded, next_revision,
-    same_change,
+    AHEAD, Compaction, Difference, Hashed, Item, Member, Part, REVISIONS_MAX, Span, Told, Watch, Watched, as_u32, decoded, fetch,
+    next_revision, same_change,
 };
 use crate::bits::Bits;
 use crate::request::Declined;
@@ -110,6 +110,12 @@ impl<'a> Merge<'a, '_> {
         let in_pieces = in_pieces(watch);
         let doubtful = !in_pieces.is_empty() || !self.compacted.is_empty();
         for at in 0..watch.items.len() {
+            if let Some(next) = watch.items.get(at + AHEAD) {
+                fetch(watch.only_event(messages, *next));
+                if let [known, ..] = self.result.encoded(i64::from(next.first)) {
+                    fetch(known);
+                }
+            }
             let item = watch.items[at];
             if item.count() == 0 {
                 continue;

@@ -272,6 +272,25 @@ pub fn compactions(columns: &Columns<'_>) -> Result<Vec<Compaction>, Declined> {
     Ok(found)
 }
 
+/// How many messages ahead [`fetch`] looks: far enough for memory to answer, near enough for the cache to keep it.
+pub(crate) const AHEAD: usize = 12;
+
+/// Asks for bytes that will be looked at soon. The messages of one stream lie scattered over the record, between all others, and nothing
+/// else tells the processor where the next one is: waiting for memory would be most of what reading them costs.
+#[inline(always)]
+pub(crate) fn fetch(data: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(64).take(4) {
+        // SAFETY: a hint about an address of a live slice; it changes nothing and raises nothing.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 pub(crate) fn as_u32(number: usize) -> Result<u32, Declined> {
     u32::try_from(number).map_err(|_| Declined::because("more messages or events than the core counts"))
 }

@@ -7,7 +7,7 @@ use pekan_history::{Columns, Stream, WATCH};
 use pekan_wire::scan::{event_head, next_event, watch_head};
 use pekan_wire::{Event, Field, Fields, WatchRequest, WatchResponse, numbers as n};
 
-use super::{ALL_WATCHES, Hashed, Item, Part, Watch, as_u32};
+use super::{AHEAD, ALL_WATCHES, Hashed, Item, Part, Watch, as_u32, fetch};
 use crate::request::Declined;
 
 /// Every watch of the history, stream by stream, and the revisions of all their events. Every event has been found to be well formed.
@@ -25,6 +25,7 @@ pub(super) fn watches<'a>(columns: &Columns<'a>) -> Result<(Vec<Watch<'a>>, Rang
                 closed: Hashed::default(),
                 recent: None,
                 floor: 0,
+                opened: 0,
                 scratch: Vec::new(),
                 low,
                 high,
@@ -56,6 +57,8 @@ struct Split<'a, 'c> {
     /// The watch of the last message: mostly that of the next one too.
     recent: Option<(i64, usize)>,
     floor: i64,
+    /// How many watches have been asked for.
+    opened: usize,
     /// The events of the message that is looked at, and what they are sorted by.
     scratch: Vec<(Part, &'a [u8])>,
     low: u32,
@@ -65,6 +68,9 @@ struct Split<'a, 'c> {
 impl<'a> Split<'a, '_> {
     fn run(&mut self) -> Result<(), Declined> {
         for (at, message) in self.stream.messages.iter().enumerate() {
+            if let Some(next) = self.stream.messages.get(at + AHEAD) {
+                fetch(next.data);
+            }
             let at = as_u32(at)?;
             if message.sent {
                 self.sent(at, message.time, WatchRequest::decode(message.data)?);
@@ -79,6 +85,7 @@ impl<'a> Split<'a, '_> {
         match request {
             WatchRequest::Create(request) => {
                 self.unanswered.push_back(self.watches.len());
+                self.opened += 1;
                 self.watches.push(Watch {
                     stream: self.index,
                     id: ALL_WATCHES,
@@ -87,7 +94,8 @@ impl<'a> Split<'a, '_> {
                     created: None,
                     created_header: 0,
                     refused: false,
-                    items: Vec::new(),
+                    // Where it is the only one of its stream, all that follows is its own.
+                    items: if self.opened == 0 { Vec::with_capacity(self.stream.messages.len() - at as usize) } else { Vec::new() },
                     parts: Vec::new(),
                     unfinished_parts: 0,
                     joined: Vec::new(),

@@ -3,7 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 
 use pekan_history::{Columns, Kind, NEVER, NO_ERROR, Op, Outcome};
-use pekan_wire::{DeleteRangeRequest, Enum, Event, PutRequest, Request, TxnRequest, WatchCreateRequest, header_of};
+use pekan_wire::{DeleteRangeRequest, Enum, Event, PutRequest, Request, TxnRequest, WatchCreateRequest};
 
 use super::keys::{ByKey, Due};
 use crate::evidence::{Bounds, Evidence, Hashed, Watch, is_whole};
@@ -246,7 +246,7 @@ impl<'e, 'a> Truth<'e, 'a> {
                     let Some(op) = self.columns.ops.get(writer as usize) else {
                         return Err(Declined::because("an order of another history"));
                     };
-                    if op.outcome == Outcome::Ok && header_of(op.response)?.revision == revision {
+                    if op.outcome == Outcome::Ok && op.revision == revision {
                         latest = latest.max(op.call);
                     }
                 }
@@ -328,7 +328,7 @@ impl<'e, 'a> Truth<'e, 'a> {
         }
         let mut attempts = Vec::new();
         for (index, op) in self.may_write() {
-            if !placed.contains(index) && !self.answered(op)? {
+            if !placed.contains(index) && !self.answered(op) {
                 attempts.push((op.call, crate::evidence::as_u32(index)?));
             }
         }
@@ -343,8 +343,8 @@ impl<'e, 'a> Truth<'e, 'a> {
         op.kind != Kind::Txn || !message.is_some_and(|message| self.given.spared.iter().any(|spared| spared == message))
     }
 
-    fn answered(&self, op: &Op<'_>) -> Result<bool, Declined> {
-        Ok(op.outcome == Outcome::Ok && op.kind != Kind::LeaseGrant && header_of(op.response)?.revision <= self.newest)
+    fn answered(&self, op: &Op<'_>) -> bool {
+        op.outcome == Outcome::Ok && op.kind != Kind::LeaseGrant && op.revision <= self.newest
     }
 
     /// True where whatever revision `op` makes has an event that `watch` matches.
