@@ -27,21 +27,20 @@ from simulator.recording import recordable, write_history
 def recorded(case: Case, directory: Path) -> tuple[Case, Case] | None:
     """`case` in memory, and as the core holds it; None for a history that no recorder can have written.
 
-    Operations, processes and streams get new numbers, as a recorder would have given them.
+    Operations and streams get new numbers, as a recorder would have given them.
     """
     history = case.history
-    if recordable(history) is None:
+    renumbered = recordable(history)
+    if renumbered is None:
         return None
-    streams = tuple(replace(stream, id=number) for number, stream in enumerate(history.streams))
-    numbers = {op.id: number for number, op in enumerate(history.operations, 1)}
-    operations = tuple(op._replace(id=numbers[op.id], process=numbers[op.id]) for op in history.operations)
-    renumbered = replace(history, operations=operations, streams=streams)
+    first = len(renumbered.operations) - len(history.operations) + 1
+    numbers = {op.id: number for number, op in enumerate(sorted(history.operations, key=lambda op: op.call), first)}
     path = directory / "history.pb"
     path.unlink(missing_ok=True)
     write_history(renumbered, path)
     held = load(path)
     assert held.session is not None, held.declined
-    held = replace(held, start=history.start, order=history.order, plan=history.plan, faults=history.faults, marks=history.marks)
+    held = replace(held, start=history.start, order=history.order, plan=history.plan, faults=renumbered.faults, marks=renumbered.marks)
     order = case.order
     if order is not None:
         written_by = {revision: numbers[id_] for revision, id_ in order.written_by.items() if id_ in numbers}

@@ -58,16 +58,34 @@ def recordable(history: History) -> History | None:
         free[process] = float("inf") if done is None else done
         numbered.append(o._replace(id=number, process=process, method=o.method or method_of(o.input)))
     told = [m.time for s in history.streams for m in s.messages]
-    times = [0, *(o.call for o in numbered), *(o.ret or 0 for o in numbered), *told, *(mark.time for mark in history.marks)]
-    if min(times) < 0:
+    times = [*(o.call for o in numbered), *(o.ret or 0 for o in numbered), *told, *(mark.time for mark in history.marks)]
+    if min(times, default=0) < 0:
         return None
     marks = list(history.marks)
     if history.start == "empty" and not any(mark.kind == "start" for mark in marks):
-        marks.insert(0, Mark(min(times), "start", "", {"start": "empty"}))
+        marks.insert(0, Mark(min(times, default=0), "start", "", {"start": "empty"}))
     if history.complete and not any(mark.kind == "end" for mark in marks):
-        marks.append(Mark(max(times), "end", "", {"reason": "finished"}))
+        marks.append(Mark(max(times, default=0), "end", "", {"reason": "finished"}))
     streams = tuple(replace(s, id=number) for number, s in enumerate(history.streams, 1) if s.messages)
-    return replace(history, operations=tuple(numbered), streams=streams, marks=tuple(marks))
+    recorded = replace(history, operations=tuple(numbered), streams=streams, marks=tuple(marks))
+    return later(recorded, 1) if min(times, default=0) == 0 else recorded
+
+
+def later(history: History, ns: int) -> History:
+    """`history` that much later. No recorder's clock shows 0, and a record at that time would have no time in it at all."""
+
+    def then(time: int | None) -> Any:
+        return None if time is None else time + ns
+
+    return replace(
+        history,
+        operations=tuple(o._replace(call=o.call + ns, ret=then(o.ret), gave_up=then(o.gave_up)) for o in history.operations),
+        streams=tuple(
+            replace(s, ended=then(s.ended), messages=tuple(m._replace(time=m.time + ns) for m in s.messages)) for s in history.streams
+        ),
+        faults=tuple(replace(f, armed=f.armed + ns, fired=then(f.fired), healed=then(f.healed)) for f in history.faults),
+        marks=tuple(m._replace(time=m.time + ns) for m in history.marks),
+    )
 
 
 def _unanswered(o: Operation) -> Operation:
