@@ -32,12 +32,13 @@ from pekan.wire.messages import (
     DeleteRangeRequest,
     LeaseGrantRequest,
     LeaseRevokeRequest,
+    LeaseRevokeResponse,
     PutRequest,
     RangeRequest,
     TxnRequest,
 )
 
-from .building import ALL, Story, everything, get
+from .building import ALL, Story, everything, get, header
 
 
 def _busy(watched: bool = False) -> Story:
@@ -322,6 +323,19 @@ def test_revoke_is_a_step_or_a_reader(watched: bool) -> None:
     story.do(LeaseRevokeRequest(6))
     story.do(everything())
     assert story.codes() == []
+
+
+def test_revoked_lease_did_not_run_out() -> None:
+    """A lease that was granted once and whose revoke was acknowledged had not ended before that: it explains no revision."""
+    story = Story(watched=True)
+    story.do(LeaseGrantRequest(60, 5))
+    story.put(b"k", b"v", lease=5)
+    story.expires(5)
+    assert story.codes() == []
+    story.add(LeaseRevokeRequest(5), OK, LeaseRevokeResponse(header(3)), story.tick(), story.tick())
+    assert story.codes() == ["KV-UNEXPLAINED"]
+    story.lost(LeaseGrantRequest(60, 5))
+    assert story.codes() == []  # Granted twice, it may have run out once.
 
 
 def test_revoke_that_leaves_keys_is_a_content_finding() -> None:

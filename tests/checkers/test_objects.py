@@ -79,7 +79,7 @@ def test_a_core_is_small_and_says_why() -> None:
     assert finding.subject == {"model": "register", "operations": [60, 61, 62], "last": 62, "explained": 62}
     assert [exhibit.operation for exhibit in finding.certificate] == [60, 61, 62]
     assert "Operation 62 was called after operation 61 had returned." in finding.explanation
-    assert "After operations 60, 61 the object is 2: operation 62 (read -> 1) cannot come next." in finding.explanation
+    assert "Of these alone, after operations 60, 61 the object is 2: operation 62 (read -> 1) cannot come next." in finding.explanation
     assert finding.shape == ("register", "write", "write", "read")
     (monitored,) = pekan.check(history(text)).findings
     assert (monitored.code, monitored.subject["operations"]) == ("NOT-LINEARIZABLE", [60, 61, 62])
@@ -92,7 +92,7 @@ def test_what_was_refused_is_no_explanation() -> None:
         (finding,) = pekan.check(history("0 write 1  0..9 failed\n 1 read -> 1  10..19"), engine=engine).findings
         assert finding.code == "NOT-LINEARIZABLE"
         assert "was refused: it must not have had an effect" in finding.explanation
-        assert any(exhibit.what == "operation 0, process 0: write 1 -> refused" for exhibit in finding.certificate)
+        assert any(exhibit.what == "operation 0, process 0, 0..9: write 1 -> refused" for exhibit in finding.certificate)
     assert pekan.check(history("0 write 1  0..?\n 1 read -> 1  10..19")).verdict == "holds"
     assert pekan.check(history("0 write 1  5..?\n 1 read -> 1  0..4")).codes == ("NOT-LINEARIZABLE",)
 

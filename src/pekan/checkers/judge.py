@@ -75,7 +75,7 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")
     if declined and engine == "native":
         notes.append(f"judged by the reference, since the native engine did not take it: {declined}")
-    if engine == "generic" and not of_objects(history):
+    if engine == "generic" and not of_objects(history, options.model):
         notes.append("only key-value operations were judged: the generic engine knows nothing of watches, members and auth")
     engines = dict.fromkeys(report.engine for report in reports if report.engine)
     return Verdict(
@@ -94,7 +94,7 @@ def _judged(history: History, options: Options, engine: str, began: float) -> tu
     """What was established, the reports, and why the native engine did not judge (empty where it did)."""
     if history.too_large:
         raise _TooLarge(history.too_large)
-    if of_objects(history):
+    if of_objects(history, options.model):
         case = Case(history, options)
         return case, tuple(_timed(checker, case, began) for checker in OBJECT_CHECKERS), ""
     if engine == "generic":

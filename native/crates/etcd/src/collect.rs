@@ -196,6 +196,18 @@ impl<'a> Buckets<'a> {
         Ok(leases)
     }
 
+    /// Lease -> the calls of its grants, each of which may have run out: none where the one life of a lease was ended by an acknowledged
+    /// revoke.
+    pub fn ends_by_themselves(&self) -> impl Iterator<Item = (i64, Vec<i64>)> + '_ {
+        self.grants.iter().map(|(&lease, granted)| {
+            let one_life = matches!(granted[..], [grant] if self.ops.outcome(grant) == Outcome::Ok);
+            if one_life && self.revoked_at.contains_key(&lease) {
+                return (lease, Vec::new());
+            }
+            (lease, granted.iter().map(|&grant| self.ops.call(grant)).collect())
+        })
+    }
+
     /// Whether a write above `revision` can attach to `lease`.
     pub fn lives_after(&self, lease: i64, revision: i64) -> Result<bool, Declined> {
         let &[grant] = self.grants.get(&lease).map_or(&[][..], Vec::as_slice) else { return Ok(true) };

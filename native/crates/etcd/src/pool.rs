@@ -58,8 +58,9 @@ pub struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// `requests`: (call, operation, what it asked) in any order; `grants`: lease and call of every grant that may have happened.
-    pub fn new(mut requests: Vec<(i64, u32, Asked<'a>)>, grants: impl IntoIterator<Item = (i64, i64)>, real_time: bool) -> Self {
+    /// `requests`: (call, operation, what it asked) in any order; `grants`: lease and calls of its grants that may have run out; what a lease
+    /// that is not there was granted is not known.
+    pub fn new(mut requests: Vec<(i64, u32, Asked<'a>)>, grants: impl IntoIterator<Item = (i64, Vec<i64>)>, real_time: bool) -> Self {
         requests.sort_by_key(|(call, _, _)| *call);
         let mut pool = Pool {
             real_time,
@@ -92,9 +93,7 @@ impl<'a> Pool<'a> {
             }
             pool.writers.push(Writer { call, op: Some(op), what });
         }
-        for (lease, call) in grants {
-            pool.granted.entry(lease).or_default().push(call);
-        }
+        pool.granted.extend(grants);
         pool
     }
 
@@ -294,7 +293,7 @@ mod tests {
             (40, 3, Asked::LeaseRevoke(7)),
             (50, 4, Asked::LeaseRevoke(8)),
         ];
-        let mut pool = Pool::new(requests, [(7, 15), (7, 60)], true);
+        let mut pool = Pool::new(requests, [(7, vec![15, 60])], true);
         let found = pool.candidates(&state, &[gone(b"b")], 55);
         assert_eq!(calls(&pool, &found), [10, 15, 20, 40]);
         let both = pool.candidates(&state, &[gone(b"a"), gone(b"b")], 55);
@@ -307,9 +306,11 @@ mod tests {
     fn everybody_includes_the_ends_of_leases() {
         let state = store();
         let requests = vec![(30, 0, put(b"a", b"1")), (10, 1, put(b"a", b"2"))];
-        let mut pool = Pool::new(requests.clone(), [(7, 5), (7, 25), (8, 1)], true);
+        let mut pool = Pool::new(requests.clone(), [(7, vec![5, 25]), (8, vec![1])], true);
         let all = pool.everybody(&state, 20);
         assert_eq!(calls(&pool, &all), [10, 5]);
+        let mut pool = Pool::new(requests.clone(), [(7, Vec::new())], true);
+        assert_eq!(pool.everybody(&state, 40).len(), 2);
         let mut pool = Pool::new(requests, [], true);
         let all = pool.everybody(&state, 40);
         assert_eq!(calls(&pool, &all), [10, 30, BEFORE_ALL]);

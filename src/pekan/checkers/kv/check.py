@@ -210,7 +210,7 @@ def _replay(
     case: Case, b: Buckets, state: State, timing: Timing, evidence: Watched, suspects: Pool, applied: Iterable[Operation]
 ) -> Result:
     # A refused request whose effect shows is a finding already; the replay takes it for a writer, so as not to find the same thing again.
-    pool = Pool([*b.pending, *applied], b.grants, timing.real_time)
+    pool = Pool([*b.pending, *applied], b.ends_by_themselves(), timing.real_time)
     shared = case.options.writers == "shared"
     search = Search(b, pool, timing, evidence, case.options.budget_s, evidence_complete=not case.history.cut)
     complete = not shared and case.history.start == "empty" and not case.history.cut

@@ -90,6 +90,11 @@ class Buckets:
         """
         return {lease: 0 for lease in self.grants if self.lives_after(lease, revision)}
 
+    def ends_by_themselves(self) -> dict[int, list[Operation]]:
+        """Lease -> its grants, each of which may have run out: none where the one life of a lease was ended by an acknowledged revoke."""
+        granted = self.grants.items()
+        return {lease: [] if len(ops) == 1 and ops[0].outcome == OK and lease in self.revoked_at else ops for lease, ops in granted}
+
     def lives_after(self, lease: int, revision: int) -> bool:
         """Whether a write above `revision` can attach to `lease`."""
         grants = self.grants[lease]

@@ -48,6 +48,7 @@ class Pool:
     """Writers by what they can do. Built once; who is taken is kept by `Matching`."""
 
     def __init__(self, operations: Iterable[Operation], grants: dict[int, list[Operation]], real_time: bool) -> None:
+        """`grants`: lease -> its grants that may have run out; what a lease that is not there was granted is not known."""
         self.real_time = real_time
         self.writers: list[Writer] = []
         self.by_put: dict[tuple[bytes, bytes], list[Writer]] = defaultdict(list)
@@ -80,7 +81,7 @@ class Pool:
                 self.by_delete[delete.key].append(writer)
 
     def ends_of(self, lease: int) -> list[Writer]:
-        """The ends that `lease` can come to by itself; of a lease that nobody here was granted, one, at any time."""
+        """The ends that `lease` can come to by itself; of a lease that nobody is known to have been granted, one, at any time."""
         known = self.ends.get(lease)
         if known is None:
             known = self.ends[lease] = [Writer(-(1 << 62), NO_OPERATION, lease, 0, None)]

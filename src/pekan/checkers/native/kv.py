@@ -79,7 +79,10 @@ def check_kv(case: Case) -> CheckerReport:
 
 def _each_text_once(found: Sequence[Problem]) -> list[Problem]:
     """The first of each code and summary, as the replay of the reference reports them."""
-    return list({(problem.finding.code, problem.finding.summary): problem for problem in reversed(found)}.values())[::-1]
+    first: dict[tuple[str, str], Problem] = {}
+    for problem in found:
+        first.setdefault((problem.finding.code, problem.finding.summary), problem)
+    return list(first.values())
 
 
 _UNDECIDED: dict[str, Callable[[int, int], Undecided]] = {

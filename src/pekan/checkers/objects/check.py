@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from pekan.checkers.case import Case
-from pekan.checkers.linearizability import Budget, solve
+from pekan.checkers.linearizability import solve
 from pekan.checkers.objects.choose import model_of, of_objects
 from pekan.checkers.objects.core import Solve, core_of
-from pekan.checkers.objects.decide import Decision, by_columns, by_process, by_real_time, judged, sequential
+from pekan.checkers.objects.decide import Decision, budget_of, by_columns, by_process, by_real_time, judged, sequential
 from pekan.checkers.objects.explain import contradiction, finding, name_of
 from pekan.checkers.objects.parts import Part, objects_of, part_of
 from pekan.models.object import Model
@@ -27,11 +27,11 @@ CORES_MAX = 5
 def check_objects(case: Case) -> CheckerReport:
     """Judge a history of calls on objects. Raises UsageError where no model fits its calls."""
     history = case.history
-    if not of_objects(history):
+    if not of_objects(history, case.options.model):
         return CheckerReport(NAME, applicable=False)
     model = model_of(history, case.options.model)
     seconds = SECONDS if case.options.budget_s is None else case.options.budget_s
-    budget, engine = Budget(seconds), case.options.engine
+    budget, engine = budget_of(seconds), case.options.engine
     if history.order == "real-time":
         found = by_columns(history, model, engine, budget)
         if found is None:

@@ -15,11 +15,18 @@ LOOKED_AT = 1_000
 """Operations whose values are looked at to tell which model: names are looked at of all."""
 
 
-def of_objects(history: History) -> bool:
-    """Whether `history` is one of calls on objects, rather than of etcd's requests."""
-    if history.operations:
-        return isinstance(history.operations[0].input, Call)
-    return history.model in READY
+def of_objects(history: History, asked: Model | str | None = None) -> bool:
+    """Whether `history` is one of calls on objects, rather than of etcd's requests.
+
+    An empty one is what it is asked to be. Raises UsageError where a model of objects is `asked` for and it is none.
+    """
+    if not history.operations:
+        return isinstance(asked, Model) or (asked or history.model) in READY
+    found = isinstance(history.operations[0].input, Call)
+    if not found and asked not in (None, "etcd"):
+        name = asked if isinstance(asked, str) else asked.name or type(asked).__name__
+        raise UsageError(f"--model {name}: this is a history of etcd's requests, and no other model knows them")
+    return found
 
 
 def model_of(history: History, asked: Model | str | None) -> Model:

@@ -26,6 +26,7 @@ from pekan.checkers.linearizability.monitors import Monitored, monitor
 from pekan.checkers.objects.partial import Chains, search
 from pekan.checkers.objects.parts import Part, parts_of
 from pekan.history.foreign.held import HeldOperations
+from pekan.history.memory import SHARE, available_bytes
 from pekan.history.types import FAILED, History, Operation
 from pekan.models.object import Model
 from pekan.models.ready import READY
@@ -33,6 +34,12 @@ from pekan.native import core
 
 FIRST_LOOK_STEPS = 20_000
 """Steps that the engine may look for a legal order by time before the slower search begins: it finds one soon or hardly ever."""
+
+
+def budget_of(seconds: float) -> Budget:
+    """The bounds of a search that may take `seconds`, and the memory that judging may take."""
+    there = available_bytes()
+    return Budget(seconds) if there is None else Budget(seconds, memory_bytes=int(there * SHARE))
 
 
 @dataclass(frozen=True, slots=True)

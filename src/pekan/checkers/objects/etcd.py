@@ -27,8 +27,9 @@ from pekan.checkers.case import Case
 from pekan.checkers.causes import timing_waived
 from pekan.checkers.kv.check import epoch_end
 from pekan.checkers.kv.collect import JUDGED
-from pekan.checkers.linearizability import Budget, solve
+from pekan.checkers.linearizability import solve
 from pekan.checkers.objects.core import core_of
+from pekan.checkers.objects.decide import budget_of
 from pekan.checkers.objects.explain import by_time, count, others
 from pekan.checkers.objects.parts import Part, parts_of
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation
@@ -60,7 +61,7 @@ def check_generic(case: Case) -> CheckerReport:
     part = part_of(history, case.options.allow, bool(timing_waived(case, 1 << 62)))
     native = case.options.engine != "reference"
     seconds = SECONDS if case.options.budget_s is None else case.options.budget_s
-    answer = solve(part.question, Budget(seconds), native=native)
+    answer = solve(part.question, budget_of(seconds), native=native)
     findings: tuple[Finding, ...] = ()
     undecided: tuple[Undecided, ...] = ()
     if answer.verdict == "illegal":

@@ -4,14 +4,14 @@
 
     summary      register "x": no order explains 3 operations
     explanation  Operation 7 was called 12 ns after operation 4 had returned.                what real time demands
-                 After operations 2, 4 the object is 2: operation 7 cannot answer 1.         every order ends somewhere
+                 After operations 2, 4 the object is 2: operation 7 cannot come next.        every order ends somewhere
                  The other 120 operations may take effect when they like ...                 why no others are shown
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from pekan.checkers.linearizability import ILLEGAL
 from pekan.checkers.linearizability.monitors import Monitored, explain
@@ -29,6 +29,8 @@ EXHIBITS_MAX = 12
 """Operations of a core that are shown. Most cores have two to five; a longer one is named in full in `subject`."""
 ENDS_MAX = 6
 """Dead ends that are told: together with real time they are the proof, as long as they are few."""
+FREE_MAX = 6
+"""Other operations that are tried between those of the core; with more, the core is told alone."""
 ORDERS_MAX = 2_000
 """Configurations looked at for dead ends: those of a core of six or seven operations that are all concurrent."""
 
@@ -74,7 +76,8 @@ def answered(call: Call, output: Any) -> str:
 
 def exhibit(operation: Operation, said: str = "") -> Exhibit:
     """One operation as an exhibit; `said` adds what matters about it."""
-    what = f"operation {operation.id}, process {operation.process}: {_what(operation)}"
+    until = "?" if operation.ret is None else operation.ret
+    what = f"operation {operation.id}, process {operation.process}, {operation.call}..{until}: {_what(operation)}"
     end = operation.gave_up if operation.outcome == INDEFINITE else operation.ret
     return Exhibit(what + (f" ({said})" if said else ""), operation=operation.id, start=operation.call, end=end)
 
@@ -178,9 +181,35 @@ def _by_process(ops: Sequence[Operation]) -> list[str]:
 
 
 def _ends(part: Part, core: Core, sequential: bool) -> list[str]:
-    """Where every order of the core ends: which operations cannot come next, and what the object is by then."""
+    """Where the orders that get furthest end: what the object is by then, and which operations cannot come next."""
+    ends = _stuck(part, core.operations, core.free, sequential) if 0 < len(core.free) <= FREE_MAX else None
+    alone = ends is None and bool(core.free)
+    if ends is None:
+        ends = _stuck(part, core.operations, (), sequential)
+    if not ends:
+        return []
+    placed = {end: sum(o in core.operations for o in end[0]) for end in ends}
+    furthest = [end for end in ends if placed[end] == max(placed.values())]
+    if len(furthest) > ENDS_MAX:
+        return []
+    lines = []
+    for done, state, stuck in furthest:
+        after = f"after {_ids([part.operations[o] for o in done])} the object is" if done else "at first the object is"
+        cannot = " nor ".join(f"operation {part.operations[o].id} ({_what(part.operations[o])})" for o in stuck)
+        line = f"{after} {shown(part.machine.states[state])}: {cannot} cannot come next."
+        lines.append(f"Of these alone, {line}" if alone else line[:1].upper() + line[1:])
+    return lines
+
+
+_End: TypeAlias = tuple[tuple[int, ...], int, tuple[int, ...]]
+"""Operations in order, the state they leave, and those that could come next by time and cannot."""
+
+
+def _stuck(part: Part, kept: Sequence[int], free: Sequence[int], sequential: bool) -> list[_End] | None:
+    """Where every order of `kept`, with any of `free` between, ends; None where there are too many to look at."""
     q, machine = part.question, part.machine
-    ends: list[tuple[tuple[int, ...], int, tuple[int, ...]]] = []
+    of = {o: q.of[o] for o in kept} | {o: machine.class_of(machine.classes[q.of[o]][0], UNKNOWN) for o in free}
+    ends: list[_End] = []
     seen: set[tuple[frozenset[int], int]] = set()
 
     def before(a: int, b: int) -> bool:
@@ -196,22 +225,15 @@ def _ends(part: Part, core: Core, sequential: bool) -> list[str]:
         seen.add(here)
         if len(seen) > ORDERS_MAX:
             return False
-        left = [o for o in core.operations if o not in done]
-        enabled = [o for o in left if not any(before(a, o) for a in left)]
-        after = {o: machine.step(state, q.of[o]) for o in enabled}
-        stuck = tuple(o for o in enabled if after[o] == ILLEGAL)
-        if len(stuck) == len(enabled):
-            ends.append((done, state, stuck))
-        return all(go((*done, o), after[o]) for o in enabled if after[o] != ILLEGAL)
+        left = [o for o in kept if o not in done]
+        enabled = [o for o in (*left, *free) if o not in done and not any(before(a, o) for a in left if a != o)]
+        after = {o: machine.step(state, of[o]) for o in enabled}
+        on = [o for o in enabled if after[o] != ILLEGAL and (o in left or after[o] != state)]
+        if not on:
+            ends.append((done, state, tuple(o for o in enabled if o in left)))
+        return all(go((*done, o), after[o]) for o in on)
 
-    if not go((), q.init) or len(ends) > ENDS_MAX:
-        return []
-    lines = []
-    for done, state, stuck in ends:
-        after = f"After {_ids([part.operations[o] for o in done])} the object is" if done else "At first the object is"
-        cannot = " nor ".join(f"operation {part.operations[o].id} ({_what(part.operations[o])})" for o in stuck)
-        lines.append(f"{after} {shown(machine.states[state])}: {cannot} cannot come next.")
-    return lines
+    return ends if go((), q.init) else None
 
 
 def others(core: Core) -> str:
