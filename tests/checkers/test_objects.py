@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 import pekan
+from checkers.judging import Clock, header
 from checkers.objects.building import history
 from pekan.errors import UsageError
+from pekan.history.types import History
 from pekan.models.object import ILLEGAL, Called, Model
 from pekan.models.ready import READY
+from pekan.wire.messages import PutRequest, PutResponse
 
 STALE = """
     0  write 1      0..10
@@ -251,3 +254,14 @@ def test_not_sequential() -> None:
 def test_an_empty_history_holds() -> None:
     """Nothing was asked, so nothing is broken."""
     assert pekan.check(history("", model="register")).verdict == "holds"
+    assert pekan.check(history(""), model="register").checkers[0].judged == {"objects": 0, "parts": 0, "operations": 0}
+
+
+def test_a_model_of_objects_judges_no_etcd() -> None:
+    """Asking for a model of objects over a history of etcd's requests is a usage error, not a verdict by another judge."""
+    clock = Clock()
+    clock.op("m1", PutRequest(b"k", b"1"), PutResponse(header(2), None))
+    with pytest.raises(UsageError, match="--model register: this is a history of etcd's requests"):
+        pekan.check(History(tuple(clock.operations), start="empty"), model="register")
+    with pytest.raises(UsageError, match="--model door"):
+        pekan.check(History(tuple(clock.operations), start="empty"), model=Door())
