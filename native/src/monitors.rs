@@ -1,75 +1,33 @@
 //! The monitors as Python calls them: `pekan.checkers.linearizability.monitors`.
 
-use pekan_linear::monitors::{Act, Answer, Operation, Read, queue, register, set, stack};
+use pekan_linear::monitors::{Act, Answer, Asked, Operation, Thing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::guard::guarded;
 
-/// One object's history in columns, as `Asked` in Python: which object it is, operations, how many values, and what reads of a set showed.
-#[derive(Default)]
-pub struct Asked {
-    /// One of "register", "set", "queue", "stack".
-    pub thing: String,
-    /// In order of call.
-    pub operations: Vec<Operation>,
-    /// Values are numbered below this.
-    pub values: usize,
-    /// What the reads of a set showed, each sorted; the value of such a read is a number here.
-    pub shown: Vec<Vec<u32>>,
+/// What is wrong with columns, if anything is.
+fn fault(asked: &Asked) -> Option<&'static str> {
+    let beyond = |o: &Operation| match o.act {
+        Act::Take if asked.thing == Thing::Set => o.value as usize >= asked.shown.len(),
+        Act::Empty | Act::Lost => false,
+        _ => o.value as usize >= asked.values,
+    };
+    if asked.operations.iter().any(|o| o.ret < o.call || beyond(o)) {
+        return Some("an operation returns before it is called, or has a value that is none");
+    }
+    asked.shown.iter().flatten().any(|&element| element as usize >= asked.values).then_some("an element that is no value")
 }
 
-impl Asked {
-    /// What the monitor of this object says.
-    pub fn answer(&self) -> Result<Answer, String> {
-        Ok(match self.thing.as_str() {
-            "register" => register(&self.operations, self.values),
-            "queue" => queue(&self.operations, self.values),
-            "stack" => stack(&self.operations, self.values),
-            "set" => {
-                let reads: Vec<Read> = (0..)
-                    .zip(&self.operations)
-                    .filter(|(_, o)| o.act == Act::Take)
-                    .map(|(place, o)| Read { call: o.call, ret: o.ret, shown: o.value, place })
-                    .collect();
-                let shown: Vec<&[u32]> = self.shown.iter().map(Vec::as_slice).collect();
-                set(&self.operations, &reads, &shown, self.values)
-            }
-            thing => return Err(format!("no monitor for {thing}")),
-        })
-    }
+/// verdict, rule, places, reason, answered, next: the fields of Python's `Monitored`.
+type Told<'py> = (&'static str, &'static str, Bound<'py, PyTuple>, &'static str, u32, i64);
 
-    /// What is wrong with the columns, if anything is.
-    fn fault(&self) -> Option<String> {
-        let shown = self.shown.len();
-        let beyond = |o: &Operation| match o.act {
-            Act::Take if self.thing == "set" => o.value as usize >= shown,
-            Act::Empty | Act::Lost => false,
-            _ => o.value as usize >= self.values,
-        };
-        if let Some(place) = self.operations.iter().position(|o| o.ret < o.call || beyond(o)) {
-            return Some(format!("operation {place} returns before it is called, or has a value that is none"));
-        }
-        self.shown.iter().flatten().any(|&element| element as usize >= self.values).then(|| "an element that is no value".to_owned())
-    }
-}
-
-/// verdict, rule, places, reason: the fields of Python's `Monitored`.
-pub type Told = (&'static str, &'static str, Vec<u32>, &'static str);
-
-/// An answer as Python has it.
-pub fn told(answer: Answer) -> Told {
-    match answer {
-        Answer::Legal => ("ok", "", Vec::new(), ""),
-        Answer::Illegal(contradiction) => ("illegal", contradiction.rule.name(), contradiction.places, ""),
-        Answer::Declined(reason) => ("declined", "", Vec::new(), reason),
-    }
-}
-
-/// The answer to one question of `pekan.checkers.linearizability.monitors.asked`: (verdict, rule, places, reason).
+/// The answer to one question of `pekan.checkers.linearizability.monitors.asked`, as the fields of a `Monitored`.
 #[pyfunction]
-pub fn monitor(py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<(String, String, Py<PyAny>, String)> {
+pub fn monitor<'py>(py: Python<'py>, asked: &Bound<'py, PyAny>) -> PyResult<Told<'py>> {
     guarded(py, "a history of one object", || {
+        let thing: String = asked.getattr("thing")?.extract()?;
         let call: Vec<i64> = asked.getattr("call")?.extract()?;
         let ret: Vec<i64> = asked.getattr("ret")?.extract()?;
         let act: Vec<u8> = asked.getattr("act")?.extract()?;
@@ -78,7 +36,7 @@ pub fn monitor(py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<(String, St
             return Err(PyValueError::new_err("columns differ in length"));
         }
         let mut question = Asked {
-            thing: asked.getattr("thing")?.extract()?,
+            thing: Thing::of(&thing).ok_or_else(|| PyValueError::new_err(format!("no monitor for {thing}")))?,
             operations: Vec::with_capacity(call.len()),
             values: asked.getattr("values")?.extract()?,
             shown: asked.getattr("shown")?.extract()?,
@@ -94,12 +52,16 @@ pub fn monitor(py: Python<'_>, asked: &Bound<'_, PyAny>) -> PyResult<(String, St
             };
             question.operations.push(Operation { call, ret, value, act });
         }
-        if let Some(fault) = question.fault() {
+        if let Some(fault) = fault(&question) {
             return Err(PyValueError::new_err(fault));
         }
-        let answer = py.detach(|| question.answer()).map_err(PyValueError::new_err)?;
-        let (verdict, rule, places, reason) = told(answer);
-        let places = pyo3::types::PyTuple::new(py, places)?.into_any().unbind();
-        Ok((verdict.to_owned(), rule.to_owned(), places, reason.to_owned()))
+        let (answer, prefix) = py.detach(|| question.answer());
+        let (verdict, rule, places, reason) = match answer {
+            Answer::Legal => ("ok", "", Vec::new(), ""),
+            Answer::Illegal(found) => ("illegal", found.rule.name(), found.places, ""),
+            Answer::Declined(reason) => ("declined", "", Vec::new(), reason),
+        };
+        let (answered, next) = prefix.map_or((0, -1), |prefix| (prefix.answered, i64::from(prefix.next)));
+        Ok((verdict, rule, PyTuple::new(py, places)?, reason, answered, next))
     })
 }

@@ -13,7 +13,7 @@ from pekan import native
 from pekan.checkers.linearizability import Budget, solve
 from pekan.checkers.linearizability.monitors import Monitored, explain, monitor
 from pekan.checkers.objects.parts import parts_of
-from pekan.history.types import Operation
+from pekan.history.types import INDEFINITE, OK, Operation
 from pekan.models.ready import ready
 
 MODELS = ("register", "cas-register", "set", "fifo-queue", "stack")
@@ -27,9 +27,21 @@ def asked(model: str, operations: list[Operation]) -> Monitored:
     return told
 
 
+def as_it_was(operations: list[Operation], following: Operation) -> list[Operation]:
+    """The history just after the last answer before that of `following`."""
+    until = max((_end(o) for o in operations if o.outcome == OK and _end(o) < _end(following)), default=-(10**9))
+    called = [o for o in operations if o.call <= until]
+    return [o if o.outcome != OK or _end(o) <= until else o._replace(ret=None, outcome=INDEFINITE, output=None) for o in called]
+
+
+def _end(operation: Operation) -> int:
+    assert operation.ret is not None
+    return operation.ret
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_monitors_agree_with_every_order(model: str) -> None:
-    """A monitor is right or declines, and the few operations that it names are illegal by themselves."""
+    """A monitor is right or declines, the few operations that it names are illegal by themselves, and its prefix is legal."""
     seen: Counter[str] = Counter()
     for sample in samples(MODELS.index(model), 600, model):
         for key in {operation.input.key for operation in sample.operations}:
@@ -40,6 +52,9 @@ def test_monitors_agree_with_every_order(model: str) -> None:
                 continue
             assert legal(model, operations) == (answer.verdict == "ok"), f"{answer}\n{tell(operations)}"
             if answer.verdict == "illegal":
+                before = as_it_was(operations, operations[answer.next])
+                assert legal(model, before), f"{answer}\n{tell(operations)}"
+                assert answer.answered == sum(operation.outcome == OK for operation in before)
                 assert explain(answer, operations, lambda operation: f"operation {operation.id}")
                 assert not legal(model, [operations[place] for place in sorted(set(answer.places))]), f"{answer}\n{tell(operations)}"
     assert seen["ok"] >= 10

@@ -1,20 +1,12 @@
 //! A whole history in columns, object by object, as the monitors see it. What Python's `classify` says of operations there, this says of
 //! columns, to the letter.
 
-use super::{Act, Answer, Contradiction, NEVER, Operation, Read, queue, register, set, stack};
+use super::asked::{Asked, Thing};
+use super::{Act, Answer, Contradiction, NEVER, Operation, Prefix};
 use crate::objects::{Canon, Declined};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use pekan_foreign::{NONE, Objects, Outcome, Value};
-
-/// A monitored object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Thing {
-    Register,
-    Set,
-    Queue,
-    Stack,
-}
 
 /// The monitor of a model, and how the model calls what puts in and what sees or takes out.
 fn thing(model: &str) -> Option<(Thing, &'static str, &'static str)> {
@@ -36,6 +28,8 @@ pub struct Monitored {
     pub operations: Vec<u32>,
     /// Places in it are indexes in the history.
     pub answer: Answer,
+    /// Where it is illegal, how far it is not; its place is an index in the history, too.
+    pub prefix: Option<Prefix>,
 }
 
 /// What each name of the history is to the monitor.
@@ -85,8 +79,8 @@ pub fn monitor(objects: &Objects, model: &str) -> Result<Vec<Monitored>, Decline
         .into_iter()
         .map(|(key, operations)| {
             (numbers.object, numbers.count) = (numbers.object + 1, 0);
-            let answer = one(objects, &canon, thing, &calls, &operations, &mut numbers)?;
-            Ok(Monitored { key, operations, answer })
+            let (answer, prefix) = one(objects, &canon, thing, &calls, &operations, &mut numbers)?;
+            Ok(Monitored { key, operations, answer, prefix })
         })
         .collect()
 }
@@ -117,7 +111,7 @@ fn one(
     calls: &[Call],
     operations: &[u32],
     numbers: &mut Numbers,
-) -> Result<Answer, Declined> {
+) -> Result<(Answer, Option<Prefix>), Declined> {
     let mut asked: Vec<Operation> = Vec::with_capacity(operations.len());
     // Where operations are left out, the index of each that is not.
     let mut kept: Vec<u32> = Vec::with_capacity(operations.len());
@@ -132,12 +126,12 @@ fn one(
         let (told, failed) = (outcome == Outcome::Ok as u8, outcome == Outcome::Failed as u8);
         let (act, value) = match calls[objects.f[o] as usize] {
             Call::Other if failed => continue,
-            Call::Other => return Ok(Answer::Declined("a call that no monitor knows")),
+            Call::Other => return Ok((Answer::Declined("a call that no monitor knows"), None)),
             Call::Puts => {
                 let value = canon.of(objects.input[o]);
                 match thing {
                     Thing::Register => wrote_nil |= value == NONE && !failed,
-                    Thing::Set if value == NONE => return Ok(Answer::Declined("nil is put in")),
+                    Thing::Set if value == NONE => return Ok((Answer::Declined("nil is put in"), None)),
                     Thing::Queue | Thing::Stack if value == NONE => return Err(Declined(format!("operation {o} puts nil in"))),
                     _ => {}
                 }
@@ -179,23 +173,16 @@ fn one(
         kept.push(index);
     }
     if thing == Thing::Register && wrote_nil && read_nil {
-        return Ok(Answer::Declined("the value that the register held at first was written again"));
+        return Ok((Answer::Declined("the value that the register held at first was written again"), None));
     }
-    let values = numbers.count as usize;
-    let answer = match thing {
-        Thing::Register => register(&asked, values),
-        Thing::Queue => queue(&asked, values),
-        Thing::Stack => stack(&asked, values),
-        Thing::Set => {
-            let takes = (0..).zip(&asked).filter(|(_, o)| o.act == Act::Take);
-            let reads: Vec<Read> = takes.map(|(place, o)| Read { call: o.call, ret: o.ret, shown: o.value, place }).collect();
-            set(&asked, &reads, &shown.iter().map(Vec::as_slice).collect::<Vec<_>>(), values)
-        }
-    };
-    Ok(match answer {
+    let question = Asked { thing, operations: asked, values: numbers.count as usize, shown };
+    let (answer, prefix) = question.answer();
+    let index = |place: u32| kept[place as usize];
+    let answer = match answer {
         Answer::Illegal(Contradiction { rule, places }) => {
-            Answer::Illegal(Contradiction { rule, places: places.into_iter().map(|place| kept[place as usize]).collect() })
+            Answer::Illegal(Contradiction { rule, places: places.into_iter().map(index).collect() })
         }
         other => other,
-    })
+    };
+    Ok((answer, prefix.map(|prefix| Prefix { next: index(prefix.next), ..prefix })))
 }

@@ -15,8 +15,10 @@
 //! indefinite operation returns at `i64::MAX`. Where nobody saw its effect it may be left out of any legal order, since each of these
 //! objects stays legal when a value leaves it together with everything that saw it; where somebody saw it, it must have happened.
 
+mod asked;
 mod contents;
 mod history;
+mod prefix;
 mod queue;
 mod register;
 mod set;
@@ -25,7 +27,9 @@ mod stack;
 mod tests;
 mod trees;
 
+pub use asked::{Asked, Thing};
 pub use history::{Monitored, monitor};
+pub use prefix::{Prefix, prefix};
 pub use queue::queue;
 pub use register::register;
 pub use set::{Read, set};

@@ -52,12 +52,17 @@ class Monitored:
 
     Where illegal, `rule` tells why and `places` names the few operations that say so, in the roles that the rule gives them (see
     `explain`); they are illegal by themselves, too. Where declined, `reason` tells which condition is not met.
+
+    Where illegal, the history can be put in order as it was when `answered` of its operations had been answered, and (as far as the monitor
+    can say) no further than to the answer of the operation at `next`.
     """
 
     verdict: Literal["ok", "illegal", "declined"]
     rule: str = ""
     places: tuple[int, ...] = ()
     reason: str = ""
+    answered: int = 0
+    next: int = -1
 
 
 LEGAL = Monitored("ok")

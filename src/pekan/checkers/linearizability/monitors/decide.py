@@ -8,6 +8,7 @@ from dataclasses import replace
 from pekan import native
 from pekan.checkers.linearizability.monitors.asked import Asked, Monitored
 from pekan.checkers.linearizability.monitors.classify import classify
+from pekan.checkers.linearizability.monitors.prefix import with_prefix
 from pekan.checkers.linearizability.monitors.queue import queue
 from pekan.checkers.linearizability.monitors.register import register
 from pekan.checkers.linearizability.monitors.set import grow_set
@@ -28,11 +29,14 @@ def monitor(model: Model, operations: Sequence[Operation], engine: str = "auto")
         return Monitored("declined", reason=asked)
     question, places = asked
     answer = decide(question, engine)
-    return replace(answer, places=tuple(places[place] for place in answer.places)) if answer.places else answer
+    if answer.verdict != "illegal":
+        return answer
+    return replace(answer, places=tuple(places[place] for place in answer.places), next=places[answer.next])
 
 
 def decide(asked: Asked, engine: str = "auto") -> Monitored:
     """The answer to a question in columns."""
     if engine == "reference" or native.core is None:
-        return MONITORS[asked.thing](asked)
+        answer = MONITORS[asked.thing](asked)
+        return with_prefix(asked, answer, MONITORS[asked.thing]) if answer.verdict == "illegal" else answer
     return Monitored(*native.core.monitor(asked))
