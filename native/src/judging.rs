@@ -12,9 +12,10 @@ use crate::linear::{NATIVE_SLICE_STEPS, told};
 use crate::session::Declined;
 
 /// What is known of one object, or a part of one, that is not simply legal: key; whether a monitor says it; verdict; bound; the operation
-/// where a search got stuck, -1 for none; the monitor's rule; operations by index (all of a search's part; of a monitor those that the rule
-/// names, in its roles); failed operations on the same object.
-type NotLegal<'py> = (Bound<'py, PyAny>, bool, &'static str, &'static str, i64, &'static str, Vec<u32>, Vec<u32>);
+/// where a search got stuck, or whose answer ends the monitor's legal prefix, -1 for none; answered operations of that prefix; the monitor's
+/// rule; operations by index (all of a search's part; of a monitor those that the rule names, in its roles); failed operations on the same
+/// object.
+type NotLegal<'py> = (Bound<'py, PyAny>, bool, &'static str, &'static str, i64, u32, &'static str, Vec<u32>, Vec<u32>);
 
 /// Objects, parts that a monitor judged, parts that the engine judged, operations that did not fail, and what is not legal.
 type Judgement<'py> = (usize, usize, usize, usize, Vec<NotLegal<'py>>);
@@ -45,7 +46,9 @@ pub fn judge_objects<'py>(
                     Answer::Legal => {}
                     Answer::Illegal(contradiction) => {
                         let key = held.value(py, object.key)?;
-                        found.push((key, true, "illegal", "", -1, contradiction.rule.name(), contradiction.places, Vec::new()));
+                        let (next, answered) = object.prefix.map_or((-1, 0), |prefix| (i64::from(prefix.next), prefix.answered));
+                        let rule = contradiction.rule.name();
+                        found.push((key, true, "illegal", "", next, answered, rule, contradiction.places, Vec::new()));
                     }
                 }
                 by_monitor += 1;
@@ -71,7 +74,7 @@ pub fn judge_objects<'py>(
             let key = held.value(py, part.key)?;
             let refused = (0..objects.len() as u32).filter(failed).filter(|&o| objects.key[o as usize] == part.key).collect();
             let (verdict, _, blocked, bound, ..) = told(part.answer);
-            found.push((key, false, verdict, bound, blocked, "", part.operations, refused));
+            found.push((key, false, verdict, bound, blocked, 0, "", part.operations, refused));
         }
         let keys: std::collections::HashSet<u32> = objects.key.iter().copied().collect();
         let operations = (0..objects.len() as u32).filter(|o| !failed(o)).count();

@@ -92,12 +92,12 @@ def by_columns(history: History, model: Model, engine: str, budget: Budget) -> J
     except core.Declined:
         return None
     decisions = []
-    for key, by_monitor, verdict, bound, blocked, rule, places, refused in found:
-        made = {place: operations[place] for place in dict.fromkeys(places)}
+    for key, by_monitor, verdict, bound, blocked, answered, rule, places, refused in found:
+        made = {place: operations[place] for place in dict.fromkeys([*places, *([blocked] if by_monitor else ())])}
         mine = list(made.values())
         if by_monitor:
             at_place = {place: i for i, place in enumerate(made)}
-            told = Monitored(verdict, rule, tuple(at_place[place] for place in places))
+            told = Monitored(verdict, rule, tuple(at_place[place] for place in places), answered=answered, next=at_place[blocked])
             decisions.append(Decision(key, mine, verdict, _monitor_name(model, native=True), monitored=told))
         else:
             at = places.index(blocked) if blocked >= 0 else -1

@@ -121,12 +121,14 @@ def contradiction(model: Model, key: Any, operations: Sequence[Operation], told:
     """What a monitor found wrong with the object `key`: `told` names the rule and its operations."""
     ops = sorted((operations[place] for place in set(told.places)), key=lambda op: (op.call, op.id))
     name, subject = name_of(model, key), _subject(model, key)
+    last = operations[told.next].id
+    lines = [*explain(told, operations, lambda op: f"operation {op.id} ({_what(op)})"), _explained(told.answered, last)]
     return Finding(
         LINEARIZABLE,
         f"{name}: no order explains {count(len(ops), 'operation')}, the last {_last(ops)}",
-        " ".join(explain(told, operations, lambda op: f"operation {op.id} ({_what(op)})")),
+        " ".join(line for line in lines if line),
         tuple(exhibit(op) for op in ops[:EXHIBITS_MAX]),
-        subject | {"operations": [op.id for op in ops]},
+        subject | {"operations": [op.id for op in ops], "last": last, "explained": told.answered},
         (subject["model"], told.rule, *(op.input.f for op in ops)),
     )
 
@@ -244,9 +246,11 @@ def others(core: Core) -> str:
     return f"It does not help that {free} may take effect at any time after being called, or never, whatever they answered."
 
 
+def _explained(operations: int, last: int) -> str:
+    """How far it goes well: the longest legal prefix."""
+    return f"What was answered before operation {last} ({count(operations, 'operation')}) can be put in order." if operations else ""
+
+
 def _prefix(part: Part, core: Core) -> str:
-    text = ""
-    if core.explained:
-        last = part.operations[core.last]
-        text = f"What was answered before operation {last.id} ({count(core.explained, 'operation')}) can be put in order."
+    text = _explained(core.explained, part.operations[core.last].id)
     return text if core.minimal else text + " Time ran out before it was known whether all of the operations shown are needed."
