@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,3 +41,20 @@ def test_what_is_too_large_is_undecided(tmp_path: Path) -> None:
     assert verdict.verdict == "undecided"
     assert "GB" in verdict.undecided[0].reason
     assert verdict.undecided[0].would_decide
+
+
+def test_history_after_history_leaves_nothing_behind(tmp_path: Path) -> None:
+    """What reading one history took is given back when the history goes, without waiting for the collector."""
+    file = tmp_path / "history.pb"
+    write_history(simulate(Config(seed=1, operations=50, watch=1)).history, file)
+    load(file, engine="reference")
+    gc.collect()
+    try:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        load(file, engine="reference")
+        gc.collect()
+        left = [type(each).__name__ for each in gc.garbage]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not left

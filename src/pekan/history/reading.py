@@ -75,7 +75,8 @@ def operations(records: Iterable[Record]) -> tuple[Operation, ...]:
 
 def history_of(records: Iterable[Record], plan: Plan | None = None) -> History:
     """The history that one file's `records` tell. Raises EvidenceError naming the record (counted from 1)."""
-    part = _Part(Decoder(), 0)
+    decoder = Decoder()
+    part = _Part(decoder, 0)
     number = 0
     with bulk():
         try:
@@ -83,7 +84,9 @@ def history_of(records: Iterable[Record], plan: Plan | None = None) -> History:
                 part.add(record)
         except _Malformed as error:
             raise EvidenceError(f"record {number}: {error}") from None
-        return _merge([part], plan, 0, None)
+        history = _merge([part], plan, 0, None)
+        decoder.forget()
+        return history
 
 
 def load(path: str | os.PathLike[str], *, engine: str = "auto") -> History:
@@ -128,7 +131,9 @@ def load(path: str | os.PathLike[str], *, engine: str = "auto") -> History:
                 raise EvidenceError(f"{name}: record {part.records} at byte {offset}: {error}") from None
             cut += file.cut
             parts.append(part)
-        return replace(_merge(parts, plan, cut, path), declined=declined)
+        history = replace(_merge(parts, plan, cut, path), declined=declined)
+        decoder.forget()
+        return history
 
 
 class _Declined(Exception):
@@ -457,6 +462,15 @@ class _Part:
             )
         self._open.clear()
 
+    def close(self) -> None:
+        """Let go of everything. What reads and what is read know each other, and while millions of values are made nothing looks for
+        cycles: without this, a process that reads history after history keeps them all.
+        """
+        self.operations, self.streams, self.nameless_streams = [], [], []
+        self._stream_by_id.clear()
+        self._add.clear()
+        self._add_hot.clear()
+
 
 def _merge(parts: list[_Part], plan: Plan | None, cut: int, path: Path | None) -> History:
     tokens: dict[str, str] = {}
@@ -475,7 +489,10 @@ def _merge(parts: list[_Part], plan: Plan | None, cut: int, path: Path | None) -
     if len(parts) > 1:  # each part is in order already; sorting is stable
         operations.sort(key=lambda operation: operation.call)
         streams.sort(key=lambda stream: stream.messages[0].time)
-    return _history(tuple(operations), tuple(streams), parts, plan, cut, path)
+    history = _history(tuple(operations), tuple(streams), parts, plan, cut, path)
+    for part in parts:
+        part.close()
+    return history
 
 
 def _history(

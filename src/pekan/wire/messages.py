@@ -397,6 +397,14 @@ class Decoder:
             self._decode_request[method] = self._parser(request, lambda m: m)
             self._decode_response[method] = self._parser(response, lambda m: m)
 
+    def forget(self) -> None:
+        """Let go of every value, and of every way to make one: nothing can be decoded any more."""
+        for interned in (self._kvs, self._events, self._headers, self._ranges, self._watch_rests):
+            interned.clear()
+        del self._kvs, self._events, self._headers, self._ranges, self._watch_rests, self.key_value, self.event, self._header_from
+        self._decode_request.clear()
+        self._decode_response.clear()
+
     def request(self, method: str, data: bytes) -> Any:
         """The request that `data` encodes, a value of `Request`; ValueError where it is none or the method is unknown."""
         decode = self._decode_request.get(method)
