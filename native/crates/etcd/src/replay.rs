@@ -28,6 +28,11 @@ use crate::request::{Answer, Asked, Declined, old_ranges};
 use crate::search::Search;
 use crate::timing::Timing;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Revisions that are reached for at once: some hundred cache lines, far less than the nearest cache holds.
+const AHEAD: i64 = 32;
+
 /// Why a step of the replay did not go on.
 enum Stop<'a> {
     /// A problem that may rest on a guess.
@@ -160,8 +165,12 @@ impl<'v, 'a> Replay<'v, 'a> {
             Err(Stop::Contradiction(problem)) => self.problems.push(*problem),
             Ok(()) => {}
         }
-        let mut revision = first;
+        let (mut revision, mut ahead) = (first, first);
         while revision <= last {
+            if revision >= ahead {
+                ahead = revision + AHEAD;
+                self.reach_for(revision, ahead.min(last));
+            }
             let step = match self.write(revision) {
                 Ok(true) => self.observe_all(revision),
                 Ok(false) => {
@@ -182,6 +191,24 @@ impl<'v, 'a> Replay<'v, 'a> {
         }
         let end = self.stopped.unwrap_or(revision);
         self.finish(end)
+    }
+
+    /// Looks at a byte of each cache line that the revisions from..=to will look at. These loads wait for memory together, where those of the
+    /// replay would wait one after the other.
+    fn reach_for(&self, from: i64, to: i64) {
+        let mut seen = 0;
+        let mut look = |bytes: &[u8]| seen = bytes.iter().step_by(LINE).fold(seen, |seen, byte| seen ^ byte);
+        for revision in from..=to {
+            for &op in self.b.write(revision).as_slice().iter().chain(self.b.readers.get(revision)).chain(self.b.local.get(revision)) {
+                let op = self.ops.get(op);
+                look(op.request);
+                look(op.response);
+            }
+            for event in self.evidence.encoded(revision) {
+                look(event);
+            }
+        }
+        std::hint::black_box(seen);
     }
 
     fn finish(mut self, end: i64) -> Result<Replayed<'a>, Declined> {
