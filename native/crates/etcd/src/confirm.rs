@@ -47,15 +47,14 @@ fn now<'s, 'a>(state: &'s State<'a>, events: &[Event<'a>], key: &[u8]) -> Now<'s
     state.held(key).map_or(Now::Absent, Now::Stored)
 }
 
-/// The revision in the header of an answer inside a Txn where the rest of it is right, None where that is not confirmed.
-type Confirmed = Option<i64>;
+/// The encoded header of an answer the rest of which is right; None where that is not confirmed.
+type Confirmed<'a> = Option<&'a [u8]>;
 
-/// The header and the previous key-value of a Put's answer, as bytes.
 #[inline]
-fn put<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], revision: i64, events: &mut Vec<Event<'a>>) -> Decoded<Confirmed> {
+fn put<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], revision: i64, events: &mut Vec<Event<'a>>) -> Decoded<Confirmed<'a>> {
     use n::put_response as f;
     let r = PutRequest::decode(request)?;
-    let (mut header, mut shown): (&[u8], &[u8]) = (&[], &[]);
+    let (mut header, mut shown): (&'a [u8], &'a [u8]) = (&[], &[]);
     let mut fields = Fields::new(response);
     while let Some((number, field)) = fields.step()? {
         match number {
@@ -80,14 +79,20 @@ fn put<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], revision: i
         return Ok(None);
     }
     events.push(put_event(&r, old.map(|held| &held.kv), revision));
-    revision_of(header).map(Some)
+    Ok(Some(header))
 }
 
 #[inline]
-fn delete<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], revision: i64, events: &mut Vec<Event<'a>>) -> Decoded<Confirmed> {
+fn delete<'a>(
+    state: &State<'a>,
+    request: &'a [u8],
+    response: &'a [u8],
+    revision: i64,
+    events: &mut Vec<Event<'a>>,
+) -> Decoded<Confirmed<'a>> {
     use n::delete_range_response as f;
     let r = DeleteRangeRequest::decode(request)?;
-    let (mut header, mut deleted, mut shown, mut more): (&[u8], i64, Option<&'a [u8]>, bool) = (&[], 0, None, false);
+    let (mut header, mut deleted, mut shown, mut more): (&'a [u8], i64, Option<&'a [u8]>, bool) = (&[], 0, None, false);
     let mut fields = Fields::new(response);
     while let Some((number, field)) = fields.step()? {
         match number {
@@ -115,12 +120,12 @@ fn delete<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], revision
         }
         _ => return Ok(None),
     }
-    revision_of(header).map(Some)
+    Ok(Some(header))
 }
 
 /// A read of one key as it is.
 #[inline]
-fn read<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], events: &[Event<'a>]) -> Decoded<Confirmed> {
+fn read<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], events: &[Event<'a>]) -> Decoded<Confirmed<'a>> {
     let r = RangeRequest::decode(request)?;
     let plain = r.range_end.is_empty() && r.limit == 0 && r.revision == 0 && r.sort_order == 0 && r.sort_target == 0;
     if !plain || r.keys_only || r.count_only || has_filters(&r) {
@@ -132,12 +137,7 @@ fn read<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], events: &[
         Now::Written => return Ok(None),
     };
     let (right, header) = shows(response, held.into_iter(), i64::from(held.is_some()), false)?;
-    Ok(if right { Some(revision_of(header)?) } else { None })
-}
-
-#[inline]
-fn revision_of(header: &[u8]) -> Decoded<i64> {
-    Ok(if header.is_empty() { 0 } else { Header::decode(header)?.revision })
+    Ok(right.then_some(header))
 }
 
 /// Whether the answer to a Txn is right; fills `events`, of different keys, in order of execution.
@@ -181,8 +181,9 @@ fn txn<'a>(state: &State<'a>, request: &'a [u8], response: &'a [u8], revision: i
                     _ => None,
                 };
                 // A revision and nothing else, or nothing at all.
-                let at = state.revision + i64::from(!events.is_empty());
-                if confirmed.is_none_or(|header| header != 0 && header != at) {
+                let Some(header) = confirmed else { return Ok(false) };
+                let header = Header::decode(header)?.revision;
+                if header != 0 && header != state.revision + i64::from(!events.is_empty()) {
                     return Ok(false);
                 }
             }

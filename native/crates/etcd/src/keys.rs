@@ -36,6 +36,29 @@ pub struct Span {
     pub high: Place,
 }
 
+/// So many entries, from some place on.
+#[derive(Clone, Debug)]
+pub struct Entries<'k, 'a> {
+    block: std::slice::Iter<'k, Entry<'a>>,
+    blocks: std::slice::Iter<'k, Vec<Entry<'a>>>,
+    left: usize,
+}
+
+impl<'a> Iterator for Entries<'_, 'a> {
+    type Item = Entry<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        loop {
+            if let Some(entry) = self.block.next() {
+                return Some(*entry);
+            }
+            self.block = self.blocks.next()?.iter();
+        }
+    }
+}
+
 /// Distinct keys in byte order.
 #[derive(Clone, Debug, Default)]
 pub struct Keys<'a> {
@@ -80,20 +103,14 @@ impl<'a> Keys<'a> {
         between - low.at + high.at
     }
 
-    /// The entries from `place` on, in order.
-    #[inline]
-    pub fn from(&self, place: Place) -> impl Iterator<Item = Entry<'a>> + '_ {
-        let (first, rest) = match self.blocks.get(place.block..) {
-            Some([first, rest @ ..]) => (&first[place.at..], rest),
-            _ => (&[][..], &[][..]),
-        };
-        first.iter().copied().chain(rest.iter().flat_map(|block| block.iter().copied()))
-    }
-
     /// The entries that `span` selects, in order.
     #[inline]
-    pub fn within(&self, span: Span) -> impl Iterator<Item = Entry<'a>> + '_ {
-        self.from(span.low).take(self.count(span))
+    pub fn within(&self, span: Span) -> Entries<'_, 'a> {
+        let (block, blocks) = match self.blocks.get(span.low.block..) {
+            Some([first, rest @ ..]) => (&first[span.low.at..], rest),
+            _ => (&[][..], &[][..]),
+        };
+        Entries { block: block.iter(), blocks: blocks.iter(), left: self.count(span) }
     }
 
     /// Adds a key that is not there.

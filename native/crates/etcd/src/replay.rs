@@ -12,7 +12,9 @@
 //! last word. A contradiction that may rest on a guess takes the guess back; else it is a problem, told in Python.
 
 use pekan_history::Kind;
-use pekan_wire::{DELETE, Decoded, Event, Fields, Kv, LeaseGrant, PUT, Request, TxnRequest, TxnResponse, lease_revoke};
+use pekan_wire::{DELETE, Decoded, Event, Kv, LeaseGrant, PUT, Request, TxnRequest, TxnResponse, lease_revoke};
+
+use pekan_wire::scan::event_parts;
 
 use crate::case::Ops;
 use crate::collect::Buckets;
@@ -664,25 +666,24 @@ enum Told {
 /// encodings of their key-values.
 #[inline]
 fn compared<'a>(state: &State<'a>, known: &[&'a [u8]], events: &[Event<'a>], encoded: &mut Vec<&'a [u8]>) -> Decoded<Told> {
-    use pekan_wire::numbers::event as f;
     encoded.clear();
     if known.len() != events.len() {
         return Ok(Told::Otherwise);
     }
     let mut told = Told::Exactly;
     for (seen, event) in known.iter().zip(events) {
-        let (mut kind, mut kv, mut prev): (u64, &'a [u8], &'a [u8]) = (0, &[], &[]);
-        let mut fields = Fields::new(seen);
-        while let Some((number, field)) = fields.step()? {
-            match number {
-                f::TYPE => kind = field.uint()?,
-                f::KV => kv = field.bytes()?,
-                f::PREV_KV => prev = field.bytes()?,
-                _ => {}
+        let Some((kind, kv, prev)) = event_parts(seen) else {
+            let seen = decoded(seen);
+            if seen.kind != event.kind || seen.kv != event.kv {
+                return Ok(Told::Otherwise);
             }
-        }
-        // protobuf keeps the low 32 bits of an enumeration's varint.
-        if kind & 0xffff_ffff != u64::from(event.kind.cast_unsigned()) || Kv::decode(kv)? != event.kv {
+            encoded.push(&[]);
+            if seen.prev_kv != event.prev_kv {
+                told = Told::Same;
+            }
+            continue;
+        };
+        if kind != event.kind || Kv::decode(kv)? != event.kv {
             return Ok(Told::Otherwise);
         }
         encoded.push(kv);

@@ -4,6 +4,7 @@
 
 use crate::cursor::{Field, Fields, Malformed, utf8};
 use crate::numbers as n;
+use crate::scan;
 
 /// `Event.type`, `WatchCreateRequest.filters` and the other enumerations are open in proto3: any 32-bit number may come.
 pub type Enum = i32;
@@ -47,6 +48,13 @@ impl Header {
     /// Decodes a `ResponseHeader`.
     #[inline]
     pub fn decode(data: &[u8]) -> Decoded<Header> {
+        match scan::header(data) {
+            Some(seen) => Ok(seen),
+            None => Header::decode_any(data),
+        }
+    }
+
+    pub(crate) fn decode_any(data: &[u8]) -> Decoded<Header> {
         let mut header = Header::default();
         let mut fields = Fields::new(data);
         while let Some((number, field)) = fields.step()? {
@@ -83,6 +91,13 @@ impl<'a> Kv<'a> {
     /// Decodes a `KeyValue`.
     #[inline]
     pub fn decode(data: &'a [u8]) -> Decoded<Kv<'a>> {
+        match scan::kv(data) {
+            Some(seen) => Ok(seen),
+            None => Kv::decode_any(data),
+        }
+    }
+
+    pub(crate) fn decode_any(data: &'a [u8]) -> Decoded<Kv<'a>> {
         let mut kv = Kv::default();
         let mut fields = Fields::new(data);
         while let Some((number, field)) = fields.step()? {
@@ -171,6 +186,13 @@ impl<'a> RangeRequest<'a> {
     /// Decodes a `RangeRequest`.
     #[inline]
     pub fn decode(data: &'a [u8]) -> Decoded<RangeRequest<'a>> {
+        match scan::range_request(data) {
+            Some(seen) => Ok(seen),
+            None => RangeRequest::decode_any(data),
+        }
+    }
+
+    pub(crate) fn decode_any(data: &'a [u8]) -> Decoded<RangeRequest<'a>> {
         use n::range_request as f;
         let mut r = RangeRequest::default();
         let mut fields = Fields::new(data);
@@ -289,6 +311,13 @@ impl<'a> PutRequest<'a> {
     /// Decodes a `PutRequest`.
     #[inline]
     pub fn decode(data: &'a [u8]) -> Decoded<PutRequest<'a>> {
+        match scan::put_request(data) {
+            Some(seen) => Ok(seen),
+            None => PutRequest::decode_any(data),
+        }
+    }
+
+    pub(crate) fn decode_any(data: &'a [u8]) -> Decoded<PutRequest<'a>> {
         use n::put_request as f;
         let mut r = PutRequest::default();
         let mut fields = Fields::new(data);
