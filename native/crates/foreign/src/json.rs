@@ -232,6 +232,43 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A number that is written as a whole one and has 64 bits.
+    pub fn whole_or_never(&mut self) -> Result<i64, Declined> {
+        match self.number()? {
+            (text, true) => text.parse().map_err(|_| Declined("a number beyond 64 bits")),
+            _ => Err(Declined("a number that is not whole")),
+        }
+    }
+
+    /// Past the value here, which may nest `depth` deep.
+    pub fn skip(&mut self, depth: usize) -> Result<(), Declined> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'n') => self.word("null"),
+            Some(b't' | b'f') => self.truth().map(drop),
+            Some(b'[') => {
+                let depth = depth.checked_sub(1).ok_or(Declined("nested too deep"))?;
+                self.array(|cursor| cursor.skip(depth))
+            }
+            Some(b'{') => {
+                let depth = depth.checked_sub(1).ok_or(Declined("nested too deep"))?;
+                let mut names: Vec<Box<str>> = Vec::new();
+                self.object(|cursor, name| {
+                    if names.iter().any(|known| **known == *name) {
+                        return Err(Declined("a name twice"));
+                    }
+                    names.push(name.into());
+                    cursor.skip(depth)
+                })
+            }
+            _ => {
+                let (text, whole) = self.number()?;
+                // (A float that is too large is refused by the reader in Python.)
+                if whole || text.parse().is_ok_and(f64::is_finite) { Ok(()) } else { Err(Declined("a number that is too large")) }
+            }
+        }
+    }
+
     /// True, false.
     pub fn truth(&mut self) -> Result<bool, Declined> {
         let found = self.peek() == Some(b't');
@@ -297,7 +334,7 @@ fn plain(text: &str) -> Result<&str, Declined> {
 }
 
 /// Whether a name has come already; `seen` has a bit for each known one.
-fn once(seen: &mut u16, bit: u16) -> Result<(), Declined> {
+pub fn once(seen: &mut u16, bit: u16) -> Result<(), Declined> {
     if *seen & bit != 0 {
         return Err(Declined("a name twice"));
     }

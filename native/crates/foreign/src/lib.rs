@@ -12,6 +12,7 @@ mod json;
 mod log;
 mod objects;
 mod pairing;
+pub mod robustness;
 
 pub use json::Header;
 pub use objects::{Mark, NONE, Objects, Outcome, Place, Value, Values};
