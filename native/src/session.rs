@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pekan_foreign::robustness::{File, records};
 use pekan_history::{Columns, NEVER, NO_ERROR, NotLoaded, Op, Outcome, Recorded};
 use pekan_wire::Malformed;
 use pyo3::exceptions::{PyIndexError, PyOSError};
@@ -88,6 +89,47 @@ impl Session {
                 }
                 (Err(NotLoaded::Declined(declined)), _) => Err(Declined::new_err(format!("{name}: {declined}"))),
                 (Err(NotLoaded::Io(error)), _) => Err(PyOSError::new_err(format!("{name}: {error}"))),
+            }
+        })
+    }
+
+    /// The traffic of a robustness report: its session, whether the store began empty, answers that count for their revision and count alone,
+    /// and watch events left out. `files` names client, file, and whether it holds watches; `definite` and what is raised are as in `open`.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // PyO3 gives it so
+    fn report(
+        py: Python<'_>,
+        path: PathBuf,
+        files: Vec<(String, PathBuf, bool)>,
+        definite: &Bound<'_, PyAny>,
+    ) -> PyResult<(Session, bool, u64, u64)> {
+        let name = path.display().to_string();
+        guarded(py, &name, || {
+            let texts = files
+                .iter()
+                .map(|(_, file, _)| {
+                    let bytes = std::fs::read(file).map_err(PyOSError::new_err)?;
+                    String::from_utf8(bytes).map_err(|_| Declined::new_err(format!("{}: not UTF-8", file.display())))
+                })
+                .collect::<PyResult<Vec<_>>>()?;
+            let parts: Vec<File<'_>> =
+                files.iter().zip(&texts).map(|((client, _, watches), text)| File { client, text, watches: *watches }).collect();
+            let mut failed = None;
+            let mut ask = |code: u32, message: &str| {
+                definite.call1((code, message)).and_then(|answer| answer.is_truthy()).map_err(|error| failed = Some(error)).ok()
+            };
+            let told = records(&parts, &mut ask).map_err(|declined| declined.0.to_owned());
+            let told = told.and_then(|told| {
+                let loaded = Recorded::of(told.records, &mut ask).map_err(|declined| declined.to_string())?;
+                Ok((loaded, told.empty, told.weakened, told.left_out))
+            });
+            match (told, failed) {
+                (_, Some(error)) => Err(error),
+                (Ok((recorded, empty, weakened, left_out)), None) => {
+                    let names = recorded.columns().names.iter().map(|name| PyString::intern(py, name).unbind()).collect();
+                    Ok((Session { recorded, path: name.clone(), names }, empty, weakened, left_out))
+                }
+                (Err(reason), None) => Err(Declined::new_err(format!("{name}: {reason}"))),
             }
         })
     }

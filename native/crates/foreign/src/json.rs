@@ -7,6 +7,9 @@ use crate::{Declined, Read};
 use memchr::memchr2;
 use std::borrow::Cow;
 
+/// Digits of a whole number that is passed over.
+const DIGITS_MAX: usize = 1_000;
+
 /// What the first line of a file in Pekan's JSON Lines says.
 #[derive(Debug, Default)]
 pub struct Header {
@@ -263,8 +266,9 @@ impl<'a> Cursor<'a> {
             }
             _ => {
                 let (text, whole) = self.number()?;
-                // (A float that is too large is refused by the reader in Python.)
-                if whole || text.parse().is_ok_and(f64::is_finite) { Ok(()) } else { Err(Declined("a number that is too large")) }
+                // Python refuses a float that is too large, and a whole number of more than 4,300 digits.
+                let taken = if whole { text.len() < DIGITS_MAX } else { text.parse().is_ok_and(f64::is_finite) };
+                if taken { Ok(()) } else { Err(Declined("a number that is too large")) }
             }
         }
     }

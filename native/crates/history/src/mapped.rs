@@ -11,7 +11,13 @@ use crate::{Columns, Declined, load};
 /// A record file, loaded. Columns first: fields are dropped in this order, and the columns look into the map.
 pub struct Recorded {
     columns: Columns<'static>,
-    map: Mmap,
+    held: Held,
+}
+
+/// What the columns look into.
+enum Held {
+    Map(Mmap),
+    Made(Vec<u8>),
 }
 
 /// Why there is no [`Recorded`].
@@ -42,7 +48,17 @@ impl Recorded {
         #[allow(unsafe_code)]
         let bytes: &'static [u8] = unsafe { &*std::ptr::from_ref(bytes) };
         let columns = load(bytes, definite).map_err(NotLoaded::Declined)?;
-        Ok(Recorded { columns, map })
+        Ok(Recorded { columns, held: Held::Map(map) })
+    }
+
+    /// Loads records that were made here, out of a history in another format.
+    pub fn of(records: Vec<u8>, definite: &mut dyn FnMut(u32, &str) -> Option<bool>) -> Result<Recorded, Declined> {
+        let bytes: &[u8] = &records;
+        // SAFETY: as in `open`: the bytes lie on the heap, nobody writes them, and they do not move when the vector does.
+        #[allow(unsafe_code)]
+        let bytes: &'static [u8] = unsafe { &*std::ptr::from_ref(bytes) };
+        let columns = load(bytes, definite)?;
+        Ok(Recorded { columns, held: Held::Made(records) })
     }
 
     /// The columns.
@@ -54,6 +70,9 @@ impl Recorded {
     /// The whole file.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        match &self.held {
+            Held::Map(map) => map,
+            Held::Made(records) => records,
+        }
     }
 }

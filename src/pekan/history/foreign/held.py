@@ -19,6 +19,7 @@ from pekan.history.foreign.json_text import frozen, values
 from pekan.history.foreign.jsonl import mark_of as mark_of_line
 from pekan.history.foreign.pairing import Entry, entry_of, mark_of
 from pekan.history.foreign.porcupine import log_entries
+from pekan.history.foreign.robustness import read_held_report
 from pekan.history.types import Call, History, Made, Mark, Operation
 from pekan.native import core
 
@@ -43,6 +44,8 @@ class HeldOperations(Made[Operation]):
 
 def read_held(path: Path, form: str) -> History | None:
     """The history at `path` as the core holds it; None where the core is not there or leaves it to the reader in Python."""
+    if form == "robustness":
+        return read_held_report(path)
     if core is None or form not in MODELS:
         return None
     try:

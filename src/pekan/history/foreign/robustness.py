@@ -45,7 +45,9 @@ from pekan.errors import EvidenceError
 from pekan.history.foreign.json_text import values
 from pekan.history.foreign.pairing import Malformed, is_int, located, shown, text_of
 from pekan.history.reading import outcome_of
+from pekan.history.recorded import RecordedOperations, recorded_streams
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation, Outcome, Stream, StreamMessage
+from pekan.native import core
 from pekan.wire import errors
 from pekan.wire.errors import WireError
 from pekan.wire.messages import (
@@ -58,6 +60,7 @@ from pekan.wire.messages import (
     CompactionRequest,
     CompactionResponse,
     Compare,
+    Decoder,
     DeleteRangeRequest,
     DeleteRangeResponse,
     Event,
@@ -620,19 +623,14 @@ def _streams(report: _Report, client: str, request: WatchCreateRequest, response
 
 def read_robustness(path: Path) -> History:
     """The history in the report directory at `path`. Raises EvidenceError naming file and line."""
-    try:
-        names = sorted(entry.name for entry in path.iterdir())
-    except OSError as error:
-        raise EvidenceError(f"{path}: cannot be read as a robustness report: {error.strerror}") from None
-    clients = sorted((int(match[1]), name) for name in names if (match := _CLIENT.fullmatch(name)))
-    if not clients:
-        raise EvidenceError(f"{path}: expected directories client-N of a robustness report; found {', '.join(names[:8]) or 'nothing'}")
+    names, files = _files(path)
     report = _Report()
-    for _, name in clients:
-        for fields in _objects(path / name / "operations.json"):
-            report.operations.append(_raw(fields, name))
-        for fields in _objects(path / name / "watch.json"):
-            report.watches.append((name, _watch_request(fields.inner("Request")), fields.items("Responses")))
+    for client, file, watches in files:
+        for fields in _objects(file):
+            if watches:
+                report.watches.append((client, _watch_request(fields.inner("Request")), fields.items("Responses")))
+            else:
+                report.operations.append(_raw(fields, client))
     report.operations.sort(key=lambda raw: raw.call)
     empty = any(
         raw.error is None
@@ -655,8 +653,48 @@ def read_robustness(path: Path) -> History:
         start="empty" if empty else "unknown",
         path=path,
         format="robustness",
-        notes=tuple(_notes(report, names)),
+        notes=tuple(_notes(report.weakened, report.left_out, names)),
     )
+
+
+def read_held_report(path: Path) -> History | None:
+    """The same history as the core holds it; None where the core is not there or leaves it to `read_robustness`."""
+    if core is None:
+        return None
+    names, files = _files(path)
+    decoder = Decoder()
+    try:
+        session, empty, weakened, left_out = core.Session.report(path, files, _is_definite)
+        operations = RecordedOperations(session, decoder)
+        operations.decode_what_the_core_does_not()
+        streams = recorded_streams(session, decoder)
+    except (core.Declined, OSError, ValueError):
+        return None
+    return History(
+        operations=operations,
+        streams=streams,
+        start="empty" if empty else "unknown",
+        path=path,
+        format="robustness",
+        notes=tuple(_notes(weakened, left_out, names)),
+    )
+
+
+def _is_definite(code: int, message: str) -> bool:
+    return errors.is_definite(WireError(code, message))
+
+
+def _files(path: Path) -> tuple[list[str], list[tuple[str, Path, bool]]]:
+    """The names in a report directory, and its files: (client, file, whether it holds watches). Raises EvidenceError where it is none."""
+    try:
+        names = sorted(entry.name for entry in path.iterdir())
+    except OSError as error:
+        raise EvidenceError(f"{path}: cannot be read as a robustness report: {error.strerror}") from None
+    clients = sorted((int(match[1]), name) for name in names if (match := _CLIENT.fullmatch(name)))
+    if not clients:
+        raise EvidenceError(f"{path}: expected directories client-N of a robustness report; found {', '.join(names[:8]) or 'nothing'}")
+    files = [(name, path / name / file, file == "watch.json") for _, name in clients for file in ("operations.json", "watch.json")]
+    return names, [each for each in files if each[1].exists()]
 
 
 def _asks_less(request: Any) -> bool:
@@ -664,19 +702,17 @@ def _asks_less(request: Any) -> bool:
     return type(request) not in (RangeRequest, PutRequest) or (type(request) is RangeRequest and request.revision != 0)
 
 
-def _notes(report: _Report, names: list[str]) -> Iterator[str]:
+def _notes(weakened: int, left_out: int, names: list[str]) -> Iterator[str]:
     servers = [name for name in names if name.startswith("server-")]
     if servers:
         yield f"the data directories {', '.join(servers)} are kept and not used: their write-ahead logs could decide more"
-    if report.weakened:
-        yield f"{report.weakened} answers count for their revision and count alone: the create revisions of their keys do not follow"
-    if report.left_out:
-        yield f"{report.left_out} watch events are left out: the versions of their keys do not follow"
+    if weakened:
+        yield f"{weakened} answers count for their revision and count alone: the create revisions of their keys do not follow"
+    if left_out:
+        yield f"{left_out} watch events are left out: the versions of their keys do not follow"
 
 
 def _objects(path: Path) -> Iterator[_Fields]:
-    if not path.exists():
-        return
     text = text_of(path)
     try:
         for offset, value in values(text):
@@ -723,7 +759,7 @@ def _prefix_end(prefix: bytes) -> bytes:
 def _operations(report: _Report) -> Iterator[Operation]:
     busy: dict[int, int] = {}
     """process -> when its last answered operation returned."""
-    for number, raw in enumerate(report.operations):
+    for number, raw in enumerate(report.operations, 1):
         until = busy.get(raw.process)
         if until is not None and raw.call < until:
             raw.output.refuse(f"client {raw.process} calls at {raw.call} ns, and its operation before returns at {until} ns")
@@ -733,6 +769,8 @@ def _operations(report: _Report) -> Iterator[Operation]:
         ret = raw.end
         if outcome == INDEFINITE:
             ret, gave_up = None, raw.end
+            # Reports of release-3.6 do not tell when a write failed: it is as if the report ended before.
+            answer = answer if raw.end is not None else None
         elif outcome == FAILED and ret is None:
             # Nothing proves when it was refused; that it never happened does not depend on it.
             ret = raw.call
