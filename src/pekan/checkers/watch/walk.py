@@ -524,7 +524,7 @@ class Walk:
         if made.prev_kv is not None and made.prev_kv.mod_revision == revision:
             # etcd reads the value at the revision before: of what one transaction put and deleted, that is what its first change replaced.
             first = next((other for other in self.truth.proven.get(revision) or () if other.kv.key == made.kv.key), made)
-            made = made._replace(prev_kv=None if first is made else first.prev_kv)
+            made = made._replace(prev_kv=None if first == made else first.prev_kv)
             if event.prev_kv == made.prev_kv:
                 return
         creates = event.type == wire.PUT and event.kv.version == 1
