@@ -34,6 +34,7 @@ from pekan.wire.messages import (
     LeaseRevokeRequest,
     LeaseRevokeResponse,
     PutRequest,
+    PutResponse,
     RangeRequest,
     TxnRequest,
 )
@@ -336,6 +337,38 @@ def test_revoked_lease_did_not_run_out() -> None:
     assert story.codes() == ["KV-UNEXPLAINED"]
     story.lost(LeaseGrantRequest(60, 5))
     assert story.codes() == []  # Granted twice, it may have run out once.
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_lease_that_is_used_later_had_not_ended(revoked: bool) -> None:
+    """A lease granted once to which a key is attached has ended at no revision before, neither by itself nor by an unanswered revoke."""
+    story = Story(watched=True)
+    story.do(LeaseGrantRequest(60, 5))
+    if revoked:
+        story.lost(LeaseRevokeRequest(5))
+    story.put(b"k", b"v", lease=5)
+    story.expires(5)
+    assert story.codes() == []
+    story.add(PutRequest(b"j", b"v", lease=5), OK, PutResponse(header(4), None), story.tick(), story.tick())
+    assert story.codes() == ["KV-UNEXPLAINED"]
+    story.lost(LeaseGrantRequest(60, 5))
+    assert story.codes() == []
+
+
+def test_lease_of_a_store_found_running_may_have_had_a_life_before() -> None:
+    """Where the store did not begin empty, a lease that was granted once may have ended before that grant."""
+    story = Story(start="unknown")
+    story.do(LeaseGrantRequest(60, 5))
+    story.put(b"k", b"v", lease=5)
+    story.operations.clear()
+    story.do(everything())
+    story.expires(5)
+    assert story.state.leases is not None
+    del story.state.leases[5]
+    story.do(LeaseGrantRequest(60, 5))
+    story.put(b"j", b"v", lease=5)
+    story.do(LeaseRevokeRequest(5))
+    assert story.codes() == []
 
 
 def test_revoke_that_leaves_keys_is_a_content_finding() -> None:

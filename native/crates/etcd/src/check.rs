@@ -254,10 +254,13 @@ impl<'v, 'a> Judging<'v, 'a> {
         // A refused request whose effect shows is a finding already; the replay takes it for a writer, so as not to find the same again.
         let mut writers = requests(b, &b.pending)?;
         writers.extend(requests(b, &shown.iter().map(|shown| shown.op).collect::<Vec<u32>>())?);
-        let grants = b.ends_by_themselves();
-        let pool = Pool::new(writers, grants, timing.real_time);
-        let search = Search::new(b, timing, watched, circumstances.budget_s);
         let complete = !circumstances.shared_writers && circumstances.start_empty && !circumstances.cut;
+        let grants = b.grants.iter().flat_map(|(&lease, ops)| ops.iter().map(move |&op| (lease, b.ops.call(op))));
+        let mut pool = Pool::new(writers, grants, timing.real_time);
+        if complete {
+            pool.there_until = b.there_until()?;
+        }
+        let search = Search::new(b, timing, watched, circumstances.budget_s);
         let refusals = Refusals::new(b, timing, complete, circumstances)?;
         Replay::new(b, state, timing, watched, pool, suspects, search, refusals, circumstances.shared_writers, circumstances.cut).run()
     }

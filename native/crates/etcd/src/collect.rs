@@ -10,11 +10,12 @@
 use std::collections::BTreeMap;
 
 use pekan_history::{Kind, Outcome, Shape};
-use pekan_wire::{CompactionRequest, LeaseGrant, RangeRequest, lease_revoke};
+use pekan_wire::{CompactionRequest, LeaseGrant, RangeRequest, Request, TxnRequest, lease_revoke};
 
 use crate::case::{Circumstances, Ops};
+use crate::facts::taken;
 use crate::machine::{Refusal, Table};
-use crate::request::{Asked, Declined, is_compares_only, is_local, may_write, ranges};
+use crate::request::{Answer, Asked, Declined, is_compares_only, is_local, may_write, ranges};
 
 /// No operation.
 pub const NONE: u32 = u32::MAX;
@@ -196,16 +197,23 @@ impl<'a> Buckets<'a> {
         Ok(leases)
     }
 
-    /// Lease -> the calls of its grants, each of which may have run out: none where the one life of a lease was ended by an acknowledged
-    /// revoke.
-    pub fn ends_by_themselves(&self) -> impl Iterator<Item = (i64, Vec<i64>)> + '_ {
-        self.grants.iter().map(|(&lease, granted)| {
-            let one_life = matches!(granted[..], [grant] if self.ops.outcome(grant) == Outcome::Ok);
-            if one_life && self.revoked_at.contains_key(&lease) {
-                return (lease, Vec::new());
+    /// Lease granted once -> the highest revision at which it was there: where an acknowledged write attached a key to it, or, where its
+    /// revoke was acknowledged, `NEVER`: nothing else ended it. Sound where every grant is recorded.
+    pub fn there_until(&self) -> Result<Table<i64, i64>, Declined> {
+        let once = |lease: &i64| self.grants.get(lease).is_some_and(|granted| granted.len() == 1);
+        let mut found: Table<i64, i64> = self.revoked_at.keys().filter(|lease| once(lease)).map(|&lease| (lease, NEVER)).collect();
+        if self.grants.is_empty() {
+            return Ok(found);
+        }
+        for &(revision, op) in &self.attaching {
+            for lease in attached_by(&self.ops.request(op)?, &self.ops.answer(op)?) {
+                if once(&lease) {
+                    let until = found.entry(lease).or_insert(0);
+                    *until = revision.max(*until);
+                }
             }
-            (lease, granted.iter().map(|&grant| self.ops.call(grant)).collect())
-        })
+        }
+        Ok(found)
     }
 
     /// Whether a write above `revision` can attach to `lease`.
@@ -460,5 +468,26 @@ fn judges(request: &Asked<'_>, refusal: Refusal) -> bool {
         (Refusal::LeaseExists, Asked::LeaseGrant(r)) => r.id != 0,
         (Refusal::FutureRevision | Refusal::Compacted, Asked::Txn(txn)) => !is_compares_only(txn),
         _ => false,
+    }
+}
+
+/// The leases that an acknowledged write attached a key to.
+pub fn attached_by(request: &Asked<'_>, answer: &Answer<'_>) -> Vec<i64> {
+    let mut leases = Vec::new();
+    match (request, answer) {
+        (Asked::Put(put), _) if put.lease != 0 => leases.push(put.lease),
+        (Asked::Txn(txn), Answer::Txn { succeeded, responses, .. }) => attached_inside(txn, *succeeded, responses, &mut leases),
+        _ => {}
+    }
+    leases
+}
+
+fn attached_inside(txn: &TxnRequest<'_>, succeeded: bool, answers: &[Answer<'_>], leases: &mut Vec<i64>) {
+    for (op, answer) in taken(txn, succeeded).iter().zip(answers) {
+        match (op, answer) {
+            (Request::Put(put), _) if put.lease != 0 => leases.push(put.lease),
+            (Request::Txn(nested), Answer::Txn { succeeded, responses, .. }) => attached_inside(nested, *succeeded, responses, leases),
+            _ => {}
+        }
     }
 }

@@ -2,13 +2,12 @@
 //! granted once; see `src/pekan/checkers/kv/leases.py`.
 
 use pekan_history::Outcome;
-use pekan_wire::{Request, TxnRequest, header_of, lease_revoke};
+use pekan_wire::{header_of, lease_revoke};
 
-use crate::collect::Buckets;
-use crate::facts::taken;
+use crate::collect::{Buckets, attached_by};
 use crate::machine::Table;
 use crate::problem::{LeaseMisuse, Problem, Touched, What};
-use crate::request::{Answer, Asked, Declined};
+use crate::request::Declined;
 
 /// Acknowledged uses of a lease that contradict its acknowledged grant or revoke.
 pub fn judge_leases<'a>(b: &Buckets<'a>) -> Result<Vec<Problem<'a>>, Declined> {
@@ -41,7 +40,7 @@ pub fn judge_leases<'a>(b: &Buckets<'a>) -> Result<Vec<Problem<'a>>, Declined> {
         }
     }
     for &(revision, op) in &b.attaching {
-        for lease in used(&b.ops.request(op)?, &b.ops.answer(op)?) {
+        for lease in attached_by(&b.ops.request(op)?, &b.ops.answer(op)?) {
             let Some((grant, granted_at)) = single(b, lease)? else {
                 if !b.grants.contains_key(&lease) {
                     wrong(op, revision, None, LeaseMisuse::NeverGranted);
@@ -66,26 +65,5 @@ fn single(b: &Buckets<'_>, lease: i64) -> Result<Option<(u32, i64)>, Declined> {
     match b.grants.get(&lease).map_or(&[][..], Vec::as_slice) {
         &[grant] if b.ops.outcome(grant) == Outcome::Ok => Ok(Some((grant, header_of(b.ops.get(grant).response)?.revision))),
         _ => Ok(None),
-    }
-}
-
-/// The leases that an acknowledged write attached a key to.
-fn used(request: &Asked<'_>, answer: &Answer<'_>) -> Vec<i64> {
-    let mut leases = Vec::new();
-    match (request, answer) {
-        (Asked::Put(put), _) if put.lease != 0 => leases.push(put.lease),
-        (Asked::Txn(txn), Answer::Txn { succeeded, responses, .. }) => used_inside(txn, *succeeded, responses, &mut leases),
-        _ => {}
-    }
-    leases
-}
-
-fn used_inside(txn: &TxnRequest<'_>, succeeded: bool, answers: &[Answer<'_>], leases: &mut Vec<i64>) {
-    for (op, answer) in taken(txn, succeeded).iter().zip(answers) {
-        match (op, answer) {
-            (Request::Put(put), _) if put.lease != 0 => leases.push(put.lease),
-            (Request::Txn(nested), Answer::Txn { succeeded, responses, .. }) => used_inside(nested, *succeeded, responses, leases),
-            _ => {}
-        }
     }
 }

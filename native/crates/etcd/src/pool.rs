@@ -50,6 +50,8 @@ pub struct Pool<'a> {
     pub by_range: Vec<(&'a [u8], &'a [u8], Vec<WriterId>)>,
     /// Revokes by lease.
     pub by_revoke: Table<i64, Vec<WriterId>>,
+    /// Lease -> the revision before which it cannot have ended.
+    pub there_until: Table<i64, i64>,
     granted: Table<i64, Vec<i64>>,
     ends: Table<i64, Vec<WriterId>>,
     of_op: Table<u32, WriterId>,
@@ -58,9 +60,8 @@ pub struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// `requests`: (call, operation, what it asked) in any order; `grants`: lease and calls of its grants that may have run out; what a lease
-    /// that is not there was granted is not known.
-    pub fn new(mut requests: Vec<(i64, u32, Asked<'a>)>, grants: impl IntoIterator<Item = (i64, Vec<i64>)>, real_time: bool) -> Self {
+    /// `requests`: (call, operation, what it asked) in any order; `grants`: lease and call of every grant that may have happened.
+    pub fn new(mut requests: Vec<(i64, u32, Asked<'a>)>, grants: impl IntoIterator<Item = (i64, i64)>, real_time: bool) -> Self {
         requests.sort_by_key(|(call, _, _)| *call);
         let mut pool = Pool {
             real_time,
@@ -71,6 +72,7 @@ impl<'a> Pool<'a> {
             by_delete: Table::default(),
             by_range: Vec::new(),
             by_revoke: Table::default(),
+            there_until: Table::default(),
             granted: Table::default(),
             ends: Table::default(),
             of_op: Table::default(),
@@ -93,7 +95,9 @@ impl<'a> Pool<'a> {
             }
             pool.writers.push(Writer { call, op: Some(op), what });
         }
-        pool.granted.extend(grants);
+        for (lease, call) in grants {
+            pool.granted.entry(lease).or_default().push(call);
+        }
         pool
     }
 
@@ -146,7 +150,7 @@ impl<'a> Pool<'a> {
     pub fn candidates(&mut self, state: &State<'a>, events: &[Event<'a>], latest: i64) -> Vec<WriterId> {
         let mut found = Vec::new();
         for writer in self.may(state, events, latest) {
-            if same_change(&in_key_order(self.effect_of(state, writer)), events) {
+            if !self.ends_too_early(writer, state) && same_change(&in_key_order(self.effect_of(state, writer)), events) {
                 found.push(writer);
             }
         }
@@ -214,7 +218,18 @@ impl<'a> Pool<'a> {
                 all.extend(ends.into_iter().filter(|&end| self.writers[end as usize].call <= latest));
             }
         }
+        if !self.there_until.is_empty() {
+            all.retain(|&writer| !self.ends_too_early(writer, state));
+        }
         all
+    }
+
+    /// Whether `writer` would end, in the revision after `state`, a lease that is there at a later one.
+    fn ends_too_early(&self, writer: WriterId, state: &State<'a>) -> bool {
+        match &self.writers[writer as usize].what {
+            Asked::LeaseRevoke(lease) => self.there_until.get(lease).is_some_and(|&until| state.revision < until),
+            _ => false,
+        }
     }
 
     /// What `writer` would change at `state`, in order of execution.
@@ -293,7 +308,7 @@ mod tests {
             (40, 3, Asked::LeaseRevoke(7)),
             (50, 4, Asked::LeaseRevoke(8)),
         ];
-        let mut pool = Pool::new(requests, [(7, vec![15, 60])], true);
+        let mut pool = Pool::new(requests, [(7, 15), (7, 60)], true);
         let found = pool.candidates(&state, &[gone(b"b")], 55);
         assert_eq!(calls(&pool, &found), [10, 15, 20, 40]);
         let both = pool.candidates(&state, &[gone(b"a"), gone(b"b")], 55);
@@ -306,14 +321,14 @@ mod tests {
     fn everybody_includes_the_ends_of_leases() {
         let state = store();
         let requests = vec![(30, 0, put(b"a", b"1")), (10, 1, put(b"a", b"2"))];
-        let mut pool = Pool::new(requests.clone(), [(7, vec![5, 25]), (8, vec![1])], true);
+        let mut pool = Pool::new(requests.clone(), [(7, 5), (7, 25), (8, 1)], true);
         let all = pool.everybody(&state, 20);
         assert_eq!(calls(&pool, &all), [10, 5]);
-        let mut pool = Pool::new(requests.clone(), [(7, Vec::new())], true);
-        assert_eq!(pool.everybody(&state, 40).len(), 2);
         let mut pool = Pool::new(requests, [], true);
         let all = pool.everybody(&state, 40);
         assert_eq!(calls(&pool, &all), [10, 30, BEFORE_ALL]);
+        pool.there_until.insert(7, 5);
+        assert_eq!(pool.everybody(&state, 40).len(), 2);
         assert_eq!(pool.effect_of(&state, all[2]), [Event { prev_kv: state.get(b"b").copied(), ..gone(b"b") }]);
     }
 }

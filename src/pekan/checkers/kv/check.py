@@ -210,10 +210,10 @@ def _replay(
     case: Case, b: Buckets, state: State, timing: Timing, evidence: Watched, suspects: Pool, applied: Iterable[Operation]
 ) -> Result:
     # A refused request whose effect shows is a finding already; the replay takes it for a writer, so as not to find the same thing again.
-    pool = Pool([*b.pending, *applied], b.ends_by_themselves(), timing.real_time)
     shared = case.options.writers == "shared"
-    search = Search(b, pool, timing, evidence, case.options.budget_s, evidence_complete=not case.history.cut)
     complete = not shared and case.history.start == "empty" and not case.history.cut
+    pool = Pool([*b.pending, *applied], b.grants, timing.real_time, b.there_until() if complete else None)
+    search = Search(b, pool, timing, evidence, case.options.budget_s, evidence_complete=not case.history.cut)
     refusals = Refusals(b, timing, complete, any(fault.promise == "lease-time" for fault in case.history.faults))
     return Replay(b, state, timing, evidence, pool, suspects, search, refusals, shared).run()
 

@@ -90,10 +90,16 @@ class Buckets:
         """
         return {lease: 0 for lease in self.grants if self.lives_after(lease, revision)}
 
-    def ends_by_themselves(self) -> dict[int, list[Operation]]:
-        """Lease -> its grants, each of which may have run out: none where the one life of a lease was ended by an acknowledged revoke."""
-        granted = self.grants.items()
-        return {lease: [] if len(ops) == 1 and ops[0].outcome == OK and lease in self.revoked_at else ops for lease, ops in granted}
+    def there_until(self) -> dict[int, int]:
+        """Lease granted once -> the highest revision at which it was there: where an acknowledged write attached a key to it, or, where
+        its revoke was acknowledged, NEVER: nothing else ended it. Sound where every grant is recorded.
+        """
+        found = {lease: NEVER for lease in self.revoked_at if len(self.grants.get(lease, ())) == 1}
+        for revision, op in self.attaching if self.grants else ():
+            for lease in attached_by(op.input, op.output):
+                if len(self.grants.get(lease, ())) == 1:
+                    found[lease] = max(revision, found.get(lease, 0))
+        return found
 
     def lives_after(self, lease: int, revision: int) -> bool:
         """Whether a write above `revision` can attach to `lease`."""
@@ -246,6 +252,16 @@ def _reads_the_past(request: TxnRequest) -> bool:
             if (type(op) is RangeRequest and op.revision > 0) or (type(op) is TxnRequest and _reads_the_past(op)):
                 return True
     return False
+
+
+def attached_by(request: Any, answer: Any) -> list[int]:
+    """The leases that an acknowledged write attached a key to."""
+    if type(request) is PutRequest:
+        return [request.lease] if request.lease else []
+    if type(request) is TxnRequest and type(answer) is TxnResponse:
+        taken = request.success if answer.succeeded else request.failure
+        return [lease for op, inner in zip(taken, answer.responses, strict=False) for lease in attached_by(op, inner)]
+    return []
 
 
 def wrote(answer: Any) -> bool:

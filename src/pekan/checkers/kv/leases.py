@@ -16,11 +16,10 @@ from itertools import pairwise
 from typing import Any
 
 from pekan.checkers import telling
-from pekan.checkers.kv.collect import Buckets
+from pekan.checkers.kv.collect import Buckets, attached_by
 from pekan.checkers.kv.problems import Problem
 from pekan.history.types import OK, Operation
 from pekan.verdict import Finding
-from pekan.wire.messages import PutRequest, TxnRequest, TxnResponse
 
 NEVER_GRANTED = "no recorded request granted the lease"
 BEFORE_GRANT = "this was before the lease was granted"
@@ -39,7 +38,7 @@ def judge_leases(b: Buckets) -> Iterator[Problem]:
         if lease in single:
             yield from _ends(single[lease], ends)
     for revision, op in b.attaching:
-        for lease in _used(op.input, op.output):
+        for lease in attached_by(op.input, op.output):
             grant = single.get(lease)
             if grant is None:
                 if lease not in b.grants:
@@ -62,16 +61,6 @@ def _ends(grant: Operation, ends: list[tuple[int, Operation]]) -> Iterator[Probl
             yield misused(op, revision, grant, BEFORE_GRANT)
     for (_, first), (revision, second) in pairwise(ends):
         yield misused(second, revision, first, REVOKED_AGAIN)
-
-
-def _used(request: Any, answer: Any) -> list[int]:
-    """The leases that an acknowledged write attached a key to."""
-    if type(request) is PutRequest:
-        return [request.lease] if request.lease else []
-    if type(request) is TxnRequest and type(answer) is TxnResponse:
-        taken = request.success if answer.succeeded else request.failure
-        return [lease for op, inner in zip(taken, answer.responses, strict=False) for lease in _used(op, inner)]
-    return []
 
 
 def misused(op: Operation, revision: int, other: Operation | None, how: str) -> Problem:

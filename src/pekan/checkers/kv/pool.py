@@ -47,9 +47,16 @@ NO_OPERATION = -1
 class Pool:
     """Writers by what they can do. Built once; who is taken is kept by `Matching`."""
 
-    def __init__(self, operations: Iterable[Operation], grants: dict[int, list[Operation]], real_time: bool) -> None:
-        """`grants`: lease -> its grants that may have run out; what a lease that is not there was granted is not known."""
+    def __init__(
+        self,
+        operations: Iterable[Operation],
+        grants: dict[int, list[Operation]],
+        real_time: bool,
+        there_until: dict[int, int] | None = None,
+    ) -> None:
+        """`there_until`: lease -> the revision before which it cannot have ended."""
         self.real_time = real_time
+        self.there_until = there_until or {}
         self.writers: list[Writer] = []
         self.by_put: dict[tuple[bytes, bytes], list[Writer]] = defaultdict(list)
         self.by_kept_value: dict[bytes, list[Writer]] = defaultdict(list)
@@ -81,7 +88,7 @@ class Pool:
                 self.by_delete[delete.key].append(writer)
 
     def ends_of(self, lease: int) -> list[Writer]:
-        """The ends that `lease` can come to by itself; of a lease that nobody is known to have been granted, one, at any time."""
+        """The ends that `lease` can come to by itself; of a lease that nobody here was granted, one, at any time."""
         known = self.ends.get(lease)
         if known is None:
             known = self.ends[lease] = [Writer(-(1 << 62), NO_OPERATION, lease, 0, None)]
@@ -91,7 +98,7 @@ class Pool:
         """Writers whose effect at `state` is exactly `events` (in key order), called by `latest`; the earliest call first."""
         found: dict[tuple[int, int, int], Writer] = {}
         for writer in self._may(state, events):
-            if writer.call <= latest or not self.real_time:
+            if (writer.call <= latest or not self.real_time) and not self._ends_too_early(writer, state):
                 if writer.name not in found and same_change(in_key_order(effect_of(state, writer)), events):
                     found[writer.name] = writer
         return sorted(found.values(), key=lambda writer: writer.call)
@@ -118,12 +125,21 @@ class Pool:
         for writer in self.writers:
             if self.real_time and writer.call > latest:
                 break
-            yield writer
+            if not self._ends_too_early(writer, state):
+                yield writer
         for lease, keys in state.attached.items():
             if keys:
                 for writer in self.ends_of(lease):
-                    if writer.call <= latest or not self.real_time:
+                    if (writer.call <= latest or not self.real_time) and not self._ends_too_early(writer, state):
                         yield writer
+
+    def _ends_too_early(self, writer: Writer, state: State) -> bool:
+        """Whether `writer` would end, in the revision after `state`, a lease that is there at a later one."""
+        if not self.there_until:
+            return False
+        request = None if writer.operation is None else writer.operation.input
+        lease = request.id if type(request) is LeaseRevokeRequest else writer.lease
+        return bool(lease) and state.revision < self.there_until.get(lease, 0)
 
 
 def effect_of(state: State, writer: Writer) -> tuple[Event, ...]:
