@@ -1,7 +1,7 @@
 # Two commands for a newcomer, each works first, alone, and again:
 #   make hunt    an isolated environment, Pekan, etcd 3.5.1 from PyPI, a hunt of about a minute, and the line to type next
 #   make test    everything set up and all tests passed
-# Longer work has targets of its own: hunt-seeds, no-false-alarms, fuzz, fuzz-objects, bench, bench-peers.
+# Longer work has targets of its own: hunt-seeds, no-false-alarms, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
 #
 # Where a Rust toolchain is (cargo on PATH or in its usual place) the native core is built at install, linted and tested; without one
 # everything works by the reference in Python.
@@ -9,7 +9,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help hunt hunt-seeds no-false-alarms test lint native-test fuzz fuzz-objects bench bench-peers clean
+.PHONY: help hunt hunt-seeds no-false-alarms test lint native-test fuzz fuzz-objects fuzz-readers bench bench-peers clean
 
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -89,9 +89,13 @@ test: lint native-test
 fuzz: $(VENV)/.test
 	cd tests && ../$(VENV)/bin/python -m oracle.fuzz $(ARGS)
 
+fuzz-readers: $(VENV)/.test
+	cd tests && ../$(VENV)/bin/python -m oracle.readers --cases 1000000 $(ARGS)
+
 bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/checking.py $(ARGS)
 	$(VENV)/bin/python benchmarks/recording.py
+	$(VENV)/bin/python benchmarks/foreign.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info src/pekan/wire/_generated src/pekan/_native* native/target
