@@ -9,6 +9,7 @@ import pytest
 import pekan
 from checkers.judging import Clock, header
 from checkers.objects.building import history
+from pekan.checkers.objects.orders import orders
 from pekan.errors import UsageError
 from pekan.history.types import History
 from pekan.models.object import ILLEGAL, Called, Model
@@ -79,6 +80,7 @@ def test_a_core_is_small_and_says_why() -> None:
     text = f"{before}\n{after}"
     (finding,) = pekan.check(history(text), engine="generic").findings
     assert finding.code == "NOT-LINEARIZABLE"
+    assert finding.subject.pop("prefix")[-3:] == [59, 60, 61]
     assert finding.subject == {"model": "register", "operations": [60, 61, 62], "last": 62, "explained": 62}
     assert [exhibit.operation for exhibit in finding.certificate] == [60, 61, 62]
     assert "Operation 62 was called after operation 61 had returned." in finding.explanation
@@ -249,6 +251,20 @@ def test_not_sequential() -> None:
     assert "Process 3 called operation 5 after operation 3." in finding.explanation
     assert "2 other operations may take effect at any time" in finding.explanation
     assert pekan.check(history(text.replace("3  read -> 1 ", "3  read -> 2 "), order="per-process")).verdict == "holds"
+
+
+def test_orders_for_a_viewer() -> None:
+    """Each object comes with a legal order of its operations, or the one that gets furthest, and what it is after each."""
+    (legal,) = orders(history("0 write 1  0..9\n 1 read -> 1  5..19\n 1 read -> None  0..4")) or ()
+    assert legal.orders == [[(1, "nil"), (0, "1"), (2, "1")]]
+    (illegal,) = orders(history(STALE)) or ()
+    assert illegal.orders == [[(0, "1"), (1, "2")]]
+    assert orders(history("0 open  0..9")) is None
+
+
+def test_what_the_reader_noted_is_told() -> None:
+    """What a reader kept and did not use is among the verdict's notes."""
+    assert pekan.check(history(STALE, notes=("3 lines were skipped",))).notes == ("3 lines were skipped",)
 
 
 def test_an_empty_history_holds() -> None:

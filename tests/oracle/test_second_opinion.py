@@ -13,7 +13,7 @@ from pekan.checkers.objects.etcd import part_of
 from pekan.history.types import History
 from pekan.wire.messages import KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse
 
-CASES = 600
+CASES = 1_500
 """Small histories, valid and mutated, of one seed: some seconds."""
 BUDGET = Budget(time_s=20.0)
 

@@ -70,7 +70,7 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         return Verdict((), undecided, history.order, len(history.operations), time.perf_counter() - began, engine="none")
     findings = [finding for report in reports for finding in report.findings]
     findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
-    notes: list[str] = []
+    notes: list[str] = list(history.notes)
     if history.cut:
         notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")
     if declined and engine == "native":

@@ -27,7 +27,9 @@ def convert(file: Path, to: str, form: str | None, out: Path | None, as_json: bo
     Example:
       echo '{"process":0,"f":"write","value":1,"call":1,"return":2}' > h.jsonl; pekan convert h.jsonl --to edn
     """
+    from pekan.checkers.objects.orders import orders
     from pekan.history.foreign import WRITERS, load_any
+    from pekan.history.foreign.visualisation import visualisation
 
     if to not in WRITERS:
         raise UsageError(f"--to {to}: not known; choose from {', '.join(WRITERS)}")
@@ -36,6 +38,9 @@ def convert(file: Path, to: str, form: str | None, out: Path | None, as_json: bo
     # What keeps a keyword apart from a text is known to the readers in Python.
     history = load_any(file, form, engine="reference")
     text = WRITERS[to](history)
+    if to == "porcupine-viz":
+        # With an order of every object, where a model is known: the viewer shows it, and where it gets stuck.
+        text = [json.dumps(visualisation(history, orders(history)), indent=1) + "\n"]
     if out is None:
         sys.stdout.writelines(text)
     else:

@@ -8,6 +8,7 @@
     partial      the search where clocks are not shared: only the order within each process counts
     core         of a part that cannot be, the few operations that say so
     explain      these in words
+    orders       a legal order of every object, or the one that gets furthest, for a viewer
     etcd         etcd's store as one more such object: a second opinion
 """
 

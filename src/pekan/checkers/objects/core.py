@@ -72,6 +72,12 @@ def core_of(part: Part, solve: Solve, seconds: float, blocked: int, cut: bool) -
     return Core(tuple(sorted(core)), free, last, explained, before.order, minimal)
 
 
+def furthest(part: Part, solve: Solve, seconds: float, blocked: int = -1) -> tuple[int, ...]:
+    """A legal order of the longest legal prefix of a part that is known to be illegal; empty where `seconds` do not suffice."""
+    found = _prefix(part, solve, blocked, time.monotonic() + seconds)
+    return () if found is None else found[1].order
+
+
 def _budget(deadline: float) -> Budget:
     return Budget(time_s=max(0.0, min(SOLVE_S_MAX, deadline - time.monotonic())))
 

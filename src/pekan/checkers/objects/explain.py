@@ -27,6 +27,8 @@ SHOWN = 60
 """Characters of a value that are shown: a certificate is for reading, the history has the rest."""
 EXHIBITS_MAX = 12
 """Operations of a core that are shown. Most cores have two to five; a longer one is named in full in `subject`."""
+PREFIX_SHOWN = 50
+"""Operations of the longest legal prefix, the latest of them in a legal order, that `subject` names."""
 ENDS_MAX = 6
 """Dead ends that are told: together with real time they are the proof, as long as they are few."""
 FREE_MAX = 6
@@ -102,7 +104,8 @@ def finding(part: Part, core: Core | None, sequential: bool, refused: Sequence[O
     ops = [part.operations[o] for o in core.operations]
     subject["operations"] = [op.id for op in ops]
     if not sequential:
-        subject |= {"last": part.operations[core.last].id, "explained": core.explained}
+        prefix = [part.operations[o].id for o in core.order[-PREFIX_SHOWN:]]
+        subject |= {"last": part.operations[core.last].id, "explained": core.explained, "prefix": prefix}
     lines = [*(_by_process(ops) if sequential else by_time(ops)), *_ends(part, core, sequential), others(core), _prefix(part, core)]
     suspect = next((op for op in refused if _asked_for(op, ops)), None)
     if suspect is not None:
