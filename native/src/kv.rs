@@ -6,6 +6,8 @@
 //!
 //! Records are tuples that begin with their kind; `src/pekan/checkers/native/kv.py` tells them with the functions of the reference.
 
+use std::cell::RefCell;
+
 use pekan_etcd::check::{Report, check_kv as judge};
 use pekan_etcd::machine::Refusal;
 use pekan_etcd::problem::{Clash, Effect, Exhibit, Expected, LeaseMisuse, OutOfOrder, Problem, Told, Undecided, What};
@@ -49,7 +51,16 @@ pub fn check_kv<'py>(
         let refusals = columns.errors.iter().map(|(_, text)| texts.iter().position(|each| each == text).map(refusal)).collect();
         let circumstances =
             Circumstances { real_time, start_empty, cut, shared_writers, budget_s, lease_time, compacts_itself, ends, refusals };
-        let mut report = judge(columns, shown, &circumstances).map_err(|why| declined(&path, &why))?;
+        let interrupted = RefCell::new(None);
+        let go_on = || match py.check_signals() {
+            Ok(()) => true,
+            Err(signal) => {
+                interrupted.replace(Some(signal));
+                false
+            }
+        };
+        let judged = judge(columns, shown, &circumstances, &go_on);
+        let mut report = judged.map_err(|why| interrupted.take().unwrap_or_else(|| declined(&path, &why)))?;
         let order = report.order.take().map(|proven| Order::of(evidence.clone_ref(py), proven));
         Ok((Telling { py, columns }.report(&report)?, order))
     })

@@ -70,8 +70,13 @@ impl FirstSeen for Nothing {
     }
 }
 
-/// Judges every key-value operation.
-pub fn check_kv<'a>(columns: &'a Columns<'a>, evidence: &Evidence<'a>, circumstances: &Circumstances) -> Result<Report<'a>, Declined> {
+/// Judges every key-value operation. `go_on` is asked now and then, and at each step of a search, whether somebody still wants to know.
+pub fn check_kv<'a>(
+    columns: &'a Columns<'a>,
+    evidence: &Evidence<'a>,
+    circumstances: &Circumstances,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Report<'a>, Declined> {
     let ops = Ops::of(columns, circumstances.ends)?;
     let mut report = Report::default();
     if circumstances.ends.is_some() {
@@ -101,7 +106,7 @@ pub fn check_kv<'a>(columns: &'a Columns<'a>, evidence: &Evidence<'a>, circumsta
     report.counts = b.counts;
     let known_from_start = !circumstances.shared_writers && circumstances.start_empty;
     let Some(state) = start(b, circumstances, known_from_start)? else {
-        without_start(b, watched, circumstances, &mut report);
+        without_start(b, watched, circumstances, go_on, &mut report);
         return Ok(report);
     };
     let last = last(b, watched, limit);
@@ -116,7 +121,7 @@ pub fn check_kv<'a>(columns: &'a Columns<'a>, evidence: &Evidence<'a>, circumsta
     if !refused.is_empty() && forks::delivers(watched, &refused) {
         shown = forks::shown_refusals(&ops, evidence, &refused)?;
     }
-    let judging = Judging { b, timing: &timing, watched, circumstances };
+    let judging = Judging { b, timing: &timing, watched, circumstances, go_on };
     let mut replayed = judging.replay(state, &mut suspects, &shown)?;
     if !refused.is_empty() && shown.is_empty() && !(replayed.clean() && limit.is_none() && judging.all_replayed()) {
         // Where every answer was replayed and is right, each value shown is of a recorded writer that was not refused. Not so here.
@@ -222,12 +227,18 @@ fn first_state<'a>(b: &Buckets<'a>, circumstances: &Circumstances) -> Result<Opt
 }
 
 /// What can be judged of a store that began with unknown content and was never read whole: the times.
-fn without_start<'a>(b: &Buckets<'a>, watched: &Watched<'a>, circumstances: &Circumstances, report: &mut Report<'a>) {
+fn without_start<'a>(
+    b: &Buckets<'a>,
+    watched: &Watched<'a>,
+    circumstances: &Circumstances,
+    go_on: &dyn Fn() -> bool,
+    report: &mut Report<'a>,
+) {
     let lowest = [b.writes().next().map(|(revision, _)| revision), b.readers.lowest(), b.revokes.keys().next().copied()];
     let first = lowest.into_iter().flatten().min().unwrap_or(1);
     if b.highest - first <= REVISIONS_MAX {
         let timing = time_of(b, &Nothing, first, b.highest, circumstances.real_time);
-        Judging { b, timing: &timing, watched, circumstances }.times(&mut report.after);
+        Judging { b, timing: &timing, watched, circumstances, go_on }.times(&mut report.after);
     }
     report.undecided.push(Undecided::NoStart);
 }
@@ -246,11 +257,12 @@ struct Judging<'v, 'a> {
     timing: &'v Timing,
     watched: &'v Watched<'a>,
     circumstances: &'v Circumstances,
+    go_on: &'v dyn Fn() -> bool,
 }
 
 impl<'v, 'a> Judging<'v, 'a> {
     fn replay(&self, state: State<'a>, suspects: &'v mut Pool<'a>, shown: &[forks::Shown<'a>]) -> Result<Replayed<'a>, Declined> {
-        let Judging { b, timing, watched, circumstances } = *self;
+        let Judging { b, timing, watched, circumstances, go_on } = *self;
         // A refused request whose effect shows is a finding already; the replay takes it for a writer, so as not to find the same again.
         let mut writers = requests(b, &b.pending)?;
         writers.extend(requests(b, &shown.iter().map(|shown| shown.op).collect::<Vec<u32>>())?);
@@ -262,7 +274,8 @@ impl<'v, 'a> Judging<'v, 'a> {
         }
         let search = Search::new(b, timing, watched, circumstances.budget_s);
         let refusals = Refusals::new(b, timing, complete, circumstances)?;
-        Replay::new(b, state, timing, watched, pool, suspects, search, refusals, circumstances.shared_writers, circumstances.cut).run()
+        Replay::new(b, state, timing, watched, pool, suspects, search, refusals, circumstances.shared_writers, circumstances.cut, go_on)
+            .run()
     }
 
     /// Whether no answer is of a revision before those that are replayed (an answer with header revision 0, say).

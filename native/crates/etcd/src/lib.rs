@@ -38,6 +38,8 @@ pub mod refusals;
 pub mod replay;
 pub mod request;
 pub mod search;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 pub mod watch;
 

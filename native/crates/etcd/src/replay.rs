@@ -101,6 +101,7 @@ pub struct Replay<'v, 'a> {
     refusals: Refusals<'v, 'a>,
     shared_writers: bool,
     cut: bool,
+    go_on: &'v dyn Fn() -> bool,
     base: i64,
     state: State<'a>,
     matching: Matching,
@@ -132,6 +133,7 @@ impl<'v, 'a> Replay<'v, 'a> {
         refusals: Refusals<'v, 'a>,
         shared_writers: bool,
         cut: bool,
+        go_on: &'v dyn Fn() -> bool,
     ) -> Self {
         Replay {
             ops: b.ops,
@@ -144,6 +146,7 @@ impl<'v, 'a> Replay<'v, 'a> {
             refusals,
             shared_writers,
             cut,
+            go_on,
             base: state.revision,
             state,
             matching: Matching::new(),
@@ -172,6 +175,7 @@ impl<'v, 'a> Replay<'v, 'a> {
             if revision >= ahead {
                 ahead = revision + AHEAD;
                 self.reach_for(revision, ahead.min(last));
+                self.ask()?;
             }
             let step = match self.write(revision) {
                 Ok(true) => self.observe_all(revision),
@@ -193,6 +197,12 @@ impl<'v, 'a> Replay<'v, 'a> {
         }
         let end = self.stopped.unwrap_or(revision);
         self.finish(end)
+    }
+
+    /// Stops where nobody wants to know any more.
+    #[inline]
+    fn ask(&self) -> Result<(), Declined> {
+        if (self.go_on)() { Ok(()) } else { Err(Declined::because("nobody wants to know any more")) }
     }
 
     /// Looks at a byte of each cache line that the revisions from..=to will look at. These loads wait for memory together, where those of the
@@ -249,6 +259,7 @@ impl<'v, 'a> Replay<'v, 'a> {
     /// Takes back the last guess that has another way: the revision settled then. None where there is none, or the budget is spent.
     fn back(&mut self, mut problem: Problem<'a>) -> Result<Option<i64>, Declined> {
         while let Some((revision, way)) = self.search.take_back(&mut self.state, &mut self.matching, &problem)? {
+            self.ask()?;
             let writer = self.pool.writers.get(way.writer as usize).and_then(|writer| writer.op);
             self.order.set(revision, &way.events, writer);
             match self.observe_all(revision) {
@@ -485,6 +496,7 @@ impl<'v, 'a> Replay<'v, 'a> {
 
     /// A gap that no watch of everything showed. False where the budget is spent.
     fn guess(&mut self, revision: i64) -> Result<bool, Stop<'a>> {
+        self.ask()?;
         let own = self.revokers(revision)?;
         let Some(way) = self.search.fill(&self.state, revision, own, &mut self.pool, &mut self.matching)? else {
             let problem = self.nobody(revision)?;
