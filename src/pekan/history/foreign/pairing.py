@@ -124,7 +124,8 @@ def pair(entries: Iterable[Entry], *, failed_cas_is_answer: bool = False) -> His
             if not is_int(time):
                 raise Malformed(offset, f"expected a whole number of nanoseconds as :time; found {shown(time)}")
             if time < now and number:
-                raise Malformed(offset, f"time runs backwards: {time} after {now}")
+                what = f"time runs backwards: {time} after {now}"
+                raise Malformed(offset, f"{what} (a history without times is judged by the order of its entries)")
             now = time
         if not is_int(process):
             if not isinstance(process, str):
