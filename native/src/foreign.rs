@@ -46,6 +46,11 @@ impl Objects {
         &self.objects
     }
 
+    /// A name of what was asked as Python's string.
+    pub fn name<'py>(&self, py: Python<'py>, index: u32) -> Bound<'py, PyString> {
+        self.names[index as usize].bind(py).clone()
+    }
+
     /// The value of a number as Python has it; each is made once.
     pub fn value<'py>(&self, py: Python<'py>, number: u32) -> PyResult<Bound<'py, PyAny>> {
         if number == NONE {

@@ -15,10 +15,10 @@ use crate::session::Declined;
 /// where a search got stuck, or whose answer ends the monitor's legal prefix, -1 for none; answered operations of that prefix; the monitor's
 /// rule; operations by index (all of a search's part; of a monitor those that the rule names, in its roles); failed operations on the same
 /// object.
-type NotLegal<'py> = (Bound<'py, PyAny>, bool, &'static str, &'static str, i64, u32, &'static str, Vec<u32>, Vec<u32>);
+pub type NotLegal<'py> = (Bound<'py, PyAny>, bool, &'static str, &'static str, i64, u32, &'static str, Vec<u32>, Vec<u32>);
 
 /// Objects, parts that a monitor judged, parts that the engine judged, operations that did not fail, and what is not legal.
-type Judgement<'py> = (usize, usize, usize, usize, Vec<NotLegal<'py>>);
+pub type Judgement<'py> = (usize, usize, usize, usize, Vec<NotLegal<'py>>);
 
 /// Judge every object of `held` by the ready model of that name, its objects unset at first; with `monitored` by monitors where they can.
 /// Raises Declined where the model in Python is to judge.
@@ -69,15 +69,20 @@ pub fn judge_objects<'py>(
             Vec::new()
         };
         let by_engine = judged.len();
-        let failed = |&o: &u32| objects.outcome[o as usize] == Outcome::Failed as u8;
         for part in judged.into_iter().filter(|part| part.answer.verdict != Verdict::Ok) {
             let key = held.value(py, part.key)?;
-            let refused = (0..objects.len() as u32).filter(failed).filter(|&o| objects.key[o as usize] == part.key).collect();
+            let refused = refused(objects, part.key);
             let (verdict, _, blocked, bound, ..) = told(part.answer);
             found.push((key, false, verdict, bound, blocked, 0, "", part.operations, refused));
         }
         let keys: std::collections::HashSet<u32> = objects.key.iter().copied().collect();
-        let operations = (0..objects.len() as u32).filter(|o| !failed(o)).count();
+        let operations = objects.outcome.iter().filter(|&&outcome| outcome != Outcome::Failed as u8).count();
         Ok((keys.len(), by_monitor, by_engine, operations, found))
     })
+}
+
+/// The failed operations on the object of that key.
+pub fn refused(objects: &pekan_foreign::Objects, key: u32) -> Vec<u32> {
+    let failed = |o: &u32| objects.outcome[*o as usize] == Outcome::Failed as u8 && objects.key[*o as usize] == key;
+    (0..objects.len() as u32).filter(failed).collect()
 }

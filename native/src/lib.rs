@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod asked;
 mod counting;
 mod evidence;
 mod foreign;
@@ -19,6 +20,8 @@ mod watch;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use super::asked::judge_model;
     #[pymodule_export]
     use super::counting::{expiries, first_sights, whole_watches};
     #[pymodule_export]

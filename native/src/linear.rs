@@ -10,7 +10,7 @@ use crate::guard::guarded;
 use crate::session::Declined;
 
 /// Steps between two looks at the clock: a step may be a call of a slow model.
-const SLICE_STEPS: u64 = 256;
+pub const SLICE_STEPS: u64 = 256;
 /// The same where no step calls Python: about a millisecond.
 pub const NATIVE_SLICE_STEPS: u64 = 100_000;
 

@@ -82,15 +82,14 @@ def judged(objects: Mapping[Any, Sequence[Operation]], decisions: Sequence[Decis
 
 
 def by_columns(history: History, model: Model, engine: str, budget: Budget) -> Judged | None:
-    """Judge a history that the native core has read; None where the core does not hold it or the model in Python has to judge."""
-    if engine == "reference" or not isinstance(history.operations, HeldOperations) or not _in_core(model):
+    """Judge a history that the native core has read; None where the core does not hold it or leaves it to the reference."""
+    if engine == "reference" or not isinstance(history.operations, HeldOperations):
         return None
     operations = history.operations
-    bounds = (budget.time_s, budget.steps, budget.memory_bytes)
-    try:
-        objects, monitored, searched, total, found = core.judge_objects(operations.objects, model.name, engine != "generic", *bounds)
-    except core.Declined:
+    told = _told_by_core(operations, model, engine != "generic", budget)
+    if told is None:
         return None
+    objects, monitored, searched, total, found = told
     decisions = []
     for key, by_monitor, verdict, bound, blocked, answered, rule, places, refused in found:
         made = {place: operations[place] for place in dict.fromkeys([*places, *([blocked] if by_monitor else ())])}
@@ -106,6 +105,20 @@ def by_columns(history: History, model: Model, engine: str, budget: Budget) -> J
     names = ((monitored, _monitor_name(model, native=True)), (searched, "generic (native)"))
     engines = tuple(name for count, name in sorted(names, key=itemgetter(0), reverse=True) if count)
     return Judged(decisions, objects, monitored + searched, total, engines)
+
+
+def _told_by_core(operations: HeldOperations, model: Model, monitored: bool, budget: Budget) -> Any:
+    """What the core says with a model that it has, or by asking one in Python; None where it declines."""
+    bounds = (budget.time_s, budget.steps, budget.memory_bytes)
+    try:
+        if _in_core(model):
+            return core.judge_objects(operations.objects, model.name, monitored, *bounds)
+        # A ready model that begins otherwise may have a monitor, in Python.
+        if monitored and READY.get(model.name) is type(model):
+            return None
+        return core.judge_model(operations.objects, model, *bounds)
+    except core.Declined:
+        return None
 
 
 def _monitor_name(model: Model, native: bool) -> str:

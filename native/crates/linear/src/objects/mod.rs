@@ -18,12 +18,11 @@ mod values;
 use crate::engine::{Run, solve_all};
 use crate::machine::Machine;
 use crate::question::{Answer, Hints, Question};
+pub use parts::Kind;
 use parts::{Classes, Part};
 use pekan_foreign::Objects;
 use std::fmt;
-pub(crate) use values::Canon;
-
-pub use parts::Kind;
+pub use values::Canon;
 
 /// The core leaves this history to the model in Python, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -374,7 +374,7 @@ pub fn divided(objects: &Objects, among: Option<&[bool]>, canon: &Canon<'_>, kin
     let kept = |&o: &u32| objects.outcome[o as usize] != Outcome::Failed as u8 && among.is_none_or(|among| among[o as usize]);
     let operations: Vec<u32> = (0..objects.len() as u32).filter(kept).collect();
     let classes = operations.iter().map(|&o| reader.class(o as usize)).collect::<Result<Vec<_>, _>>()?;
-    let groups = grouped(&operations, &classes, objects, canon, kind);
+    let groups = grouped(&operations, &classes, objects, canon, kind, among);
     let mut parts: Vec<Part> = Vec::new();
     let mut place: Vec<u32> = vec![NONE; groups.count];
     for &(group, key) in &groups.order {
@@ -403,7 +403,7 @@ struct Groups {
     order: Vec<(u32, u32)>,
 }
 
-fn grouped(operations: &[u32], classes: &[Class], objects: &Objects, canon: &Canon<'_>, kind: Kind) -> Groups {
+fn grouped(operations: &[u32], classes: &[Class], objects: &Objects, canon: &Canon<'_>, kind: Kind, among: Option<&[bool]>) -> Groups {
     let mut keys: HashMap<u32, u32, FixedState> = HashMap::default();
     let mut key_list: Vec<u32> = Vec::new();
     let mut last = None;
@@ -419,8 +419,12 @@ fn grouped(operations: &[u32], classes: &[Class], objects: &Objects, canon: &Can
         }
     };
     // Failed operations, too, tell of an object.
-    let all: Vec<u32> = objects.key.iter().map(|&key| rank_of(key)).collect();
-    let ranks: Vec<u32> = operations.iter().map(|&o| all[o as usize]).collect();
+    for (o, &key) in objects.key.iter().enumerate() {
+        if among.is_none_or(|among| among[o]) {
+            rank_of(key);
+        }
+    }
+    let ranks: Vec<u32> = operations.iter().map(|&o| rank_of(objects.key[o as usize])).collect();
     if !matches!(kind, Kind::Set | Kind::MultiRegister | Kind::ListAppend) {
         let order = (0..).zip(key_list.iter().copied()).collect();
         return Groups { of: ranks, count: key_list.len(), order };

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use pekan_foreign::{NONE, Value, Values};
 
 /// For each value the number of the first that equals it.
+#[derive(Debug)]
 pub struct Canon<'a> {
     values: &'a Values,
     /// Empty where every value is its own.
