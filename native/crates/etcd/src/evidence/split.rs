@@ -95,7 +95,7 @@ impl<'a> Split<'a, '_> {
                     created_header: 0,
                     refused: false,
                     // Where it is the only one of its stream, all that follows is its own.
-                    items: if self.opened == 0 { Vec::with_capacity(self.stream.messages.len() - at as usize) } else { Vec::new() },
+                    items: if self.opened == 1 { Vec::with_capacity(self.stream.messages.len() - at as usize) } else { Vec::new() },
                     parts: Vec::new(),
                     unfinished_parts: 0,
                     joined: Vec::new(),
