@@ -116,6 +116,17 @@ pub struct Op<'a> {
     pub completed_at: u64,
 }
 
+/// Of a watch message that does nothing but deliver one event to watch 0, which nearly all do: what it takes to put it in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// Its header's revision.
+    pub header: u32,
+    /// Its event's revision.
+    pub revision: u32,
+    /// Where the encoded event begins; it ends with the message. 0: it is another kind of message, or was not looked at.
+    pub event: u16,
+}
+
 /// One message of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamMessage<'a> {
@@ -123,6 +134,8 @@ pub struct StreamMessage<'a> {
     pub time: i64,
     /// From client to member.
     pub sent: bool,
+    /// What was seen of it when it was loaded.
+    pub glance: Glance,
     /// The encoded message.
     pub data: &'a [u8],
 }

@@ -13,6 +13,6 @@ mod load;
 mod mapped;
 mod valid;
 
-pub use columns::{Columns, Kind, NEVER, NO_ERROR, NO_METHOD, Op, Outcome, Shape, Stream, StreamMessage};
+pub use columns::{Columns, Glance, Kind, NEVER, NO_ERROR, NO_METHOD, Op, Outcome, Shape, Stream, StreamMessage};
 pub use load::{Declined, WATCH, load};
 pub use mapped::{NotLoaded, Recorded};

@@ -8,7 +8,7 @@ use hashbrown::hash_map::Entry;
 use pekan_wire::numbers as n;
 use pekan_wire::{Field, Fields, Malformed, utf8};
 
-use crate::columns::{Columns, Kind, NEVER, NO_ERROR, Op, Outcome, Stream, StreamMessage};
+use crate::columns::{Columns, Glance, Kind, NEVER, NO_ERROR, Op, Outcome, Stream, StreamMessage};
 use crate::frames::{Frame, Frames};
 use crate::valid;
 
@@ -305,7 +305,7 @@ impl<'a, 'f> Loading<'a, 'f> {
         if stream.method == self.watch {
             valid::watch_request(data)?;
         }
-        stream.messages.push(StreamMessage { time, sent: true, data });
+        stream.messages.push(StreamMessage { time, sent: true, glance: Glance::default(), data });
         Ok(())
     }
 
@@ -321,12 +321,10 @@ impl<'a, 'f> Loading<'a, 'f> {
                 _ => {}
             }
         }
+        let watch = self.watch;
         let stream = self.open_stream(id)?;
-        let method = stream.method;
-        stream.messages.push(StreamMessage { time, sent: false, data });
-        if method == self.watch {
-            valid::watch_response(data)?;
-        }
+        let glance = if stream.method == watch { valid::watch_response(data)? } else { Glance::default() };
+        stream.messages.push(StreamMessage { time, sent: false, glance, data });
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use pekan_wire::{
 };
 use pekan_wire::{numbers as n, scan};
 
-use crate::columns::{Kind, Shape};
+use crate::columns::{Glance, Kind, Shape};
 
 type Valid = Result<(), Malformed>;
 
@@ -223,25 +223,29 @@ pub fn watch_request(data: &[u8]) -> Valid {
 }
 
 /// Whether `data` is what a member sends on a watch stream.
-pub fn watch_response(data: &[u8]) -> Valid {
-    if at_a_glance(data) {
-        return Ok(());
+pub fn watch_response(data: &[u8]) -> Result<Glance, Malformed> {
+    if let Some(glance) = at_a_glance(data) {
+        return Ok(glance);
     }
-    WatchResponse::decode(data)?.events().try_for_each(|event| Event::decode(event?).map(drop))
+    WatchResponse::decode(data)?.events().try_for_each(|event| Event::decode(event?).map(drop))?;
+    Ok(Glance::default())
 }
 
-/// Whether it is a message with events or progress in the form in which etcd writes it, and whole.
+/// A message with events or progress in the form in which etcd writes it, and whole.
 #[inline]
-fn at_a_glance(data: &[u8]) -> bool {
-    let Some(head) = scan::watch_head(data) else { return false };
+fn at_a_glance(data: &[u8]) -> Option<Glance> {
+    let head = scan::watch_head(data)?;
+    let mut glance = Glance::default();
     let mut left = head.events;
     while let Some((event, rest)) = scan::next_event(left) {
-        if scan::event_head(event).is_none() {
-            return false;
+        let seen = scan::event_head(event)?;
+        let alone = left.len() == head.events.len() && rest.is_empty() && head.watch_id == 0 && !head.fragment;
+        if let (true, Ok(header), Ok(revision)) = (alone, u32::try_from(head.header), u32::try_from(seen.revision)) {
+            glance = Glance { header, revision, event: u16::try_from(data.len() - event.len()).unwrap_or(0) };
         }
         left = rest;
     }
-    left.is_empty()
+    left.is_empty().then_some(glance)
 }
 
 /// True for a request that cannot change anything: a Range, or a Txn of which every operation in both branches is one.

@@ -12,6 +12,8 @@
 
 mod merge;
 mod split;
+#[cfg(test)]
+mod tests;
 
 use hashbrown::HashMap;
 use pekan_history::{Columns, Kind, Outcome, StreamMessage};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use pekan_history::{Columns, Stream, WATCH};
+use pekan_history::{Columns, Glance, Stream, WATCH};
 use pekan_wire::scan::{event_head, next_event, watch_head};
 use pekan_wire::{Event, Field, Fields, WatchRequest, WatchResponse, numbers as n};
 
@@ -68,10 +68,13 @@ struct Split<'a, 'c> {
 impl<'a> Split<'a, '_> {
     fn run(&mut self) -> Result<(), Declined> {
         for (at, message) in self.stream.messages.iter().enumerate() {
-            if let Some(next) = self.stream.messages.get(at + AHEAD) {
+            if let Some(next) = self.stream.messages.get(at + AHEAD).filter(|next| next.glance.event == 0) {
                 fetch(next.data);
             }
             let at = as_u32(at)?;
+            if self.received_plain(at, message.glance) {
+                continue;
+            }
             if message.sent {
                 self.sent(at, message.time, WatchRequest::decode(message.data)?);
             } else {
@@ -79,6 +82,22 @@ impl<'a> Split<'a, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is one event, and nothing else, for an open watch 0: then that is all that has to be known of it.
+    #[inline]
+    fn received_plain(&mut self, at: u32, glance: Glance) -> bool {
+        let Glance { header, revision, event } = glance;
+        let Some((0, found)) = self.recent else { return false };
+        let watch = &mut self.watches[found];
+        if event == 0 || revision == 0 || watch.unfinished > 0 {
+            return false;
+        }
+        self.floor = self.floor.max(i64::from(header));
+        self.low = self.low.min(revision);
+        self.high = self.high.max(revision);
+        watch.items.push(Item { index: at, header, first: revision, place: u32::from(event), bits: 1 << 8 });
+        true
     }
 
     fn sent(&mut self, at: u32, time: i64, request: WatchRequest<'a>) {
