@@ -4,6 +4,9 @@ use pekan_history::{Columns, Glance, NEVER, Stream, StreamMessage, WATCH};
 
 use super::*;
 
+/// (ns, whether sent, encoded)
+type Messages = Vec<(i64, bool, Vec<u8>)>;
+
 fn varint(mut value: u64, into: &mut Vec<u8>) {
     while value >= 0x80 {
         into.push(value.to_le_bytes()[0] | 0x80);
@@ -43,15 +46,15 @@ fn events(all: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// A stream of one watch of everything from revision 2 on that receives `received` after its created reply, 10 ns apart.
-fn told(member: u64, begin: i64, received: &[Vec<u8>]) -> Vec<(i64, bool, Vec<u8>)> {
+fn told(member: u64, begin: i64, received: &[Vec<u8>]) -> Messages {
     let create = bytes(1, &[bytes(1, b"\0"), bytes(2, b"\0"), number(3, 2)].concat());
     let mut messages = vec![(begin, true, create), (begin + 10, false, response(member, 1, &[number(3, 1)]))];
     messages.extend(received.iter().zip(2..).map(|(data, at)| (begin + 10 * at, false, data.clone())));
     messages
 }
 
-fn columns<'a>(streams: &'a [Vec<(i64, bool, Vec<u8>)>]) -> Columns<'a> {
-    let stream = |(id, messages): (u64, &'a Vec<(i64, bool, Vec<u8>)>)| Stream {
+fn columns<'a>(streams: &'a [Messages]) -> Columns<'a> {
+    let stream = |(id, messages): (u64, &'a Messages)| Stream {
         id,
         method: 1,
         client: 0,
