@@ -33,6 +33,7 @@ help:
 	@echo 'make no-false-alarms       ten one-minute hunts on the newest 3.5, 3.6 and 3.7'
 	@echo 'make fuzz                  the long differential fuzz of the checkers'
 	@echo 'make bench                 what recording and checking cost'
+	@echo 'make bench-peers           Pekan beside Porcupine on the same files (needs Go)'
 
 $(VENV)/bin/python:
 	@[ "$$(uname -sm)" = 'Linux x86_64' ] || echo 'note: hunting needs Linux on x86-64; checking works here' >&2
@@ -96,6 +97,10 @@ bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/checking.py $(ARGS)
 	$(VENV)/bin/python benchmarks/recording.py
 	$(VENV)/bin/python benchmarks/foreign.py
+
+# Wants Go for the peer's side; twenty minutes.
+bench-peers: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/peers.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info src/pekan/wire/_generated src/pekan/_native* native/target
