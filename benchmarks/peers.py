@@ -7,12 +7,13 @@
 
 Both sides take turns, seven runs each, so that a slow minute of the machine meets both; beside stands a calibration loop (fixed pure-Python
 work). *checking* is what the checker takes once the history is in memory, *all* is from the file to the answer; the start of a process
-(Python's imports, Go's runtime) is in neither. Figures are medians with the lowest and the highest run, ratios are those of the runs of one
-turn. A peer that ran out of time or memory once is not asked again.
+(Python's imports, Go's runtime) is in neither. Seconds are CPU seconds of a process on one core (GOMAXPROCS=1), so that other work on the
+machine counts for neither. Figures are medians with the lowest and the highest run, ratios are those of the runs of one turn. A peer that
+ran out of time or memory once is not asked again; what it had used by then is shown.
 
 The peer is the newest release of Porcupine with models of ours, which hash and share what does not change; its model of etcd looks at the
-revision of an answer first, and is several times faster than the one in etcd's robustness tests on the same files. It may use all cores;
-Pekan uses one. It checks key-value requests only, and not what watches, leases or serializable reads show; Pekan checks all of it.
+revision of an answer first, and is several times faster than the one in etcd's robustness tests on the same files. It checks key-value
+requests only, and not what watches, leases or serializable reads show; Pekan checks all of it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -38,6 +40,8 @@ TIMEOUT_S = 60
 """Of the peer, for one file."""
 MEMORY_KIB = 12 << 20
 """Of the peer's address space: 12 GiB. What grows beyond is not going to be done in time either."""
+WARM_BYTES = 50 << 20
+"""A smaller file is judged once before it is measured: what Python makes at first use belongs to neither column."""
 SHORT = 100
 """Short histories of a register, timed together."""
 
@@ -64,11 +68,11 @@ def judged(path: Path, model: str) -> tuple[float, float, str, str]:
     from pekan.checkers.judge import judge
     from pekan.history.foreign import load_any
 
-    began = time.perf_counter()
+    began = time.process_time()
     history = load_any(path, None, engine="auto")
-    read = time.perf_counter()
+    read = time.process_time()
     verdict = judge(history, Options(model=None if model == "etcd" else model), "auto")
-    return read - began, time.perf_counter() - read, verdict.verdict, verdict.engine
+    return read - began, time.process_time() - read, verdict.verdict, verdict.engine
 
 
 def searched(path: Path, model: str) -> tuple[float, float, str, str]:
@@ -113,9 +117,9 @@ def only_read(path: Path, model: str) -> tuple[float, float, str, str]:
     """Reading alone."""
     from pekan.history.foreign import load_any
 
-    began = time.perf_counter()
+    began = time.process_time()
     load_any(path, None, engine="auto")
-    return time.perf_counter() - began, 0.0, "read", ""
+    return time.process_time() - began, 0.0, "read", ""
 
 
 OURS: dict[str, Callable[[Path, str], tuple[float, float, str, str]]] = {
@@ -129,11 +133,12 @@ OURS: dict[str, Callable[[Path, str], tuple[float, float, str, str]]] = {
 def ours(way: str, model: str, files: Sequence[str]) -> None:
     """What a child process does: prints its figures over all `files` as JSON."""
     calibration = calibrate()
-    OURS[way](Path(files[0]), model) if len(files) > 1 else None  # Imports belong to neither column.
     import pekan.checkers.judge
     import pekan.checkers.objects
     import pekan.history.foreign  # noqa: F401
 
+    if Path(files[0]).is_file() and Path(files[0]).stat().st_size < WARM_BYTES:
+        OURS[way](Path(files[0]), model)
     before = resident()
     figures = [OURS[way](Path(file), model) for file in files]
     answers = sorted({answer for _, _, answer, _ in figures})
@@ -173,21 +178,24 @@ def child(row: Row) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def peer(binary: Path, row: Row) -> dict[str, Any] | None:
-    """The figures of the peer over all files; None where it ran out of time or memory on one."""
+def peer(binary: Path, row: Row) -> dict[str, Any]:
+    """The figures of the peer over all files; only "gave_up" (CPU seconds) where it ran out of time or memory on one."""
     limited = ["sh", "-c", f'ulimit -v {MEMORY_KIB}; exec "$@"', "sh", str(binary), "--model", row.model, "--timeout", f"{TIMEOUT_S}s"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "GOMAXPROCS": "1"}
     # Beyond its own timeout it gets as long again for reading and for noticing.
     try:
-        done = subprocess.run([*limited, *map(str, row.files)], capture_output=True, text=True, check=False, timeout=2 * TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return None
-    if done.returncode:
-        if "memory" not in done.stderr:
+        files = map(str, row.files)
+        done = subprocess.run([*limited, *files], capture_output=True, text=True, check=False, timeout=2 * TIMEOUT_S, env=environment)
+        answered = not done.returncode
+        if not answered and "memory" not in done.stderr:
             raise SystemExit(f"the peer failed on {row.what}: {done.stderr[-2000:]}")
-        return None
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    if any(one["answer"] == "unknown" for one in told):
-        return None
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+    except subprocess.TimeoutExpired:
+        answered, told = False, []
+    if not answered or any(one["answer"] == "unknown" for one in told):
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {"gave_up": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
     return {
         "read_s": sum(one["read_s"] for one in told),
         "check_s": sum(one["check_s"] for one in told),
@@ -210,7 +218,7 @@ SAME = {"holds": "ok", "broken": "illegal", "broken, holds": "illegal, ok"}
 
 
 def measure(row: Row, binary: Path | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-    """(our runs, the peer's: None where it is not asked, empty where it gave up)"""
+    """(our runs, the peer's: None where it is not asked; one where it gave up)"""
     mine: list[dict[str, Any]] = []
     its: list[dict[str, Any]] | None = None if binary is None or not row.peer else []
     asked = its is not None
@@ -221,8 +229,8 @@ def measure(row: Row, binary: Path | None) -> tuple[list[dict[str, Any]], list[d
             assert binary is not None
             assert its is not None
             told = peer(binary, row)
-            if told is None:
-                asked, its = False, []
+            if "gave_up" in told:
+                asked, its = False, [told]
             else:
                 its.append(told)
                 if SAME.get(mine[-1]["answer"]) != told["answer"]:
@@ -263,9 +271,10 @@ def line(row: Row, mine: list[dict[str, Any]], its: list[dict[str, Any]] | None)
     cells = [what, mine[0]["answer"], mine[0]["engine"], first, seconds(everything)]
     if its is None:
         cells += ["-", "-", "-", "-"]
-    elif not its:
-        least = TIMEOUT_S / statistics.median(checking), TIMEOUT_S / statistics.median(everything)
-        cells += [f"> {TIMEOUT_S} s", f"> {TIMEOUT_S} s", f"> {least[0]:,.0f}", f"> {least[1]:,.0f}"]
+    elif "gave_up" in its[0]:
+        used = its[0]["gave_up"]
+        ratios = [f"> {used / statistics.median(own):,.0f}" for own in (checking, everything)]
+        cells += [f"gave up after {used:.0f} s", f"> {used:.0f} s", *ratios]
     else:
         theirs = [run["check_s"] for run in its]
         all_theirs = [run["read_s"] + run["check_s"] for run in its]

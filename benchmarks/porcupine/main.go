@@ -5,7 +5,7 @@
 //	porcupine-peer --model stack history.jsonl                Pekan's JSON Lines
 //
 // Each model defines Hash, shares what does not change between states, and divides into keys what can be divided. One line of JSON a file:
-// operations, how many of them nobody saw answered, seconds of reading, seconds of checking, and the answer (ok, illegal, unknown where the
+// operations, how many of them nobody saw answered, CPU seconds of reading and of checking, and the answer (ok, illegal, unknown where the
 // time ran out).
 package main
 
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -50,21 +51,30 @@ func main() {
 }
 
 func judge(file, name string, timeout time.Duration) (result, error) {
-	began := time.Now()
+	began := cpu()
 	model, operations, err := load(file, name)
 	if err != nil {
 		return result{}, err
 	}
-	read := time.Now()
+	read := cpu()
 	answer := porcupine.CheckOperationsTimeout(model, operations, timeout)
-	checked := time.Now()
+	checked := cpu()
 	unanswered := 0
 	for _, operation := range operations {
 		if operation.Return == never {
 			unanswered++
 		}
 	}
-	return result{file, len(operations), unanswered, read.Sub(began).Seconds(), checked.Sub(read).Seconds(), answers[answer]}, nil
+	return result{file, len(operations), unanswered, (read - began).Seconds(), (checked - read).Seconds(), answers[answer]}, nil
+}
+
+// cpu is what this process has used of the processors, so that other work on the machine is not counted.
+func cpu() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func load(file, name string) (porcupine.Model, []porcupine.Operation, error) {
