@@ -108,7 +108,7 @@ def test_simulated_histories_are_legal() -> None:
 def test_mutations_are_what_they_say(mutation: Mutation) -> None:
     """With all watches recorded and unique values, the oracle calls every illegal mutation illegal and every legal one legal."""
     changed = 0
-    for seed in range(400):
+    for seed in range(1_000):
         s = simulate(replace(config_of(seed), unique_values=True))
         history = mutation.change(s, Random(seed))
         if history is None:
