@@ -140,7 +140,9 @@ class VersionedRegister(Model):
 
     def viable(self, state: Versioned, call: Called, output: Any) -> bool:
         told = version_told(call, output)
-        return told is None or (state.version <= told if call.f == "read" else state.version < told)
+        if told is None or output is False:  # (A refused cas changes nothing, at whatever version.)
+            return True
+        return bool(state.version <= told if call.f == "read" else state.version < told)
 
 
 def version_told(call: Called, output: Any) -> Any:

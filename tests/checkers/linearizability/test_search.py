@@ -6,9 +6,27 @@ from collections.abc import Sequence
 
 import pytest
 
-from pekan.checkers.linearizability import ANYWHERE, ILLEGAL, NOTHING, Answer, Budget, Hints, Question, solve, solve_all
+from pekan.checkers import linearizability
+from pekan.checkers.linearizability import ANYWHERE, ILLEGAL, NOTHING, Answer, Budget, Hints, Question
+from pekan.native import core
 
 Interval = tuple[int, int | None]
+
+
+def solve(question: Question, budget: Budget | None = None) -> Answer:
+    """The answer of every engine that there is: they must be one."""
+    return solve_all((question,), budget)[0]
+
+
+def solve_all(questions: Sequence[Question], budget: Budget | None = None) -> tuple[Answer, ...]:
+    """The same for many."""
+    found = linearizability.solve_all(questions, budget, native=False)
+    bounded = any(answer.bound in ("time", "memory") for answer in found)
+    if core is not None:
+        told = linearizability.solve_all(questions, budget)
+        # Where time or memory ended it, the engines have come differently far.
+        assert [(a.verdict, a.bound) for a in told] == [(a.verdict, a.bound) for a in found] if bounded else told == found
+    return found
 
 
 def register(*operations: tuple[str, int, Interval], hints: bool = True) -> Question:
@@ -109,15 +127,16 @@ def test_hard_parts_do_not_hide_an_easy_violation() -> None:
 def test_each_transition_is_asked_once() -> None:
     """However large the search, the model is asked once for a state and a class."""
     question = register(*(("w", i % 3 + 1, (0, 100)) for i in range(9)), ("r", 99, (101, 102)), hints=False)
-    asked: list[tuple[int, int]] = []
+    for native in (False, True):
+        asked: list[tuple[int, int]] = []
 
-    def step(state: int, c: int) -> int:
-        asked.append((state, c))
-        return question.step(state, c)
+        def step(state: int, c: int, asked: list[tuple[int, int]] = asked) -> int:
+            asked.append((state, c))
+            return question.step(state, c)
 
-    answer = solve(Question(question.call, question.ret, question.of, step, question.readonly))
-    assert answer.verdict == "illegal"
-    assert len(asked) == len(set(asked)) == answer.asked < answer.steps
+        answer = linearizability.solve(Question(question.call, question.ret, question.of, step, question.readonly), native=native)
+        assert answer.verdict == "illegal"
+        assert len(asked) == len(set(asked)) == answer.asked < answer.steps
 
 
 def test_a_class_that_is_not_readonly_is_found_out() -> None:

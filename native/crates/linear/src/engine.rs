@@ -46,6 +46,10 @@ pub fn solve_all<M: Machine>(questions: Vec<(Question, M)>, run: &mut Run<'_, M:
                     elsewhere -= search.memory_bytes();
                     search
                 }
+                (None, Some(_)) if stop => {
+                    answers[i] = Some(Answer::not_begun());
+                    continue;
+                }
                 (None, Some((question, machine))) => Search::new(question, machine, first),
                 (None, None) => continue,
             };

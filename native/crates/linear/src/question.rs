@@ -130,3 +130,10 @@ pub struct Answer {
     /// [`crate::Machine::asked`].
     pub asked: u64,
 }
+
+impl Answer {
+    /// Of a question that was not looked at, for another was illegal.
+    pub fn not_begun() -> Self {
+        Self { verdict: Verdict::Unknown, order: Vec::new(), blocked: None, bound: Bound::Elsewhere, steps: 0, configurations: 0, asked: 0 }
+    }
+}

@@ -11,6 +11,9 @@ const EMPTY: u32 = u32::MAX;
 /// The first table: small histories are many, and each has one of these.
 const FIRST_SLOTS: usize = 64;
 
+/// From here on the table doubles: four times as many slots would be mostly empty, and every page of them is touched.
+const LARGE_SLOTS: usize = 1 << 16;
+
 /// The halves of a key, and the smallest antichain in place: one set, and a list of further ones.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -102,7 +105,8 @@ impl Seen {
 
     #[cold]
     fn grow(&mut self) {
-        let bigger = vec![FREE; self.slots.len() * 4];
+        let times = if self.slots.len() < LARGE_SLOTS { 4 } else { 2 };
+        let bigger = vec![FREE; self.slots.len() * times];
         let mask = bigger.len() - 1;
         for slot in std::mem::replace(&mut self.slots, bigger) {
             if slot.used != EMPTY {

@@ -52,26 +52,33 @@ def reference(questions: Sequence[Question], budget: Budget) -> tuple[Answer, ..
     deadline = None if budget.time_s is None else time.monotonic() + budget.time_s
     answers: dict[int, Answer] = {}
     open_searches: dict[int, Search] = {}
+    elsewhere = 0  # Bytes of the open searches that are not running.
     limit = FIRST_STEPS
     while len(answers) < len(questions):
         illegal = any(answer.verdict == "illegal" for answer in answers.values())
         for i, question in enumerate(questions):
             if i in answers:
                 continue
-            if i not in open_searches:
-                open_searches[i] = Search(question)
-            search = open_searches[i]
-            bound: Bound = "elsewhere" if illegal else _advance(search, limit + 2 * len(question.call), budget, deadline, open_searches)
+            search = open_searches.pop(i, None)
+            if search is not None:
+                elsewhere -= search.memory_bytes()
+            elif illegal:
+                answers[i] = Answer("unknown", (), bound="elsewhere")
+                continue
+            else:
+                search = Search(question)
+            bound: Bound = "elsewhere" if illegal else _advance(search, limit + 2 * len(question.call), budget, deadline, elsewhere)
             if search.verdict != "unknown" or bound:
                 answers[i] = search.answer(bound)
-                del open_searches[i]
+            else:
+                open_searches[i] = search
+                elsewhere += search.memory_bytes()
         limit *= GROWTH
     return tuple(answers[i] for i in range(len(questions)))
 
 
-def _advance(search: Search, limit: int, budget: Budget, deadline: float | None, others: dict[int, Search]) -> Bound:
-    """Run `search` up to `limit` steps; the bound that was met, if one was."""
-    elsewhere = sum(other.memory_bytes() for other in others.values() if other is not search)
+def _advance(search: Search, limit: int, budget: Budget, deadline: float | None, elsewhere: int) -> Bound:
+    """Run `search` up to `limit` steps; the bound that was met, if one was. `elsewhere`: bytes that other searches hold."""
     steps = limit if budget.steps is None else min(limit, budget.steps)
     while not search.run(min(steps, search.steps + SLICE_STEPS)):
         if deadline is not None and time.monotonic() >= deadline:
