@@ -194,6 +194,37 @@ def test_a_model_that_fails_says_where() -> None:
     assert "step('shut', Call(f='open'" in caught.value.__notes__[0]
 
 
+class Careless(Door):
+    """Hints that are not true."""
+
+    def readonly(self, call: Called, output: Any) -> bool:
+        return True
+
+
+class Listed(Model):
+    """States without a hash."""
+
+    def init(self) -> list[Any]:
+        return []
+
+    def step(self, state: list[Any], call: Called, output: Any) -> Any:
+        return [*state, call.f]
+
+
+class Keyed(Listed):
+    def key(self, state: list[Any]) -> tuple[Any, ...]:
+        return tuple(state)
+
+
+def test_models_that_cannot_be() -> None:
+    """A wrong hint and a state without a hash are told to whoever wrote the model."""
+    with pytest.raises(UsageError, match="door says readonly of a call that changes a state: open None -> None"):
+        pekan.check(history("0 open  0..9"), model=Careless())
+    with pytest.raises(UsageError, match=r"a state of the model Listed has no hash .*: give the model a key"):
+        pekan.check(history("0 open  0..9"), model=Listed())
+    assert pekan.check(history("0 open  0..9"), model=Keyed()).verdict == "holds"
+
+
 def test_undecided_names_its_bound() -> None:
     """A search without time to search says so, and what would help."""
     verdict = pekan.check(history("0 acquire  0..9\n 1 release  0..9", model="mutex"), budget=0.0)

@@ -28,11 +28,12 @@ class Machine:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        first = model.init()
-        self.states: list[Any] = [first]
+        self.name = model.name or type(model).__name__
+        self.states: list[Any] = []
         self.classes: list[tuple[Call, Any]] = []
-        self._state_ids: dict[Hashable, int] = {model.key(first): 0}
+        self._state_ids: dict[Hashable, int] = {}
         self._class_ids: dict[tuple[Any, ...], int] = {}
+        self.number_of(model.init())
 
     def class_of(self, call: Call, output: Any) -> int:
         """The number of what was asked and answered, whichever object it was asked of."""
@@ -46,21 +47,30 @@ class Machine:
     def number_of(self, state: Any) -> int:
         """The number of a state."""
         key = self.model.key(state)
-        number = self._state_ids.get(key)
+        try:
+            number = self._state_ids.get(key)
+        except TypeError as error:
+            raise UsageError(f"a state of the model {self.name} has no hash ({error}): give the model a key(state) that has") from error
         if number is None:
             number = self._state_ids[key] = len(self.states)
             self.states.append(state)
         return number
 
     def step(self, state: int, of: int) -> int:
-        """The number of the state after class `of` at `state`, or ILLEGAL."""
+        """The number of the state after class `of` at `state`, or ILLEGAL. Raises UsageError where a hint is seen to be wrong."""
         call, output = self.classes[of]
         try:
             after = self.model.step(self.states[state], call, output)
         except Exception as error:
             error.add_note(f"from the model's step({self.states[state]!r}, {call!r}, {output!r})")
             raise
-        return ILLEGAL if after is models.ILLEGAL else self.number_of(after)
+        if after is models.ILLEGAL:
+            return ILLEGAL
+        number = self.number_of(after)
+        if number != state and self.model.readonly(call, output):
+            change = f"{call.f} {call.value!r} -> {output!r} leads from {self.states[state]!r} to {after!r}"
+            raise UsageError(f"the model {self.name} says readonly of a call that changes a state: {change}")
+        return number
 
     def viable(self, state: int, of: int) -> bool:
         """`Model.viable` by numbers."""
