@@ -74,7 +74,7 @@ def random_value(rng: Random, depth: int = 2) -> Any:
     if pick < 0.9:
         return rng.choice((None, 1.5, "a", 'b\n"\\', "é", 123456789012, "x 1 0 y"))
     if pick < 0.96:
-        return tuple(random_value(rng, depth - 1) for _ in range(rng.randint(0, 3)))
+        return tuple(random_value(rng, depth - 1) for _ in range(rng.choice((0, 1, 3))))  # two might be a key and a value
     return Map({rng.choice("abc"): random_value(rng, depth - 1) for _ in range(rng.randint(0, 2))})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pekan.cli.output import json_option, reports_errors
-from pekan.errors import UsageError
+from pekan.errors import EnvironmentFailure, UsageError
 
 
 @click.command()
@@ -37,6 +37,8 @@ def convert(file: Path, to: str, form: str | None, out: Path | None, as_json: bo
         raise UsageError("--json needs --out: the history itself would be on standard output too")
     # What keeps a keyword apart from a text is known to the readers in Python.
     history = load_any(file, form, engine="reference")
+    if history.too_large:
+        raise EnvironmentFailure(f"{file}: {history.too_large}")
     text = WRITERS[to](history)
     if to == "porcupine-viz":
         # With an order of every object, where a model is known: the viewer shows it, and where it gets stuck.

@@ -12,6 +12,9 @@ SHARE = 0.5
 """Of the memory that is available: the rest is for the members of a hunt beside it, and for the page cache that holds the record."""
 PER_BYTE = {"reference": 6.5, "native": 1.2}
 """Bytes of memory for a byte of record, from reading to the verdict; docs/benchmarks.md has the measurements behind them."""
+TEXT_PER_BYTE = {"reference": 7.0, "native": 3.0}
+"""The same for a byte of another tool's text. Measured from file to verdict: 4.5 and 1.6 (EDN of a register), 4.6 and 2.0 (a robustness
+report of 86 MB); short entries with distinct values take more."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -32,17 +35,17 @@ def available_bytes() -> int | None:
     return min(known, default=None)
 
 
-def too_large(files: Iterable[Path], engine: str, available: int | None = None) -> str:
+def too_large(files: Iterable[Path], engine: str, available: int | None = None, per_byte: dict[str, float] = PER_BYTE) -> str:
     """Why `files` cannot be judged by `engine` ("native" or "reference") here, empty where they can.
 
     `available`: bytes, where the caller knows better than the kernel.
     """
     size = sum(file.stat().st_size for file in files if file.exists())
     there = available_bytes() if available is None else available
-    need = int(size * PER_BYTE[engine])
+    need = int(size * per_byte[engine])
     if there is None or need <= there * SHARE:
         return ""
     return (
-        f"judging {size / 1e6:,.0f} MB of record by the {engine} engine takes about {need / 1e9:,.1f} GB of memory, "
+        f"judging {size / 1e6:,.0f} MB by the {engine} engine takes about {need / 1e9:,.1f} GB of memory, "
         f"more than half of the {there / 1e9:,.1f} GB that are available"
     )

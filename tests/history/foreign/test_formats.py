@@ -203,3 +203,14 @@ def test_a_file_that_is_not_there_is_named(form: str, tmp_path: Path) -> None:
     """Every reader names a path that it cannot read."""
     with pytest.raises(EvidenceError, match="none: "):
         load_any(tmp_path / "none", form)
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_a_history_beyond_the_memory_is_not_read(engine: str, tmp_path: Path) -> None:
+    """A file that would take more than the memory that is there is left alone, and what it would take is said."""
+    path = tmp_path / "history.edn"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)  # No byte of it is on the disk.
+    history = load_any(path, "edn", engine=engine)
+    assert "of memory, more than half of" in history.too_large
+    assert history.operations == ()

@@ -248,7 +248,7 @@ impl<'a> Cursor<'a> {
                 break;
             }
             let name = self.atom();
-            if !name.starts_with(':') {
+            if !name.starts_with(':') || name.len() == 1 {
                 return Err(Declined("an entry whose key is no keyword"));
             }
             self.space();
@@ -492,7 +492,7 @@ pub fn read(text: &str) -> Result<Objects, Declined> {
                 cursor.at += 1;
                 around = Some(0);
             }
-            None if depth == 0 && matches!(around, None | Some(0)) => return Ok(pairing.finish()),
+            None if depth == 0 && matches!(around, None | Some(0)) => return pairing.finish(),
             _ => return Err(Declined("no entry where one could be")),
         }
     }

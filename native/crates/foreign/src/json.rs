@@ -356,7 +356,7 @@ pub fn read_entries(text: &str) -> Result<Objects, Declined> {
         let entry = entry(cursor, &mut pairing, &mut ignored)?;
         pairing.add(&entry)
     })?;
-    Ok(pairing.finish())
+    pairing.finish()
 }
 
 fn entry(cursor: &mut Cursor<'_>, pairing: &mut Pairing, ignored: &mut Values) -> Result<Entry, Declined> {

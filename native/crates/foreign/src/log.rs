@@ -42,7 +42,7 @@ pub fn read(text: &str) -> Result<Objects, Declined> {
         }
         start = end + 1;
     }
-    Ok(pairing.finish())
+    pairing.finish()
 }
 
 /// Takes the entry of `line` whose logger's name ends at `at`; false where it is none of the history.

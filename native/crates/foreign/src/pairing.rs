@@ -64,6 +64,8 @@ pub struct Pairing {
     /// A failed compare-and-set is an operation that was answered false.
     failed_cas_is_answer: bool,
     keyed: bool,
+    /// A key was seen that Python may take for equal to another one: whether keys agree is not settled here.
+    strange: bool,
     timed: Option<bool>,
     now: i64,
     count: i64,
@@ -83,6 +85,7 @@ impl Pairing {
             name_of: Vec::new(),
             failed_cas_is_answer,
             keyed: true,
+            strange: false,
             timed: None,
             now: 0,
             count: 0,
@@ -141,7 +144,7 @@ impl Pairing {
             return Err(Declined("two open operations of one process"));
         }
         *slot = index;
-        self.keyed = self.keyed && entry.key == NIL && self.is_pair(f, entry.value)?;
+        self.keyed = self.keyed && entry.key == NIL && self.is_pair(f, entry.value);
         let objects = &mut self.objects;
         objects.process.push(process);
         objects.call.push(self.now);
@@ -176,7 +179,7 @@ impl Pairing {
             self.objects.output[index] = entry.value;
             // (The function of a pair is looked at as the entry names it: one without a name is none of a transaction's.)
             let f = if entry.f == NIL { NONE } else { f };
-            self.keyed = self.keyed && self.is_pair(f, entry.value)? && self.same_key(self.objects.input[index], entry.value)?;
+            self.keyed = self.keyed && self.is_pair(f, entry.value) && self.same_key(self.objects.input[index], entry.value);
         } else if self.failed_cas_is_answer && self.objects.names[f as usize] == "cas" {
             self.objects.outcome[index] = Outcome::Ok as u8;
             self.objects.output[index] = self.no;
@@ -208,33 +211,35 @@ impl Pairing {
     }
 
     /// Whether a value is a key and a value of an independent object; see `pairing.py`.
-    fn is_pair(&self, f: u32, value: u32) -> Result<bool, Declined> {
+    fn is_pair(&mut self, f: u32, value: u32) -> bool {
         let f = self.objects.names.get(f as usize).map_or("", String::as_str);
-        let Value::List(parts) = self.objects.values.get(value) else { return Ok(false) };
-        let [key, inner] = parts[..] else { return Ok(false) };
+        let Value::List(parts) = self.objects.values.get(value) else { return false };
+        let [key, inner] = parts[..] else { return false };
         if f == "txn" || matches!(self.objects.values.get(key), Value::List(_) | Value::Nil) {
-            return Ok(false);
+            return false;
         }
-        if matches!(self.objects.values.get(key), Value::Bool(_) | Value::Map(_) | Value::Set(_) | Value::Number(_)) {
-            return Err(Declined("a key that is no number and no text"));
-        }
-        Ok(f != "cas" || matches!(self.objects.values.get(inner), Value::List(inner) if inner.len() == 2))
+        self.strange |= matches!(self.objects.values.get(key), Value::Bool(_) | Value::Map(_) | Value::Set(_));
+        f != "cas" || matches!(self.objects.values.get(inner), Value::List(inner) if inner.len() == 2)
     }
 
     /// Whether two pairs have equal keys, as Python compares them.
-    fn same_key(&self, asked: u32, told: u32) -> Result<bool, Declined> {
+    fn same_key(&self, asked: u32, told: u32) -> bool {
         let values = &self.objects.values;
-        let (Value::List(asked), Value::List(told)) = (values.get(asked), values.get(told)) else { return Ok(false) };
+        let (Value::List(asked), Value::List(told)) = (values.get(asked), values.get(told)) else { return false };
         let (asked, told) = (asked[0], told[0]);
-        Ok(asked == told
+        asked == told
+            || self.strange
             || match (values.get(asked), values.get(told)) {
                 (Value::Text(a) | Value::Name(a), Value::Text(b) | Value::Name(b)) => a == b,
                 _ => false,
-            })
+            }
     }
 
     /// All of it: what is open has no outcome.
-    pub fn finish(mut self) -> Objects {
+    pub fn finish(mut self) -> Result<Objects, Declined> {
+        if self.keyed && self.strange {
+            return Err(Declined("keys that are no numbers and no texts"));
+        }
         if self.keyed {
             let first = |values: &Values, of: u32, part: usize| match values.get(of) {
                 Value::List(parts) => parts[part],
@@ -251,6 +256,6 @@ impl Pairing {
                 }
             }
         }
-        self.objects
+        Ok(self.objects)
     }
 }

@@ -31,8 +31,10 @@ from pekan.history.foreign.jsonl import read_jsonl
 from pekan.history.foreign.porcupine import LOG_LINE, read_porcupine_jepsen, read_porcupine_kv
 from pekan.history.foreign.robustness import read_robustness
 from pekan.history.foreign.visualisation import visualisation
+from pekan.history.memory import TEXT_PER_BYTE, too_large
 from pekan.history.reading import load
 from pekan.history.types import History
+from pekan.native import core
 
 READERS: dict[str, Callable[[Path], History]] = {
     "pekan": load,
@@ -62,15 +64,24 @@ _EDN_START = re.compile(r"(?:[\s,]++|;[^\n]*+)*+(?:[\[(\s,]*\{|[\[(\s,]*#[A-Za-z
 def load_any(path: Path, format: str | None = None, *, engine: str = "auto") -> History:  # noqa: A002 - the option's name on the command line
     """The history at `path`, read as `format`, or as what name and content tell; `engine` "reference" reads without the native core.
 
-    Raises UsageError where neither tells (it lists what was seen) and for an unknown format, EvidenceError where the history is unreadable.
+    A history for which there is not the memory is not read (`History.too_large`). Raises UsageError where neither name nor content tells
+    the format (it lists what was seen) and for an unknown one, EvidenceError where the history is unreadable.
     """
     chosen = format or guess(path)
     if chosen not in READERS:
         raise UsageError(f"--format {chosen}: not known; choose from {', '.join(READERS)}")
     if chosen == "pekan":
         return load(path, engine=engine)
-    held = read_held(path, chosen) if engine != "reference" else None
-    return held if held is not None else READERS[chosen](path)
+    files = (path,) if path.is_file() else tuple(path.glob("client-*/*.json"))
+    if engine != "reference" and core is not None:
+        if why := too_large(files, "native", per_byte=TEXT_PER_BYTE):
+            return History((), path=path, format=chosen, too_large=why)
+        held = read_held(path, chosen)
+        if held is not None:
+            return held
+    if why := too_large(files, "reference", per_byte=TEXT_PER_BYTE):
+        return History((), path=path, format=chosen, too_large=why)
+    return READERS[chosen](path)
 
 
 _RECORD_START = re.compile(rb"[\x80-\xff]{0,4}[\x00-\x7f]\x09.{7}\x00", re.DOTALL)

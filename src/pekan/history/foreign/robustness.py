@@ -632,12 +632,7 @@ def read_robustness(path: Path) -> History:
             else:
                 report.operations.append(_raw(fields, client))
     report.operations.sort(key=lambda raw: raw.call)
-    empty = any(
-        raw.error is None
-        and raw.output.number("Revision") == (1 if type(raw.request) is RangeRequest else 2)
-        and not _asks_less(raw.request)
-        for raw in report.operations
-    )
+    empty = any(map(_shows_an_empty_store, report.operations))
     slots = _slots(report)
     report.facts = _facts(slots, empty)
     while empty and report.whole + 1 in slots:
@@ -697,9 +692,14 @@ def _files(path: Path) -> tuple[list[str], list[tuple[str, Path, bool]]]:
     return names, [each for each in files if each[1].exists()]
 
 
-def _asks_less(request: Any) -> bool:
-    """Whether an answer to `request` says nothing of the store's own revision at that time."""
-    return type(request) not in (RangeRequest, PutRequest) or (type(request) is RangeRequest and request.revision != 0)
+def _shows_an_empty_store(raw: _Raw) -> bool:
+    """Whether an answer shows that the store held nothing at first: it is of revision 1, or that of the write that made revision 2."""
+    if raw.error is not None or type(raw.request) in (CompactionRequest, pb.DefragmentRequest):
+        return False
+    if type(raw.request) is RangeRequest and raw.request.revision:
+        return False
+    revision = raw.output.number("Revision")
+    return revision == 1 or (revision == 2 and any(change.value is not None for change in _changes(raw)))
 
 
 def _notes(weakened: int, left_out: int, names: list[str]) -> Iterator[str]:

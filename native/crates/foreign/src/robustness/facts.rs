@@ -161,21 +161,8 @@ fn puts<'a, 'b>(request: &'b Request<'a>) -> impl Iterator<Item = &'b Op<'a>> {
 
 /// What an acknowledged write changed at its revision; empty where it changed nothing.
 fn changes<'a>(operation: &'a Operation<'_>) -> Vec<Change<'a>> {
-    let operations = match &operation.request {
-        Request::Single(op) => std::slice::from_ref(op),
-        Request::Txn(_, success, failure) => {
-            if operation.output.failure {
-                failure
-            } else {
-                success
-            }
-        }
-        _ => return Vec::new(),
-    };
-    let results = &operation.output.results;
-    operations
-        .iter()
-        .zip(results)
+    operation
+        .taken()
         .filter_map(|(op, result)| match op {
             Op::Put(put) => Some(Change { key: &put.key, puts: true, creates: None, lease: Some(put.lease), prev_mod: None }),
             Op::Delete(key) if result.deleted != 0 => {

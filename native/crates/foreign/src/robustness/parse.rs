@@ -108,20 +108,33 @@ pub struct Operation<'a> {
     pub file: usize,
 }
 
-impl Operation<'_> {
+impl<'a> Operation<'a> {
     /// Whether it was answered by etcd.
     pub fn answered(&self) -> bool {
         self.output.error.is_empty() && self.output.client_error.is_empty()
     }
 
-    /// Whether its answer shows that the store held nothing before the first write.
-    pub fn shows_an_empty_store(&self) -> bool {
-        let shown = match &self.request {
-            Request::Range(range) if range.revision == 0 => 1,
-            Request::Single(Op::Put(_)) => 2,
-            _ => return false,
+    /// What it was made of, where it is a put, a delete or a transaction: the operations of the branch taken, and their results.
+    pub fn taken(&self) -> impl Iterator<Item = (&Op<'a>, &Told<'a>)> {
+        let operations = match &self.request {
+            Request::Single(op) => std::slice::from_ref(op),
+            Request::Txn(_, _, failure) if self.output.failure => failure,
+            Request::Txn(_, success, _) => success,
+            _ => &[],
         };
-        self.answered() && self.output.revision == shown
+        operations.iter().zip(&self.output.results)
+    }
+
+    /// Whether its answer shows that the store held nothing before the first write: it is of revision 1, or the write that made revision 2.
+    pub fn shows_an_empty_store(&self) -> bool {
+        let of_its_time = match &self.request {
+            Request::Range(range) => range.revision == 0,
+            Request::Compact(_) | Request::Defragment => false,
+            _ => true,
+        };
+        let revision = self.output.revision;
+        let writes = || self.taken().any(|(op, _)| matches!(op, Op::Put(_)));
+        self.answered() && of_its_time && (revision == 1 || (revision == 2 && writes()))
     }
 }
 
