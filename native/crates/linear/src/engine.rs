@@ -108,3 +108,85 @@ fn advance<M: Machine>(
     }
     Ok(Bound::None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::question::{ILLEGAL, NEVER};
+
+    /// A register: class 2 v reads v, class 2 v + 1 writes it.
+    struct Register;
+
+    impl Machine for Register {
+        type Error = String;
+
+        fn step(&mut self, state: u32, class: u32) -> Result<u32, String> {
+            Ok(if class % 2 == 1 {
+                class / 2
+            } else if class / 2 == state {
+                state
+            } else {
+                ILLEGAL
+            })
+        }
+
+        fn contradiction(&self, state: u32, class: u32, after: u32) -> String {
+            format!("{class} at {state} leads to {after}")
+        }
+    }
+
+    fn register(operations: &[(u32, i64, i64)]) -> (Question, Register) {
+        let question = Question {
+            call: operations.iter().map(|o| o.1).collect(),
+            ret: operations.iter().map(|o| o.2).collect(),
+            of: operations.iter().map(|o| o.0).collect(),
+            readonly: (0..64).map(|class| class % 2 == 0).collect(),
+            ..Question::default()
+        };
+        (question, Register)
+    }
+
+    fn run(questions: Vec<(Question, Register)>, budget: Budget) -> Vec<Answer> {
+        let mut run = Run { budget, slice_steps: 10, interrupt: &mut || Ok(()), tokens: false };
+        solve_all(questions, &mut run).unwrap()
+    }
+
+    #[test]
+    fn an_indefinite_write_is_used_where_it_is_needed() {
+        let [answer] = &run(vec![register(&[(3, 0, NEVER), (0, 1, 2), (2, 3, 4)])], Budget::default())[..] else { panic!() };
+        assert_eq!((answer.verdict, &answer.order[..]), (Verdict::Ok, &[1, 0, 2][..]));
+    }
+
+    #[test]
+    fn an_easy_violation_is_found_before_a_hard_part_is_done() {
+        let mut hard: Vec<_> = (0..16).map(|v| (2 * v + 1, 0, 100)).collect();
+        hard.push((62, 101, 102));
+        let answers = run(vec![register(&hard), register(&[(2, 0, 1)]), register(&hard)], Budget::default());
+        let told: Vec<_> = answers.iter().map(|answer| (answer.verdict, answer.bound)).collect();
+        let left = (Verdict::Unknown, Bound::Elsewhere);
+        assert_eq!(told, [left, (Verdict::Illegal, Bound::None), left]);
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let mut hard: Vec<_> = (0..16).map(|v| (2 * v + 1, 0, 100)).collect();
+        hard.push((62, 101, 102));
+        for (budget, bound) in [
+            (Budget { steps: Some(99), ..Budget::default() }, Bound::Steps),
+            (Budget { time_s: Some(0.0), ..Budget::default() }, Bound::Time),
+            (Budget { memory_bytes: Some(1), ..Budget::default() }, Bound::Memory),
+        ] {
+            let [answer] = &run(vec![register(&hard)], budget)[..] else { panic!() };
+            assert_eq!((answer.verdict, answer.bound), (Verdict::Unknown, bound));
+        }
+    }
+
+    #[test]
+    fn an_interruption_ends_the_search() {
+        let mut hard: Vec<_> = (0..16).map(|v| (2 * v + 1, 0, 100)).collect();
+        hard.push((62, 101, 102));
+        let mut interrupt = || Err("stopped".to_owned());
+        let mut run = Run { budget: Budget::default(), slice_steps: 10, interrupt: &mut interrupt, tokens: false };
+        assert_eq!(solve_all(vec![register(&hard)], &mut run).unwrap_err(), "stopped");
+    }
+}

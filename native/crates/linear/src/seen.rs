@@ -196,3 +196,46 @@ impl Sets {
         self.words.len() * 8 + self.hashes.len() * 16
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_one_whatever_the_order_in_which_they_grew() {
+        let mut sets = Sets::new(130);
+        let (a, b) = (sets.with(0, 3), sets.with(0, 129));
+        let (ab, ba) = (sets.with(a, 129), sets.with(b, 3));
+        assert_eq!(ab, ba);
+        assert!(sets.within(a, ab) && sets.within(0, a) && !sets.within(ab, a) && !sets.within(a, b));
+        assert!(sets.has(ab, 129) && !sets.has(a, 129));
+    }
+
+    #[test]
+    fn a_configuration_is_dominated_by_one_that_used_no_more() {
+        let mut sets = Sets::new(3);
+        let (a, b, c) = (sets.with(0, 0), sets.with(0, 1), sets.with(0, 2));
+        let (ab, bc) = (sets.with(a, 1), sets.with(b, 2));
+        let mut seen = Seen::new();
+        assert!(!seen.dominated(7, ab, &sets));
+        assert!(!seen.dominated(7, bc, &sets));
+        assert!(!seen.dominated(7, a, &sets));
+        assert!(seen.dominated(7, ab, &sets));
+        assert!(!seen.dominated(8, ab, &sets));
+        assert!(!seen.dominated(7, c, &sets));
+        assert!(seen.dominated(7, bc, &sets));
+        assert!(!seen.dominated(7, 0, &sets));
+        assert!(seen.dominated(7, b, &sets));
+    }
+
+    #[test]
+    fn nothing_is_forgotten_when_the_table_grows() {
+        let sets = Sets::new(0);
+        let mut seen = Seen::new();
+        for key in 0..200_000_u128 {
+            assert!(!seen.dominated(key << 60, 0, &sets));
+        }
+        assert!((0..200_000_u128).all(|key| seen.dominated(key << 60, 0, &sets)));
+        assert_eq!(seen.len(), 200_000);
+    }
+}
