@@ -3,6 +3,8 @@
 //! What is judged is decided here: from which state on, up to which revision. Which of the findings is the root that explains the others is
 //! decided in Python, by the code that decides it for the reference.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 use pekan_history::{Columns, Kind};
 use pekan_wire::{RangeRequest, RangeResponse};
 
@@ -309,10 +311,11 @@ impl<'v, 'a> Judging<'v, 'a> {
         for clash in &timing.clashes {
             found.push(Problem { revision: clash.late_place.div_euclid(2), what: What::OutOfTime(*clash), touched: Touched::Everything });
         }
+        let futures: HashSet<u32, FixedState> = b.future.iter().map(|&(_, op)| op).collect();
         for (number, outrun) in timing.outrun.iter().enumerate() {
             let (op, above) = (outrun.op, outrun.above);
             let proof = if number < PROOFS_MAX { known_before(b, self.watched, above - 1, b.ops.call(op)) } else { None };
-            let future = b.future.iter().any(|&(_, refused)| refused == op);
+            let future = futures.contains(&op);
             let what = What::Outrun { op, of: outrun.revision, above, future, proof };
             found.push(Problem { revision: above, what, touched: Touched::Everything });
         }

@@ -32,6 +32,9 @@ use crate::timing::Timing;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// Lines of one message that are reached for: of a longer one the rest is read ahead by the CPU itself, and a list of everything must not
+/// push the others out of the cache.
+const LINES_MAX: usize = 64;
 /// Revisions that are reached for at once: some hundred cache lines, far less than the nearest cache holds.
 const AHEAD: i64 = 32;
 
@@ -209,7 +212,7 @@ impl<'v, 'a> Replay<'v, 'a> {
     /// replay would wait one after the other.
     fn reach_for(&self, from: i64, to: i64) {
         let mut seen = 0;
-        let mut look = |bytes: &[u8]| seen = bytes.iter().step_by(LINE).fold(seen, |seen, byte| seen ^ byte);
+        let mut look = |bytes: &[u8]| seen = bytes.iter().step_by(LINE).take(LINES_MAX).fold(seen, |seen, byte| seen ^ byte);
         for revision in from..=to {
             for &op in self.b.write(revision).as_slice().iter().chain(self.b.readers.get(revision)).chain(self.b.local.get(revision)) {
                 let op = self.ops.get(op);
@@ -392,7 +395,7 @@ impl<'v, 'a> Replay<'v, 'a> {
             self.search.remember(&self.state, &self.events);
         }
         for (at, event) in self.events.iter().enumerate() {
-            let encoded = if told == Told::Nothing { &[] } else { self.encoded[at] };
+            let encoded = if told == Told::Nothing { &[] } else { self.encoded.get(at).copied().unwrap_or_default() };
             self.state.replace_held(event.kv.key, (event.kind != DELETE).then_some(Held { kv: event.kv, encoded }));
             if self.state.past.is_some() {
                 self.state.remember(revision, event);
