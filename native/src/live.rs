@@ -1,7 +1,10 @@
 //! `pekan._native.Live`: a record judged while it grows.
 
 use pekan_live::Live as Checker;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+use crate::guard::guarded;
 
 /// Judges a record while it grows; see the crate `live`. `definite(code, message)` says whether an error promises that nothing happened.
 #[pyclass(name = "Live")]
@@ -20,20 +23,21 @@ impl Live {
     /// Takes bytes as they were appended; returns suspicions as (code, time in ns, revision). ValueError names the byte of a damaged record.
     fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<Vec<(&'static str, i64, i64)>> {
         let mut raised = None;
-        let definite = &self.definite;
-        let mut ask = |code: u32, message: &str| match definite.call1(py, (code, message)).and_then(|said| said.is_truthy(py)) {
-            Ok(said) => said,
-            Err(error) => {
-                raised = Some(error);
-                false
-            }
-        };
-        let fed = self.checker.feed(data, &mut ask);
+        let (checker, definite) = (&mut self.checker, &self.definite);
+        let suspicions = guarded(py, "a growing record", || {
+            let mut ask = |code: u32, message: &str| match definite.call1(py, (code, message)).and_then(|said| said.is_truthy(py)) {
+                Ok(said) => said,
+                Err(error) => {
+                    raised = Some(error);
+                    false
+                }
+            };
+            checker.feed(data, &mut ask).map_err(|damaged| PyValueError::new_err(format!("byte {}: no whole record", damaged.at)))
+        });
         if let Some(error) = raised {
             return Err(error);
         }
-        let suspicions = fed.map_err(|damaged| pyo3::exceptions::PyValueError::new_err(format!("byte {}: no whole record", damaged.at)))?;
-        Ok(suspicions.into_iter().map(|s| (s.code, s.time, s.revision)).collect())
+        Ok(suspicions?.into_iter().map(|s| (s.code, s.time, s.revision)).collect())
     }
 
     /// Operations invoked so far.
