@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from pekan.checkers.linearizability import Answer, Budget, Question, solve, solve_all
 from pekan.checkers.linearizability.monitors import Monitored, monitor
@@ -63,6 +63,26 @@ class Decision:
     refused: Sequence[Operation] = ()
 
 
+class Chosen(Sequence[Operation]):
+    """Operations of a history that the core holds, made once somebody looks at one of them."""
+
+    def __init__(self, held: HeldOperations, places: Sequence[int]) -> None:
+        self._held, self._places = held, places
+        self._made: tuple[Operation, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Operation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Operation]: ...
+    def __getitem__(self, index: int | slice) -> Operation | Sequence[Operation]:
+        if self._made is None:
+            self._made = tuple(self._held[place] for place in self._places)
+        return self._made[index]
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What is known of a whole history. Of legal objects there may be no decisions; `engines` names who decided, the busiest first."""
@@ -92,16 +112,16 @@ def by_columns(history: History, model: Model, engine: str, budget: Budget) -> J
     objects, monitored, searched, total, found = told
     decisions = []
     for key, by_monitor, verdict, bound, blocked, answered, rule, places, refused in found:
-        made = {place: operations[place] for place in dict.fromkeys([*places, *([blocked] if by_monitor else ())])}
-        mine = list(made.values())
         if by_monitor:
+            made = {place: operations[place] for place in dict.fromkeys([*places, blocked])}
+            mine = list(made.values())
             at_place = {place: i for i, place in enumerate(made)}
             told = Monitored(verdict, rule, tuple(at_place[place] for place in places), answered=answered, next=at_place[blocked])
             decisions.append(Decision(key, mine, verdict, _monitor_name(model, native=True), monitored=told))
         else:
             at = places.index(blocked) if blocked >= 0 else -1
-            failed = [operations[place] for place in refused]
-            decisions.append(Decision(key, mine, verdict, "generic (native)", bound, at, refused=failed))
+            part, failed = Chosen(operations, places), Chosen(operations, refused)
+            decisions.append(Decision(key, part, verdict, "generic (native)", bound, at, refused=failed))
     names = ((monitored, _monitor_name(model, native=True)), (searched, "generic (native)"))
     engines = tuple(name for count, name in sorted(names, key=itemgetter(0), reverse=True) if count)
     return Judged(decisions, objects, monitored + searched, total, engines)
