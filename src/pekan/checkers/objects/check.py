@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pekan.checkers.case import Case
 from pekan.checkers.linearizability import solve
 from pekan.checkers.objects.choose import model_of, of_objects
-from pekan.checkers.objects.core import Solve, core_of
+from pekan.checkers.objects.core import Solve, core_of, core_seconds
 from pekan.checkers.objects.decide import Decision, budget_of, by_columns, by_process, by_real_time, judged, sequential
 from pekan.checkers.objects.explain import contradiction, finding, name_of
 from pekan.checkers.objects.parts import Part, objects_of, part_of
@@ -18,8 +18,6 @@ from pekan.verdict import CheckerReport, Finding, Undecided
 NAME = "objects"
 SECONDS = 60.0
 """Time for deciding where `Options.budget_s` names none."""
-CORE_SHARE = 0.25
-"""Of the budget, for finding out which few operations contradict each other once it is known that some do."""
 CORES_MAX = 5
 """Objects of one history whose core is looked for: what breaks a sixth one is mostly the same."""
 
@@ -52,7 +50,7 @@ def check_objects(case: Case) -> CheckerReport:
 
 def _findings(case: Case, model: Model, decisions: Sequence[Decision], seconds: float) -> tuple[Finding, ...]:
     illegal = [decision for decision in decisions if decision.verdict == "illegal"]
-    deadline = time.monotonic() + seconds * CORE_SHARE
+    deadline = time.monotonic() + core_seconds(seconds)
     found = []
     for number, decision in enumerate(illegal):
         if decision.monitored is not None:

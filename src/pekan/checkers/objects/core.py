@@ -26,6 +26,10 @@ Solve = Callable[[Question, Sequence[int], Budget], Answer]
 
 FIRST_KEPT = 8
 """Operations before the last answer that are tried as a core first: most cores have two to five."""
+SHARE = 0.25
+"""Of the time for judging: that something is broken is known by then, and fewer operations to read are worth less than that."""
+SECONDS_MAX = 5.0
+"""And never more than somebody at a terminal waits for an explanation; most cores take milliseconds."""
 SOLVE_S_MAX = 1.0
 """For one attempt: without an answer by then the operation stays in the core, which is then greater than it need be."""
 
@@ -48,6 +52,11 @@ class Core:
     explained: int
     order: tuple[int, ...]
     minimal: bool
+
+
+def core_seconds(seconds: float) -> float:
+    """How long cores may be looked for where judging may take `seconds`."""
+    return min(seconds * SHARE, SECONDS_MAX)
 
 
 def core_of(part: Part, solve: Solve, seconds: float, blocked: int, cut: bool) -> Core | None:

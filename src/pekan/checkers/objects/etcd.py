@@ -28,7 +28,7 @@ from pekan.checkers.causes import timing_waived
 from pekan.checkers.kv.check import epoch_end
 from pekan.checkers.kv.collect import JUDGED
 from pekan.checkers.linearizability import solve
-from pekan.checkers.objects.core import core_of
+from pekan.checkers.objects.core import core_of, core_seconds
 from pekan.checkers.objects.decide import budget_of
 from pekan.checkers.objects.explain import by_time, count, others
 from pekan.checkers.objects.parts import Part, parts_of
@@ -44,8 +44,6 @@ from pekan.wire.messages import CompactionRequest, LeaseGrantRequest, LeaseGrant
 NAME = "generic"
 SECONDS = 60.0
 """Time for deciding where `Options.budget_s` names none."""
-CORE_SHARE = 0.25
-"""Of the budget, for finding out which few operations contradict each other."""
 NS = 1_000_000_000
 
 
@@ -169,7 +167,7 @@ def _renewals(history: History) -> Iterator[tuple[int, int, int]]:
 
 
 def _finding(part: Part, seconds: float, blocked: int, native: bool) -> Finding:
-    found = core_of(part, lambda question, _, budget: solve(question, budget, native=native), seconds * CORE_SHARE, blocked, cut=True)
+    found = core_of(part, lambda question, _, budget: solve(question, budget, native=native), core_seconds(seconds), blocked, cut=True)
     subject: dict[str, Any] = {"model": "etcd"}
     if found is None:
         text = "No order of the operations is one that etcd allows. There was no time to find out which few of them say so."
