@@ -364,7 +364,7 @@ def rows(directory: Path, quick: bool) -> list[tuple[Row, Callable[[], None]]]:
     short = {"operations": 115, "clients": 5, "info": 0.1, "wrong": 0.04}
     thing(f"{SHORT} registers with compare-and-set, 80 operations each", "cas", "cas-register", "searched", ">= 100", SHORT, **short)
     thing("the same, model in Python", "cas", "cas-register", "searched in Python", ">= 50", SHORT, **short)
-    thing("kv-append, 5 histories of 400 operations, 50 clients, by key", "kv", "kv-append", "judged", ">= 30", 5, 400, clients=50)
+    thing("kv-append, 3 histories of 400 operations, 50 clients, by key", "kv", "kv-append", "judged", ">= 30", 3, 400, clients=50)
     for model in ("register", "fifo-queue", "stack"):
         thing(f"{model}, 10,000 operations, 8 clients", f"small-{model}", model, "judged", "-", 1, 10_000, clients=8)
         thing(f"{model}, {many} operations, 64 clients", model, model, "judged", "<= 2 s", 1, million, alone=True, clients=64)
