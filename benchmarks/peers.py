@@ -101,16 +101,19 @@ def searched_in_python(path: Path, model: str) -> tuple[float, float, str, str]:
 
 
 def decided(history: Any, model: Any) -> tuple[float, str, str]:
-    """(seconds, answer, engine) of the generic engine, without the search for the few operations that say so: the peer has none."""
-    from pekan.checkers.linearizability import Budget
-    from pekan.checkers.objects.decide import by_columns
+    """(seconds, answer, engine) of the generic engine alone: like the peer, it says whether, and not which few operations say so."""
+    from pekan.models.ready import READY
+    from pekan.native import core
 
+    objects, bounds, monitors = history.operations.objects, (None, None, None), False
     began = time.process_time()
-    found = by_columns(history, model, "generic", Budget())
+    if type(model) is READY[model.name]:
+        *_, found = core.judge_objects(objects, model.name, monitors, *bounds)
+    else:
+        *_, found = core.judge_model(objects, model, *bounds)
     taken = time.process_time() - began
-    assert found is not None
-    words = {decision.verdict for decision in found.decisions}
-    return taken, "broken" if "illegal" in words else "undecided" if "unknown" in words else "holds", ", ".join(found.engines)
+    words = {told[2] for told in found}
+    return taken, "broken" if "illegal" in words else "undecided" if "unknown" in words else "holds", "generic (native)"
 
 
 def only_read(path: Path, model: str) -> tuple[float, float, str, str]:
