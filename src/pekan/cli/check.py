@@ -12,7 +12,7 @@ from pekan.errors import UsageError
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--model", help="What was promised; guessed where the file tells (etcd).")
+@click.option("--model", help="What was promised: etcd, register, fifo-queue, ... (docs/models.md); guessed where the file tells.")
 @click.option("--format", "form", help="How the file is written (pekan, edn, jsonl, ...: docs/histories.md); guessed where it tells.")
 @click.option(
     "--engine",
@@ -37,7 +37,9 @@ def check(
     writers: str,
     as_json: bool,
 ) -> int:
-    """Judge FILE, a run directory or its history file (without FILE the newest run), and write verdict.json beside it.
+    """Judge FILE: a run directory, its history file, or a history of another tool; without FILE the newest run.
+
+    The verdict of a run is written into it as verdict.json.
 
     \b
     Example:
