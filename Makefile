@@ -16,7 +16,6 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 SOURCES := pyproject.toml setup.py $(wildcard src/pekan/wire/proto/*.proto native/*.toml native/Cargo.lock native/src/*.rs \
 	native/crates/*/*.toml native/crates/*/*.rs native/crates/*/src/*.rs native/crates/*/src/*/*.rs)
-CARGO := $(shell PATH="$$PATH:$$HOME/.cargo/bin" command -v cargo 2>/dev/null)
 
 ETCD ?= 3.5.1
 TIME ?= 60s
@@ -74,15 +73,16 @@ lint: $(VENV)/.test
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-ifneq ($(CARGO),)
+# Only where the core was built: a toolchain that is missing or too old for it must not fail the tests of what works without.
 native-test: $(VENV)/.test
-	cd native && $(CARGO) fmt --check
-	cd native && $(CARGO) clippy -q --locked --release --workspace --all-targets -- -D warnings
-	cd native && $(CARGO) test -q --locked --release --workspace
-else
-native-test:
-	@echo 'no Rust toolchain here: the native core is neither built nor tested, the reference in Python is' >&2
-endif
+	@if ! $(VENV)/bin/python -c 'import sys; from pekan import native; sys.exit(native.core is None)'; then \
+		echo 'the native core is not here, so it is not tested; the reference in Python is (pekan doctor says why)' >&2; exit 0; fi; \
+	command -v cargo >/dev/null || { echo 'no cargo here: the core is used and not tested itself' >&2; exit 0; }; \
+	cd native || exit 1; \
+	if cargo fmt --version >/dev/null 2>&1; then cargo fmt --check || exit 1; else echo 'no rustfmt here: not checked' >&2; fi; \
+	if cargo clippy --version >/dev/null 2>&1; then cargo clippy -q --locked --release --workspace --all-targets -- -D warnings || exit 1; \
+	else echo 'no clippy here: not checked' >&2; fi; \
+	cargo test -q --locked --release --workspace
 
 test: lint native-test
 	$(VENV)/bin/pytest
