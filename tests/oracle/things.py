@@ -7,6 +7,7 @@ call cannot be served now. Generators of histories and the oracle that tries all
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
@@ -19,19 +20,20 @@ class BlockedError(Exception):
     """The call cannot be served in this state: it would have to wait."""
 
 
-class Thing:
+class Thing(ABC):
     """`hint` is an answer that was given: where the thing is free to choose, it chooses that."""
 
+    @abstractmethod
     def serve(self, f: str, value: Any, hint: Any = None) -> Any:
-        raise NotImplementedError
+        """The answer to a call served now. Raises BlockedError where it would have to wait."""
 
+    @abstractmethod
     def look(self) -> Any:
         """All that makes a difference to later answers, hashable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, rng: Random, value: Callable[[], Any]) -> tuple[str, Any]:
         """A call to make next; `value` gives values to write."""
-        raise NotImplementedError
 
     def settle(self, rng: Random, f: str, value: Any) -> Any:
         """The argument of a call that was drawn, now that it is about to be served."""

@@ -41,6 +41,7 @@ hint             says                                      condition, for all st
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable
 from enum import Enum
 from typing import Any, ClassVar, Final, Protocol
@@ -88,23 +89,23 @@ class Called(Protocol):
     def key(self) -> Any: ...
 
 
-class Model:
+class Model(ABC):
     """A sequential object. Subclass it with `init` and `step`; `name` and `calls` are shown to people, the rest are hints."""
 
     name: ClassVar[str] = ""
     calls: ClassVar[dict[str, str]] = {}
     """Every `f` that the model knows, with a line on argument and answer. Empty: the model takes whatever comes."""
 
+    @abstractmethod
     def init(self) -> Any:
         """The state of an object that nobody has touched."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, state: Any, call: Called, output: Any) -> Any:
         """The state after `call` was made at `state` and answered `output`, or ILLEGAL where it cannot be answered so.
 
         `output` is UNKNOWN where nobody saw an answer. Changes nothing that it was given.
         """
-        raise NotImplementedError
 
     def expected(self, call: Called, output: Any) -> str | None:
         """What `call` or its answer should look like, where `step` could make no sense of it; None where it can.
