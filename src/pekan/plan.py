@@ -7,7 +7,7 @@ when, which seed. What depends on replies and on time is excepted; each client's
 
     Plan ── schedule ──> Fault(kind, target, parameters, trigger, required | fault_class)
                                                          │
-                                                         └─ Trigger(at_ms since traffic began)
+                                                         └─ Trigger(at_ms | revision | log | failpoint | after)
 """
 
 from __future__ import annotations
@@ -25,9 +25,20 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """When a fault is armed: `at_ms` after traffic began."""
+    """When a fault is armed: at `at_ms` after traffic began; with one of the others, at the first such event from `at_ms` on.
 
-    at_ms: int
+    revision   a reply names this revision of the store, or a later one
+    log        a member's log has a line with this text
+    failpoint  a member has hit this point of its program `hit` times since `at_ms`
+    after      another fault has fired: its kind, or kind#N for the N-th of that kind
+    """
+
+    at_ms: int = 0
+    revision: int = 0
+    log: str = ""
+    failpoint: str = ""
+    hit: int = 1
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ class Fault:
 
     kind         name of an injector, e.g. "kill"
     target       "leader" | "follower" | "any" | a member's name; roles are resolved when it is armed
-    parameters   what the injector takes, e.g. {"hold_ms": 800}
+    parameters   what the injector takes, e.g. {"hold_ms": 800}; whole numbers and text
     required     asked for by name: a run in which it does not fire is undecided
     fault_class  the class it was drawn from, empty where asked for by name
     """

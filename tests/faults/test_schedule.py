@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pekan.errors import UsageError
 from pekan.faults import CLASSES, INJECTORS, draw, kinds_of, parse, phases, show, with_faults
-from pekan.faults.schedule import ALL_KILLED_SHARE, AT_MS, LAST_FIFTH, PAUSE_LONG_MS, QUORUM_LOSS_MS_MAX, RECOVERY_MS
+from pekan.faults.process.pause import LONG_MS as PAUSE_LONG_MS
+from pekan.faults.schedule import ALL_KILLED_SHARE, AT_MS, LAST_FIFTH, QUORUM_LOSS_MS_MAX
 from pekan.plan import Fault, Plan, Schedule, Trigger
 
 MEMBERS = ("m1", "m2", "m3")
@@ -43,7 +44,7 @@ def test_a_schedule_is_a_function_of_its_arguments(seed: int, members: int, time
         assert length(fault) >= 0
         assert not fault.required
         assert fault.fault_class == fault.kind
-        assert set(fault.parameters) == set(INJECTORS[fault.kind].defaults)
+        assert set(fault.parameters) == set(INJECTORS[fault.kind].parameters)
 
 
 def test_other_seeds_make_other_schedules() -> None:
@@ -105,7 +106,7 @@ def test_one_member_has_one_fault_at_a_time() -> None:
         faults = draw(seed, ("all",), 1, 60_000).faults
         assert faults
         for before, after in itertools.pairwise(faults):
-            assert after.trigger.at_ms >= before.trigger.at_ms + length(before) + RECOVERY_MS[before.kind]
+            assert after.trigger.at_ms >= before.trigger.at_ms + INJECTORS[before.kind].down_ms(before.parameters)
 
 
 def test_some_pauses_outlast_an_election() -> None:
@@ -184,7 +185,13 @@ def test_a_fault_that_makes_no_sense(text: str, message: str) -> None:
 )
 def test_what_is_shown_is_what_is_parsed(kind: str, target: str, at_ms: int, ms: int) -> None:
     """A fault printed by a plan can be pasted back."""
-    fault = Fault(kind, target, Trigger(at_ms), {**INJECTORS[kind].defaults, INJECTORS[kind].duration: ms}, required=True)
+    fault = Fault(
+        kind,
+        target,
+        Trigger(at_ms),
+        {**{name: each.default for name, each in INJECTORS[kind].parameters.items()}, INJECTORS[kind].duration: ms},
+        required=True,
+    )
     assert parse(show(fault), MEMBERS) == fault
     assert parse(show(replace(fault, required=False)), MEMBERS) == fault
 

@@ -485,7 +485,7 @@ def test_a_proxy_fits_between(binary: EtcdBinary, tmp_path: Path) -> None:
 
                 servers.append(await asyncio.start_server(serve, *listen))
 
-            def through_proxies(specs: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
+            async def through_proxies(specs: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
                 changed = []
                 for spec in specs:
                     client, peer = Address(spec.listen_client.host, ports.take()), Address(spec.listen_peer.host, ports.take())
@@ -562,9 +562,12 @@ def refusal(spec: ClusterSpec, arrange: Callable[[MemberSpec], MemberSpec] = lam
     began = time.monotonic()
     messages = []
 
+    async def changed(members: tuple[MemberSpec, ...], _ports: PortLease) -> tuple[MemberSpec, ...]:
+        return tuple(arrange(member) for member in members)
+
     async def test() -> None:
         with pytest.raises(ClusterFailure) as caught:
-            async with Cluster(spec, arrange=lambda members, _: tuple(arrange(member) for member in members)):
+            async with Cluster(spec, arrange=changed):
                 pass
         messages.append(str(caught.value))
 

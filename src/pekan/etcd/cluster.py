@@ -28,7 +28,7 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,8 +40,9 @@ from pekan.etcd.process import END_SECONDS_MAX, Process, crash, log_entry, log_t
 from pekan.etcd.spec import MEMBER_COUNTS, Address, ClusterSpec, MemberExit, MemberSpec, MemberState, MemberStatus, Probe
 from pekan.etcd.tls import make_certificates
 
-Arrange = Callable[[tuple[MemberSpec, ...], PortLease], tuple[MemberSpec, ...]]
-"""Changes the members before their first start: other advertised addresses for a proxy, another data directory, ..."""
+Arrange = Callable[[tuple[MemberSpec, ...], PortLease], Awaitable[tuple[MemberSpec, ...]]]
+"""Changes members before their first start: other advertised addresses for a proxy, attachments, another data directory, ... Whatever they
+need to be there when they start (a proxy that listens) is there when it returns. Called again for each member that joins."""
 
 # One try of a probe. A member that elects or catches up answers late; a fresh try costs nothing.
 PROBE_SECONDS_MAX = 2.0
@@ -86,6 +87,7 @@ class Member:
         self._exits: list[MemberExit] = []
         # The wait statuses that what was asked of it leads to. A signal's number is the wait status of a death by it.
         self._asked: frozenset[int | None] = frozenset()
+        self._expected: Callable[[int | None], bool] | None = None
         self._operation = asyncio.Lock()
         self._released = False
 
@@ -152,6 +154,7 @@ class Member:
             self.spec = spec
             self.incarnation += 1
             self._asked = frozenset()
+            self._expected = None
             self._process = process
             following = process.follow(lambda: self._ended(process))
             try:
@@ -170,6 +173,12 @@ class Member:
                 # Nobody knows of it yet: a start happens or it does not.
                 self._end(process)
                 raise
+
+    def expect_exit(self, predicted: Callable[[int | None], bool] | None) -> None:
+        """From now on an end whose wait status is `predicted` counts as asked for: a fault that ends the process from within (a full
+        disk, a kill at a failpoint) says so before it is armed, and takes it back with None. A start forgets it.
+        """
+        self._expected = predicted
 
     async def kill(self) -> MemberExit:
         """SIGKILL, and wait until the kernel has reported the end. Works on a paused member. `UsageError` when not alive.
@@ -318,7 +327,7 @@ class Member:
             incarnation=self.incarnation,
             pid=process.pid or 0,
             wait_status=process.wait_status,
-            asked=process.wait_status in self._asked,
+            asked=process.wait_status in self._asked or (self._expected is not None and self._expected(process.wait_status)),
             time_ns=now_ns(),
             log_tail=log_tail(process.log, process.log_offset),
             crash=crash(process.log, process.log_offset),
@@ -375,7 +384,7 @@ class Cluster:
         try:
             specs = plan_members(self.spec, self.ports)
             if self._arrange is not None:
-                specs = self._arrange(specs, self.ports)
+                specs = await self._arrange(specs, self.ports)
             self.members = tuple(self._member(spec, specs) for spec in specs)
             for member in self.members:
                 await member.start()
@@ -447,10 +456,17 @@ class Cluster:
         leader = await self.leader(timeout_s)
         return tuple(member for member in self.members if member is not leader and member.state is MemberState.RUNNING)
 
+    async def arranged(self, spec: MemberSpec) -> MemberSpec:
+        """`spec` with what was arranged around the first members put around it too: its advertised addresses are final after that."""
+        if self._arrange is None:
+            return spec
+        (spec,) = await self._arrange((spec,), self.ports)
+        return spec
+
     async def join(self, spec: MemberSpec) -> Member:
         """Start a further member, added by MemberAdd before, from a spec with `initial_cluster_state="existing"`.
 
-        It is told of the present members' peer addresses and its own.
+        It is told of the present members' peer addresses and its own. `spec` has been arranged (`arranged`) already.
         """
         if any(member.name == spec.name for member in self.members):
             raise UsageError(f"there is a member {spec.name} already")

@@ -126,6 +126,7 @@ class Process:
                 stdin=lifeline_read,
                 stdout=report_write,
                 stderr=log_fd,
+                pass_fds=sorted({fd for each in attachments for fd in each.fds}),
                 # Ctrl-C at the terminal goes to the foreground's process group: Pekan decides what ends, and in what order.
                 start_new_session=True,
             )

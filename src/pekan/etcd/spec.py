@@ -46,13 +46,16 @@ class Address(NamedTuple):
 
 
 class Attachment(NamedTuple):
-    """One thing the launcher does in the member's process between fork and exec: its kind, and what that kind needs.
+    """One thing the launcher does for the member's process between fork and exec, or at its exec stop: its kind, and what that kind needs.
 
-    `kind` is a key of `pekan.etcd.launcher.ATTACHMENTS`; `parameters` must survive JSON.
+    `kind` is a key of `pekan.etcd.launcher.ATTACHMENTS` or `AT_EXEC_STOP`; `parameters` must survive JSON. `fds` are open file descriptors
+    of Pekan's that the launcher inherits under the same numbers (the parameters name them); they close at exec, unless the
+    attachment says otherwise.
     """
 
     kind: str
     parameters: Mapping[str, object]
+    fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,23 @@
-"""Faults against a running cluster: one file a mechanism, a schedule that a seed draws, a life that the record keeps.
+"""Faults against a running cluster: a family a package, a file a mechanism; a schedule that a seed draws, a life that the record keeps.
 
 ::
 
     schedule.draw(seed, classes, members, time_ms) ─┐
     schedule.parse("pause leader 2s at 10s") ───────┴─> Schedule ── inject(schedule, Context(...)) ──> FaultArmed, FaultFired, FaultHealed
 
-    kill      SIGKILL, start again          ┐
-    pause     SIGSTOP, SIGCONT              ├ INJECTORS; every further mechanism is a file and a line there
-    restart   SIGTERM, start again          ┘
+    families of faults, and the equipment that has to be around members before they start: `registry`
+    what an injector is, and the life of a fault: `injector`
 
 Faults know clusters and records; of traffic they know nothing.
 """
 
 from __future__ import annotations
 
+from pekan.faults.ability import Ability
+from pekan.faults.equipment import Equipment, Site
 from pekan.faults.injector import Armed, Context, Injector, carry_out
-from pekan.faults.schedule import CLASSES, INJECTORS, draw, kinds_of, parse, phases, show, with_faults
+from pekan.faults.registry import EQUIPMENT, INJECTORS, equipment_for
+from pekan.faults.schedule import CLASSES, draw, kinds_of, parse, phases, show, with_faults
 from pekan.plan import Schedule
 
 
@@ -30,12 +32,17 @@ async def inject(schedule: Schedule, context: Context) -> None:
 
 __all__ = [
     "CLASSES",
+    "EQUIPMENT",
     "INJECTORS",
+    "Ability",
     "Armed",
     "Context",
+    "Equipment",
     "Injector",
+    "Site",
     "carry_out",
     "draw",
+    "equipment_for",
     "inject",
     "kinds_of",
     "parse",

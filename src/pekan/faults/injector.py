@@ -4,11 +4,12 @@
 
     at trigger       victim reserved      injector does it        hold            injector undoes it
     ──────────> resolve ──────────> ARMED ──────────> FIRED ──────────────> HEALED
-                   │                  └─ could not: never fired (expired)
+                   │                  └─ could not, or its moment did not come: never fired (expired)
                    └─ no victim in time: armed with the role for a target, never fired (expired)
 
-A victim is reserved from its arming to its healing, so that faults overlap on different members and never fight over one. Roles are
-resolved when a fault is armed; where the member with that role is reserved already, "any" and "follower" take another one, and "leader"
+Faults overlap, on different members and on one. What an injector cannot share it *claims* of its victim, from arming to healing: two that
+end its process never fight over it, while a slow disk, a cut link and a kill meet on one member as they do in life. Roles are
+resolved when a fault is armed; where the claim on the member with that role is taken, "any" and "follower" take another one, and "leader"
 waits a little for the next election. A drawn fault that finds nobody with its role in time takes any member that is free.
 
 Whatever ends a fault - its time, the end of the faults' phase, a cancellation - it is healed: `Armed.hold` ends early, and
@@ -19,19 +20,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pekan.errors import ClusterFailure, UsageError
 from pekan.etcd.spec import MemberState
+from pekan.faults.ability import Ability, able
 from pekan.plan import Fault, Schedule
 
 if TYPE_CHECKING:
+    from pekan.etcd.client import Client, Reply
     from pekan.etcd.cluster import Cluster, Member
     from pekan.etcd.recorder import Recorder
+    from pekan.faults.equipment import Equipment
+    from pekan.wire.messages import Request
 
 T = TypeVar("T")
+E = TypeVar("E", bound="Equipment")
 
 ROLES = ("leader", "follower", "any")
 DRAWN_WAIT_MS = 2_500
@@ -43,23 +51,73 @@ phase."""
 LOOK_PAUSE_S = 0.05
 """Between two looks for a victim: a twentieth of the default election timeout."""
 
+PROCESS = "process"
+"""The claim of whatever ends, stops or starts the victim's process."""
+CLUSTER = "cluster:"
+"""A claim that begins so is one for the whole cluster: `cluster:membership` belongs to one fault at a time, whoever its victim is."""
 
-class Injector(Protocol):
-    """One mechanism.
 
-    kind     the name that plans and `--fault` use
-    promise  what it leaves of etcd's promises: within | liveness | lease-time | outside (judgement, "What etcd promises under a fault")
-    defaults its parameters and their default values; all are ints
-    duration the parameter that a bare length of time in `--fault` sets, in ms
+class Parameter(NamedTuple):
+    """One setting of a fault.
+
+    default   int or text; its type is the parameter's type
+    unit      ms | bytes | percent | count | text
+    meaning   a phrase for a person
+    choices   for text: what it may be; empty: anything
+    """
+
+    default: int | str
+    unit: Literal["ms", "bytes", "percent", "count", "text"]
+    meaning: str
+    choices: tuple[str, ...] = ()
+
+
+class Drawn(NamedTuple):
+    """What a random schedule asks of an injector: its target and the parameters that differ from the defaults."""
+
+    target: str
+    parameters: Mapping[str, int | str]
+
+
+class Injector(ABC):
+    """One kind of fault.
+
+    kind       the name that plans and `--fault` use
+    summary    one sentence for a person: what it does to its victim
+    promise    what it leaves of etcd's promises: within | liveness | lease-time | outside (judgement, "What etcd promises under a fault")
+    frequency  how often clusters meet it: day | week | year | century
+    parameters what it takes, by name
+    duration   the parameter that a bare length of time in `--fault` sets; "" where it takes none
+    claims     what of the victim it shares with no other fault while it is armed
+    needs      names of the equipment that has to be around the members (`pekan.faults.EQUIPMENT`)
     """
 
     kind: ClassVar[str]
-    promise: ClassVar[str]
-    defaults: ClassVar[dict[str, int]]
-    duration: ClassVar[str]
+    summary: ClassVar[str]
+    promise: ClassVar[str] = "within"
+    frequency: ClassVar[Literal["day", "week", "year", "century"]]
+    parameters: ClassVar[Mapping[str, Parameter]]
+    duration: ClassVar[str] = ""
+    claims: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[tuple[str, ...]] = ()
 
+    def probe(self) -> Ability:
+        """Whether it can be injected here, its equipment aside (that is probed by itself)."""
+        return able(self.kind)
+
+    @abstractmethod
+    def draw(self, rng: random.Random) -> Drawn:
+        """One of these for a random schedule; a pure function of `rng`."""
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        """For how long its victim does not do its part in a majority, recovery included; 0 where it goes on serving. The failure budget
+        of a schedule is drawn on for that time."""
+        return 0
+
+    @abstractmethod
     async def inject(self, victim: Member, armed: Armed) -> None:
-        """Do it, `armed.fired(...)`, hold it, undo it on every path out, `armed.healed(...)`."""
+        """Do it, `armed.fired(...)` with evidence as soon as the effect is proven, hold it, undo it on every path out,
+        `armed.healed(...)`. Returns without `fired` where its moment did not come."""
 
 
 @dataclass
@@ -70,16 +128,31 @@ class Armed:
     victim: str
     id: int
     context: Context
+    injector: Injector
+    rng: random.Random
+    """For what has to be chosen only now; a function of the run's seed and the fault's place in the schedule."""
     has_fired: bool = False
 
-    def parameter(self, name: str, default: int) -> int:
-        """A parameter of the fault, `default` where the plan does not give it."""
-        return int(self.fault.parameters.get(name, default))
+    def number(self, name: str) -> int:
+        """A parameter that is a number, its default where the plan does not give it."""
+        return int(self.fault.parameters.get(name, self.injector.parameters[name].default))
+
+    def text(self, name: str) -> str:
+        """A parameter that is text, its default where the plan does not give it."""
+        return str(self.fault.parameters.get(name, self.injector.parameters[name].default))
+
+    def equipment(self, kind: type[E]) -> E:
+        """The equipment of that class, which the injector has named in `needs`."""
+        equipment = self.context.equipment[kind.name]
+        assert isinstance(equipment, kind)
+        return equipment
 
     def fired(self, evidence: dict[str, Any]) -> None:
-        """It happened; `evidence` is a JSON object (pid, signal, wait status...)."""
-        self.has_fired = True
-        self.context.recorder.fault_fired(self.id, evidence)
+        """It happened; `evidence` is a JSON object (pid, signal, wait status, hits, bytes...). Only the first call is recorded."""
+        if not self.has_fired:
+            self.has_fired = True
+            self.context.recorder.fault_fired(self.id, evidence)
+            self.context.has_fired(self.fault.kind)
 
     def healed(self, evidence: dict[str, Any]) -> None:
         """It is undone."""
@@ -92,27 +165,68 @@ class Armed:
 
 @dataclass
 class Context:
-    """What faults are given by the hunt, and what they have in common: who is reserved, how many fired.
+    """What faults are given by the hunt, and what they have in common: what is claimed, how many fired.
 
-    `elapsed_ms` counts from the beginning of the traffic; `heal_ms` is when every fault has to be undone.
+    elapsed_ms  counts from the beginning of the traffic; `heal_ms` is when every fault has to be undone
+    ask         one recorded request to the member of that name, with the administrator's token where auth is on
+    open        a recorded client of its own, for streams; the hunt closes it at the end of the run
+    directory   the run's
     """
 
     cluster: Cluster
     recorder: Recorder
     elapsed_ms: Callable[[], int]
     heal_ms: int
+    ask: Callable[[str, Request, float], Awaitable[Reply]]
+    open: Callable[[str, str], Client]
+    directory: Path
     seed: int = 0
-    busy: set[str] = field(default_factory=set)
+    equipment: Mapping[str, Equipment] = field(default_factory=dict)
+    claimed: set[tuple[str, str]] = field(default_factory=set)
     fired: int = 0
     expired: int = 0
     active: int = 0
+    fired_by_kind: dict[str, int] = field(default_factory=dict)
+    _firing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def left_ms(self) -> int:
         """What is left of the faults' phase; never negative."""
         return max(0, self.heal_ms - self.elapsed_ms())
 
+    @property
+    def disturbed(self) -> tuple[str, ...]:
+        """The members (and, as `cluster:...`, the affairs of the cluster) that faults hold claims on."""
+        return tuple(sorted({owner or claim for owner, claim in self.claimed}))
 
-async def carry_out(schedule: Schedule, context: Context, injectors: dict[str, Injector]) -> None:
+    def has_fired(self, kind: str) -> None:
+        """One of `kind` has fired; whoever waits for that goes on."""
+        self.fired_by_kind[kind] = self.fired_by_kind.get(kind, 0) + 1
+        self._firing.set()
+        self._firing = asyncio.Event()
+
+    async def until_fired(self, kind: str, number: int) -> None:
+        """Return once `number` faults of `kind` have fired; the caller bounds the wait."""
+        while self.fired_by_kind.get(kind, 0) < number:
+            await self._firing.wait()
+
+    def claim(self, member: str, claims: frozenset[str]) -> bool:
+        """Take all of `claims` on `member`, or none."""
+        wanted = {_owned(member, claim) for claim in claims}
+        if wanted & self.claimed:
+            return False
+        self.claimed |= wanted
+        return True
+
+    def release(self, member: str, claims: frozenset[str]) -> None:
+        """Give `claims` back."""
+        self.claimed -= {_owned(member, claim) for claim in claims}
+
+
+def _owned(member: str, claim: str) -> tuple[str, str]:
+    return ("", claim) if claim.startswith(CLUSTER) else (member, claim)
+
+
+async def carry_out(schedule: Schedule, context: Context, injectors: Mapping[str, Injector]) -> None:
     """Every fault of `schedule` at its time, in one task group. Returns when all are healed or expired.
 
     Raises what a heal raises: a member that cannot be started again (`ClusterFailure`) is for the hunt to judge.
@@ -126,7 +240,7 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
     await asyncio.sleep(max(0, fault.trigger.at_ms - context.elapsed_ms()) / 1000)
     # The member that "any" takes is a function of the plan as far as the members' states allow it.
     rng = random.Random(f"pekan/fault/{context.seed}/{index}")
-    victim = await _victim(fault, context, rng)
+    victim = await _victim(fault, context, injector.claims, rng)
     name = fault.target if victim is None else victim.name
     number = context.recorder.fault_armed(
         kind=fault.kind,
@@ -136,7 +250,7 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
         required=fault.required,
         fault_class=fault.fault_class,
     )
-    armed = Armed(fault, name, number, context)
+    armed = Armed(fault, name, number, context, injector, rng)
     if victim is None:
         context.expired += 1
         return
@@ -149,28 +263,27 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
             raise
     finally:
         context.active -= 1
-        context.busy.discard(name)
+        context.release(name, injector.claims)
         if armed.has_fired:
             context.fired += 1
         else:
             context.expired += 1
 
 
-async def _victim(fault: Fault, context: Context, rng: random.Random) -> Member | None:
-    """The reserved member, None where there was none in time."""
+async def _victim(fault: Fault, context: Context, claims: frozenset[str], rng: random.Random) -> Member | None:
+    """The member, claimed; None where there was none in time."""
     wait_ms = context.left_ms() if fault.required else min(DRAWN_WAIT_MS, context.left_ms())
     deadline = context.elapsed_ms() + wait_ms
     while True:
         last = context.elapsed_ms() >= deadline
         # A drawn fault rather hits somebody else than nobody: a leader that is going down answers nobody who asks for it.
         candidates = await _candidates("any" if last and not fault.required and fault.target in ROLES else fault.target, context)
-        free = [member for member in candidates if member.name not in context.busy and member.state is MemberState.RUNNING]
+        running = [member for member in candidates if member.state is MemberState.RUNNING]
         if context.left_ms() <= 0:
             return None  # the faults' phase is over: nothing begins now
-        if free:
-            victim = rng.choice(free)
-            context.busy.add(victim.name)
-            return victim
+        for victim in rng.sample(running, len(running)):
+            if context.claim(victim.name, claims):
+                return victim
         if last:
             return None
         await asyncio.sleep(LOOK_PAUSE_S)

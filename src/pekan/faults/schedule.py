@@ -22,13 +22,10 @@ from typing import NamedTuple
 
 from pekan.durations import parse_ms, show_ms
 from pekan.errors import UsageError
-from pekan.faults.injector import ROLES, Injector
-from pekan.faults.kill import Kill
-from pekan.faults.pause import Pause
-from pekan.faults.restart import Restart
+from pekan.faults.injector import ROLES
+from pekan.faults.registry import INJECTORS
 from pekan.plan import Fault, Schedule, Trigger
 
-INJECTORS: dict[str, Injector] = {injector.kind: injector for injector in (Kill(), Pause(), Restart())}
 CLASSES: dict[str, tuple[str, ...]] = {
     "kill": ("kill",),
     "pause": ("pause",),
@@ -49,25 +46,6 @@ MEAN_GAP_MS = {"kill": 6_000, "pause": 5_000, "restart": 10_000}
 of three whole for a good part of the time, or traffic would mostly wait and members could seldom be compared."""
 GAPS_MIN = 3
 """In a short faults' phase gaps shrink, so that each class is expected at least this often."""
-TARGETS = {
-    "kill": {"leader": 40, "follower": 25, "any": 35},
-    "pause": {"leader": 45, "follower": 35, "any": 20},
-    "restart": {"leader": 40, "follower": 20, "any": 40},
-}
-"""Weights. Leaders are where elections, read indexes and leases are decided."""
-DOWN_MS = (100, 1_800)
-PAUSE_SHORT_MS = (300, 900)
-PAUSE_LONG_MS = (1_300, 3_800)
-"""Below and above etcd's default election timeout of 1,000 ms (which raft randomizes up to twice that)."""
-PAUSE_LONG_SHARE = 0.4
-RESTART_DOWN_MS = (0, 400)
-RESTART_GRACE_MS = 9_000
-"""What a member with watchers needs to end by itself (7 to 8 s, see restart.py), and one more."""
-RESTART_IMPATIENT_MS = (200, 1_500)
-RESTART_IMPATIENT_SHARE = 0.5
-"""Of restarts: those whose supervisor loses patience and kills. A run is too short to wait 9 s each time."""
-RECOVERY_MS = {"kill": 1_200, "pause": 600, "restart": 1_000}
-"""For how long after a heal a member counts as down when the failure budget is drawn on: replay and catching up."""
 ALL_KILLED_SHARE = 0.12
 """Of kills: all members at once. Nobody is left who remembers anything that is not on disk; a majority returns, so it is `within`."""
 QUORUM_LOSS_SHARE = 0.25
@@ -129,20 +107,11 @@ def _stagger(rng: random.Random, kind: str, members: int, quiet: int, heal: int)
     faults: list[Fault] = []
     at = quiet + int(rng.uniform(0, mean))
     while at < heal and len(faults) < FAULTS_MAX:
-        weights = TARGETS[kind]
-        target = rng.choices(list(weights), list(weights.values()))[0] if members > 1 else "any"
-        if kind == "pause":
-            low, high = PAUSE_LONG_MS if rng.random() < PAUSE_LONG_SHARE else PAUSE_SHORT_MS
-            faults.append(_drawn(kind, target, at, hold_ms=rng.randint(low, high)))
-        elif kind == "restart":
-            patient, impatient_ms = rng.random() >= RESTART_IMPATIENT_SHARE, rng.randint(*RESTART_IMPATIENT_MS)
-            # With less left than it needs it would be killed at the end of the phase instead of ending.
-            grace_ms = RESTART_GRACE_MS if patient and at + RESTART_GRACE_MS + RESTART_DOWN_MS[1] < heal else impatient_ms
-            faults.append(_drawn(kind, target, at, grace_ms=grace_ms, down_ms=rng.randint(*RESTART_DOWN_MS)))
-        elif rng.random() < ALL_KILLED_SHARE and members > 1:
-            faults.extend(_drawn(kind, "any", at, down_ms=rng.randint(DOWN_MS[0], QUORUM_LOSS_MS_MAX)) for _ in range(members))
+        drawn = INJECTORS[kind].draw(rng)
+        if kind == "kill" and rng.random() < ALL_KILLED_SHARE and members > 1:
+            faults.extend(_drawn(kind, "any", at, down_ms=rng.randint(100, QUORUM_LOSS_MS_MAX)) for _ in range(members))
         else:
-            faults.append(_drawn(kind, target, at, down_ms=rng.randint(*DOWN_MS)))
+            faults.append(_drawn(kind, drawn.target if members > 1 else "any", at, **drawn.parameters))
         at += max(1, int(rng.uniform(0, 2 * mean)))
     return faults
 
@@ -153,7 +122,7 @@ def _last_pause(rng: random.Random, time_ms: int, heal: int) -> tuple[Fault, ...
     return (_drawn("pause", "follower", at, hold_ms=min(heal - at, rng.randint(*LAST_PAUSE_MS))),) if at < heal else ()
 
 
-def _drawn(kind: str, target: str, at_ms: int, **parameters: int) -> Fault:
+def _drawn(kind: str, target: str, at_ms: int, **parameters: int | str) -> Fault:
     return Fault(kind=kind, target=target, trigger=Trigger(at_ms), parameters=parameters, fault_class=kind)
 
 
@@ -182,7 +151,7 @@ def _within_budget(rng: random.Random, wanted: list[Fault], fixed: tuple[Fault, 
 
 def _span(at: int, group: list[Fault]) -> _Span:
     """How long the victims of faults injected together count as down."""
-    return _Span(at, at + max(sum(fault.parameters.values()) for fault in group) + RECOVERY_MS[group[0].kind], len(group))
+    return _Span(at, at + max(INJECTORS[fault.kind].down_ms(fault.parameters) for fault in group), len(group))
 
 
 def _shortened(fault: Fault, ms: int) -> Fault:
@@ -244,8 +213,8 @@ def parse(text: str, members: tuple[str, ...] = ()) -> Fault:
             at_ms = parse_ms(what, f"--fault {text!r}: at")
         elif "=" in word:
             name, _, value = word.partition("=")
-            if name not in injector.defaults:
-                raise UsageError(f"--fault {text!r}: {kind} takes no {name!r}; it takes {', '.join(injector.defaults)}")
+            if name not in injector.parameters:
+                raise UsageError(f"--fault {text!r}: {kind} takes no {name!r}; it takes {', '.join(injector.parameters)}")
             setting(name, _whole(text, name, value))
         elif _DURATION.fullmatch(word):
             setting(injector.duration, parse_ms(word, f"--fault {text!r}"))
@@ -261,7 +230,7 @@ def parse(text: str, members: tuple[str, ...] = ()) -> Fault:
         kind=kind,
         target=target or "any",
         trigger=Trigger(AT_MS if at_ms < 0 else at_ms),
-        parameters={**injector.defaults, **parameters},
+        parameters={**{name: each.default for name, each in injector.parameters.items()}, **parameters},
         required=True,
     )
 

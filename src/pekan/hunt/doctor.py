@@ -16,28 +16,11 @@ import importlib.util
 import platform
 import shutil
 import sys
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from pekan import native
 from pekan.errors import PekanError
 from pekan.etcd import binaries
-from pekan.faults import INJECTORS
-
-
-@dataclass(frozen=True, slots=True)
-class Ability:
-    """One thing that Pekan may be able to do here. `why_not` and `remedy` are empty where it is `possible`; `detail` is for a person."""
-
-    area: str
-    name: str
-    possible: bool
-    detail: str = ""
-    why_not: str = ""
-    remedy: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+from pekan.faults import INJECTORS, Ability
 
 
 def examine() -> tuple[Ability, ...]:

@@ -60,16 +60,21 @@ class Probe:
             version=s.version,
         )
 
-    async def _call(self, member: MemberSpec, request: Request) -> Reply:
-        if member.name not in self._clients:
-            self._clients[member.name] = (self._open(f"probe-{member.name}", member), asyncio.Lock())
-        client, lock = self._clients[member.name]
+    async def ask(self, member: MemberSpec, request: Request, timeout_s: float) -> Reply:
+        """One request to `member`, recorded, by a client of its own for what faults ask; as administrator where auth is on."""
+        return await self._call(member, request, f"fault-{member.name}", timeout_s)
+
+    async def _call(self, member: MemberSpec, request: Request, name: str = "", timeout_s: float = 0.0) -> Reply:
+        name, timeout_s = name or f"probe-{member.name}", timeout_s or self._timeout_s
+        if name not in self._clients:
+            self._clients[name] = (self._open(name, member), asyncio.Lock())
+        client, lock = self._clients[name]
         async with lock:
             if self._traffic is None:
-                return await client.call(request, self._timeout_s)
-            caller = self._callers.setdefault(member.name, Caller(self._traffic, client, administrator=True))
+                return await client.call(request, timeout_s)
+            caller = self._callers.setdefault(name, Caller(self._traffic, client, administrator=True))
             await caller.authorize()
-            reply = await client.call(request, self._timeout_s)
+            reply = await client.call(request, timeout_s)
             if isinstance(reply.output, WireError) and token_refused(reply.output):
                 caller.forget_token()
             return reply

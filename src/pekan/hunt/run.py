@@ -30,18 +30,19 @@ from typing import Any
 from pekan import __version__
 from pekan.errors import ClusterFailure, PekanError, RecorderFailure, UsageError
 from pekan.etcd.binaries import Binary
-from pekan.etcd.client import Client
+from pekan.etcd.client import Client, Reply
 from pekan.etcd.cluster import Cluster
+from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder
 from pekan.etcd.spec import ClusterSpec, MemberExit, MemberSpec
-from pekan.faults import Context, inject
+from pekan.faults import Context, Equipment, Site, equipment_for, inject
 from pekan.history.records import RecordWriter
 from pekan.history.run import RunDirectory
 from pekan.hunt.comparing import compare
 from pekan.hunt.live import Live
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
-from pekan.wire.messages import RangeRequest, pb
+from pekan.wire.messages import RangeRequest, Request, pb
 from pekan.workloads import COMPANIONS, Traffic, Workload, flags_of, workload
 from pekan.workloads.traffic import Caller
 
@@ -129,6 +130,7 @@ class _Run:
         self.unasked: dict[str, int] = {}
         self.revive: asyncio.Queue[str] = asyncio.Queue()
         self.faults: Context | None = None
+        self.equipment: dict[str, Equipment] = {}
         self.incarnations: dict[str, int] = {}
         self.comparing = asyncio.Lock()
         """A comparison after a heal may still be under way when the last one begins, and their clients make one call at a time."""
@@ -146,7 +148,12 @@ class _Run:
         self.probe = probe = Probe(self.open_client, plan.timeout_ms / 1000)
         try:
             async with AsyncExitStack() as stack:
-                self.cluster = await stack.enter_async_context(Cluster(spec, probe, on_exit=self.on_exit))
+                for kind in equipment_for(plan.schedule):
+                    equipment = kind(Site(plan, self.binary, self.run.path, spec.options))
+                    stack.push_async_callback(equipment.close)
+                    self.equipment[kind.name] = equipment
+                    await equipment.prepare()
+                self.cluster = await stack.enter_async_context(Cluster(spec, probe, on_exit=self.on_exit, arrange=self.surround))
                 stack.push_async_callback(self.close_clients)
                 self.mark_started()
                 for member in self.cluster.members:
@@ -154,9 +161,16 @@ class _Run:
                 await self.prove_empty()
                 await self.hunt()
         finally:
+            shutil.rmtree(self.run.path / "scratch", ignore_errors=True)
             if not self.keep:
                 for data in (self.run.path / "members").glob("*/data"):
                     shutil.rmtree(data, ignore_errors=True)
+
+    async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
+        """Put everything that the plan's faults need around `members`."""
+        for equipment in self.equipment.values():
+            members = await equipment.surround(members, ports)
+        return members
 
     # ---- clients ----
 
@@ -177,6 +191,10 @@ class _Run:
     def connect(self, name: str, member: str, *, metadata: tuple[tuple[str, str], ...] = (), slow: bool = False) -> Client:
         """What workloads get their clients from (`pekan.workloads.traffic.Connect`)."""
         return self.open_client(name, self.cluster.member(member).spec, metadata, slow=slow)
+
+    async def ask(self, member: str, request: Request, timeout_s: float) -> Reply:
+        """What faults ask of members (`pekan.faults.Context`)."""
+        return await self.probe.ask(self.cluster.member(member).spec, request, timeout_s)
 
     async def close_clients(self) -> None:
         await asyncio.gather(*(client.close() for client in self.clients), return_exceptions=True)
@@ -289,7 +307,17 @@ class _Run:
         await self.until(traffic, schedule.quiet_ms)
         if schedule.faults:
             self.phase("faults")
-            self.faults = Context(self.cluster, self.recorder, traffic.elapsed_ms, schedule.heal_ms, seed=self.plan.seed)
+            self.faults = Context(
+                self.cluster,
+                self.recorder,
+                traffic.elapsed_ms,
+                schedule.heal_ms,
+                ask=self.ask,
+                open=lambda name, member: self.open_client(name, self.cluster.member(member).spec),
+                directory=self.run.path,
+                seed=self.plan.seed,
+                equipment=self.equipment,
+            )
             await inject(schedule, self.faults)
             await self.until(traffic, schedule.heal_ms)
             self.phase("recovery")
@@ -354,7 +382,7 @@ class _Run:
         while True:
             self.live.elapsed_ms = traffic.elapsed_ms()
             if self.faults is not None:
-                self.live.disturbed = tuple(sorted(self.faults.busy))
+                self.live.disturbed = self.faults.disturbed
                 self.live.fired = self.faults.fired
             if self.recorder.failure is not None:
                 raise self.recorder.failure

@@ -6,30 +6,49 @@ waits in its sockets and is answered the moment it continues. `within`: nothing 
 
 from __future__ import annotations
 
+import random
 import signal
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pekan.etcd.spec import MemberState
-from pekan.faults.injector import Armed, shielded
+from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
 
+TARGETS = {"leader": 45, "follower": 35, "any": 20}
+"""Weights. A paused leader is deposed and does not know it."""
+SHORT_MS = (300, 900)
+LONG_MS = (1_300, 3_800)
+"""Below and above etcd's default election timeout of 1,000 ms (which raft randomizes up to twice that)."""
+LONG_SHARE = 0.4
+RECOVERY_MS = 600
 
-class Pause:
-    """`hold_ms`: how long every thread stands still."""
+
+class Pause(Injector):
+    """SIGSTOP, a time, SIGCONT."""
 
     kind: ClassVar[str] = "pause"
-    promise: ClassVar[str] = "within"
-    defaults: ClassVar[dict[str, int]] = {"hold_ms": 1_500}
+    summary: ClassVar[str] = "SIGSTOP, and after a while SIGCONT: every thread stands still and does not know it"
+    frequency: ClassVar[Literal["day"]] = "day"
+    parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": Parameter(1_500, "ms", "how long every thread stands still")}
     duration: ClassVar[str] = "hold_ms"
+    claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
+
+    def draw(self, rng: random.Random) -> Drawn:
+        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        return Drawn(target, {"hold_ms": rng.randint(*(LONG_MS if rng.random() < LONG_SHARE else SHORT_MS))})
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        return int(parameters["hold_ms"]) + RECOVERY_MS
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Stop, hold, continue. Evidence of firing is that the kernel reported every thread stopped."""
         pid, incarnation = victim.pid, victim.incarnation
         try:
             await shielded(self._pause(victim, armed))
-            await armed.hold(armed.parameter("hold_ms", self.defaults["hold_ms"]))
+            await armed.hold(armed.number("hold_ms"))
         finally:
             # It may have ended while it stood still (somebody else's SIGKILL): then there is nothing to continue.
             if victim.state is MemberState.PAUSED and victim.incarnation == incarnation:

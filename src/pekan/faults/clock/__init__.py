@@ -1,0 +1,9 @@
+"""One member's wall and monotonic clock, skewed or jumped."""
+
+from __future__ import annotations
+
+from pekan.faults.equipment import Equipment
+from pekan.faults.injector import Injector
+
+INJECTORS: tuple[Injector, ...] = ()
+EQUIPMENT: tuple[type[Equipment], ...] = ()

@@ -1,0 +1,9 @@
+"""Failpoints in an unmodified etcd: points of its program found through its own tables, hooked at the exec stop."""
+
+from __future__ import annotations
+
+from pekan.faults.equipment import Equipment
+from pekan.faults.injector import Injector
+
+INJECTORS: tuple[Injector, ...] = ()
+EQUIPMENT: tuple[type[Equipment], ...] = ()

@@ -1,0 +1,51 @@
+"""SIGKILL, and after a while a start on the same data: a process that dies without closing anything.
+
+The page cache survives: this is a crash of the process, not of the machine. `within`: a majority can return, so every promise holds.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, down_and_up
+
+if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
+
+TARGETS = {"leader": 40, "follower": 25, "any": 35}
+"""Weights. Leaders are where elections, read indexes and leases are decided."""
+DOWN_MS = (100, 1_800)
+RECOVERY_MS = 1_200
+"""Replay and catching up, after the start."""
+
+
+class Kill(Injector):
+    """SIGKILL, a time down, a start."""
+
+    kind: ClassVar[str] = "kill"
+    summary: ClassVar[str] = "SIGKILL, and after a while a start on the same data"
+    frequency: ClassVar[Literal["year"]] = "year"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "down_ms": Parameter(500, "ms", "from the reported end of the process to its next start"),
+    }
+    duration: ClassVar[str] = "down_ms"
+    claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
+
+    def draw(self, rng: random.Random) -> Drawn:
+        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"down_ms": rng.randint(*DOWN_MS)})
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        return int(parameters["down_ms"]) + RECOVERY_MS
+
+    async def inject(self, victim: Member, armed: Armed) -> None:
+        """Kill, hold, start again. Evidence of firing is the wait status that the kernel reported."""
+        await down_and_up(victim, armed, self._kill(victim, armed), armed.number("down_ms"))
+
+    @staticmethod
+    async def _kill(victim: Member, armed: Armed) -> None:
+        # In one piece even under cancellation: once the signal is out, its end is waited for and recorded as this fault's doing.
+        end = await victim.kill()
+        armed.fired({"pid": end.pid, "signal": signal.Signals.SIGKILL.name, "wait_status": end.wait_status, "incarnation": end.incarnation})

@@ -1,0 +1,139 @@
+"""A stage for faults: a real cluster with the equipment that some faults need, one recorded client a member, and no hunter.
+
+::
+
+    async with stage("3.5.1", tmp_path, "pause leader 1s at 0s") as it:     # the faults decide what is put around the members
+        task = it.carry_out()                                               # a task: armed, fired, healed
+        reply = await it.put("m1", b"k", b"v")
+        await task
+    it.spans("pause")                                                       # what the record says of them
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pekan.etcd.binaries import find
+from pekan.etcd.client import Client, Reply
+from pekan.etcd.cluster import Cluster
+from pekan.etcd.ports import PortLease
+from pekan.etcd.recorder import Recorder
+from pekan.etcd.spec import ClusterSpec, MemberSpec
+from pekan.faults import Context, Equipment, Site, equipment_for, inject, parse
+from pekan.history.reading import load
+from pekan.history.records import RecordWriter
+from pekan.history.types import FaultSpan
+from pekan.hunt.probe import Probe
+from pekan.plan import Plan, Schedule
+from pekan.wire.messages import PutRequest, RangeRequest, Request
+
+DEADLINE_S = 120.0
+"""For everything on one stage; several times what it takes on two busy cores."""
+TIMEOUT_S = 2.0
+
+
+@dataclass
+class Stage:
+    """What a test has in hand. `directory` is a run directory."""
+
+    directory: Path
+    cluster: Cluster
+    context: Context
+    schedule: Schedule
+    equipment: dict[str, Equipment]
+    clients: dict[str, Client] = field(default_factory=dict)
+
+    def carry_out(self, *faults: str) -> asyncio.Task[None]:
+        """A task that carries out `faults`, or those that the stage was made for."""
+        schedule = self.schedule
+        if faults:
+            end = self.context.heal_ms
+            schedule = Schedule(0, end, end, tuple(parse(text) for text in faults))
+        return asyncio.create_task(inject(schedule, self.context))
+
+    async def call(self, member: str, request: Request, timeout_s: float = TIMEOUT_S) -> Reply:
+        """One recorded request by the client of that member."""
+        client = self.clients.get(member)
+        if client is None:
+            spec = self.cluster.member(member).spec
+            client = self.clients[member] = self.context.open(f"test-{member}", member)
+            assert client.address == str(spec.advertise_client)
+        return await client.call(request, timeout_s)
+
+    async def put(self, member: str, key: bytes, value: bytes, timeout_s: float = TIMEOUT_S) -> Reply:
+        return await self.call(member, PutRequest(key, value), timeout_s)
+
+    async def get(self, member: str, key: bytes, timeout_s: float = TIMEOUT_S, *, serializable: bool = False) -> Reply:
+        return await self.call(member, RangeRequest(key, serializable=serializable), timeout_s)
+
+    def spans(self, kind: str = "") -> list[FaultSpan]:
+        """The lives of the faults of `kind` (all) so far, in order of arming."""
+        spans = load(self.directory / "history.pb").faults
+        return [span for span in sorted(spans, key=lambda each: each.id) if not kind or span.kind == kind]
+
+
+@asynccontextmanager
+async def stage(
+    version: str,
+    directory: Path,
+    *faults: str,
+    members: int = 3,
+    seconds: float = 60.0,
+    tls: bool = False,
+    seed: int = 1,
+    options: dict[str, str] | None = None,
+) -> AsyncIterator[Stage]:
+    """A running cluster of `version` with what `faults` (as `--fault` takes them) need; their phase ends after `seconds`."""
+    end = int(seconds * 1000)
+    schedule = Schedule(0, end, end, tuple(parse(text) for text in faults))
+    plan = Plan(etcd=version, seed=seed, members=members, time_ms=end, tls=tls, schedule=schedule)
+    binary = find(version)
+    recorder = Recorder(RecordWriter(directory / "history.pb"))
+    opened: list[Client] = []
+    equipment: dict[str, Equipment] = {}
+
+    async def surround(specs: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
+        for each in equipment.values():
+            specs = await each.surround(specs, ports)
+        return specs
+
+    def open_client(name: str, spec: MemberSpec) -> Client:
+        client = Client(name=name, member=spec.name, address=spec.advertise_client, recorder=recorder, timeout_s=TIMEOUT_S, tls=spec.tls)
+        opened.append(client)
+        return client
+
+    async def close_clients() -> None:
+        await asyncio.gather(*(client.close() for client in opened), return_exceptions=True)
+
+    async with asyncio.timeout(DEADLINE_S + seconds), AsyncExitStack() as stack:
+        stack.callback(recorder.close)
+        spec = ClusterSpec(binary, directory / "members", members=members, tls=tls, options=options or {})
+        for kind in equipment_for(schedule):
+            each = equipment[kind.name] = kind(Site(plan, binary, directory, spec.options))
+            stack.push_async_callback(each.close)
+            await each.prepare()
+        probe = Probe(open_client, TIMEOUT_S)
+        cluster = await stack.enter_async_context(Cluster(spec, probe, arrange=surround))
+        stack.push_async_callback(close_clients)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def ask(member: str, request: Request, timeout_s: float) -> Reply:
+            return await probe.ask(cluster.member(member).spec, request, timeout_s)
+
+        context = Context(
+            cluster,
+            recorder,
+            lambda: int((loop.time() - began) * 1000),
+            end,
+            ask=ask,
+            open=lambda name, member: open_client(name, cluster.member(member).spec),
+            directory=directory,
+            seed=seed,
+            equipment=equipment,
+        )
+        yield Stage(directory, cluster, context, schedule, equipment)
