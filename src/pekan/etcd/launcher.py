@@ -29,6 +29,7 @@ signal from Pekan can never hit a stranger.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -36,6 +37,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -55,6 +57,10 @@ ATTACHMENTS: dict[str, Callable[[Mapping[str, Any]], None]] = {}
 Each is called with the attachment's parameters, in the order of the spec, and raises OSError or ValueError to refuse.
 None exists yet. What cannot survive exec(2) does not belong here.
 """
+
+AT_EXEC_STOP = frozenset({"patches"})
+"""What the launcher does to the member once exec has succeeded and before the member runs an instruction: `exec_stop.py` beside this file.
+It is loaded only where an attachment asks for it; then ptrace(2) of the own child must be allowed."""
 
 
 class StageFailure(Exception):
@@ -91,12 +97,14 @@ def report(event: str, **details: object) -> None:
 
 
 def attach(attachments: list[dict[str, Any]]) -> None:
-    """Run the attachments of the spec in order."""
+    """Run the attachments of the spec in order; those of the exec stop come later."""
     for attachment in attachments:
         kind = attachment["kind"]
+        if kind in AT_EXEC_STOP:
+            continue
         apply = ATTACHMENTS.get(kind)
         if apply is None:
-            known = ", ".join(sorted(ATTACHMENTS)) or "none"
+            known = ", ".join(sorted({*ATTACHMENTS, *AT_EXEC_STOP}))
             raise StageFailure("attachment", f"unknown attachment {kind!r} (known: {known})")
         try:
             apply(attachment["parameters"])
@@ -116,6 +124,11 @@ def become(spec: dict[str, Any], launcher: int, failure_fd: int) -> NoReturn:
         os.dup2(LOG_FD, REPORT_FD)
         attach(spec["attachments"])
         die_with_parent(launcher)
+        if any(attachment["kind"] in AT_EXEC_STOP for attachment in spec["attachments"]):
+            try:
+                exec_stop().trace_me()
+            except OSError as error:
+                raise StageFailure("attachment", f"patches: {error.strerror}", error.errno) from error
         try:
             os.execve(spec["arguments"][0], spec["arguments"], spec["environment"])
         except OSError as error:
@@ -127,6 +140,22 @@ def become(spec: dict[str, Any], launcher: int, failure_fd: int) -> NoReturn:
     os._exit(127)
 
 
+def exec_stop() -> ModuleType:
+    """The module in `exec_stop.py`, by its path: nothing else of Pekan can be imported here."""
+    # This import takes as long as all others together, and most members need nothing of it.
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    name = "exec_stop"
+    if name not in sys.modules:
+        location = spec_from_file_location(name, os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py"))
+        assert location is not None
+        assert location.loader is not None
+        module = module_from_spec(location)
+        location.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
+
+
 def tell(failure_fd: int, failure: StageFailure) -> None:
     """Hand the failure from the child to the launcher."""
     text = json.dumps({"stage": failure.stage, "message": str(failure)[:1024], "errno": failure.errno})
@@ -136,6 +165,9 @@ def tell(failure_fd: int, failure: StageFailure) -> None:
 def start(spec: dict[str, Any]) -> int | None:
     """Fork and exec the member; its process id, or None after a failure has been reported."""
     launcher = os.getpid()
+    planting = [attachment["parameters"] for attachment in spec["attachments"] if attachment["kind"] in AT_EXEC_STOP]
+    if planting:
+        exec_stop()  # loaded before the fork, so that the child has it
     failure_read, failure_write = os.pipe()  # both close on exec: an end of file says that exec succeeded
     pid = os.fork()
     if pid == 0:
@@ -145,12 +177,22 @@ def start(spec: dict[str, Any]) -> int | None:
     while chunk := os.read(failure_read, FAILURE_BYTES_MAX):
         failure += chunk
     os.close(failure_read)
-    if not failure:
-        report("started", pid=pid)
-        return pid
-    os.waitpid(pid, 0)
-    report("failed", **json.loads(failure))
-    return None
+    if failure:
+        os.waitpid(pid, 0)
+        report("failed", **json.loads(failure))
+        return None
+    if planting:
+        try:
+            exec_stop().plant(pid, planting)
+        except (OSError, ValueError) as error:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            report("failed", stage="attachment", message=f"patches: {reason}"[:1024], errno=getattr(error, "errno", None))
+            return None
+    report("started", pid=pid)
+    return pid
 
 
 def report_changes(pid: int) -> bool:
