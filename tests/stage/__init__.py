@@ -23,7 +23,7 @@ from pekan.etcd.cluster import Cluster
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder
 from pekan.etcd.spec import ClusterSpec, MemberSpec
-from pekan.faults import Context, Equipment, Site, equipment_for, inject, parse
+from pekan.faults import Context, Equipment, Journal, Site, equipment_for, inject, parse
 from pekan.history.reading import load
 from pekan.history.records import RecordWriter
 from pekan.history.types import FaultSpan
@@ -111,9 +111,10 @@ async def stage(
 
     async with asyncio.timeout(DEADLINE_S + seconds), AsyncExitStack() as stack:
         stack.callback(recorder.close)
+        journal = await stack.enter_async_context(Journal(directory / "journals"))
         spec = ClusterSpec(binary, directory / "members", members=members, tls=tls, options=options or {})
         for kind in equipment_for(schedule):
-            each = equipment[kind.name] = kind(Site(plan, binary, directory, spec.options))
+            each = equipment[kind.name] = kind(Site(plan, binary, directory, spec.options, journal))
             stack.push_async_callback(each.close)
             await each.prepare()
         probe = Probe(open_client, TIMEOUT_S)
@@ -135,5 +136,6 @@ async def stage(
             directory=directory,
             seed=seed,
             equipment=equipment,
+            journal=journal,
         )
         yield Stage(directory, cluster, context, schedule, equipment)

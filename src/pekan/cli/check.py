@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from pekan.cli.output import data_directory, json_option, reports_errors, stdout
+from pekan.cli.output import json_option, reports_errors, stdout
 from pekan.errors import UsageError
+from pekan.places import data_directory
 
 
 @click.command()

@@ -19,9 +19,10 @@ from rich.live import Live as LiveLine
 from rich.text import Text
 
 from pekan.cli.etcd import binary_progress
-from pekan.cli.output import data_directory, json_option, program, reports_errors, stderr, stdout
+from pekan.cli.output import json_option, program, reports_errors, stderr, stdout
 from pekan.durations import parse_ms, show_ms
 from pekan.errors import EnvironmentFailure, PekanError, UsageError
+from pekan.places import data_directory
 from pekan.plan import Plan
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def hunt(
     """
     _needs()
     from pekan.etcd import binaries
+    from pekan.faults import sweep
     from pekan.hunt.planning import make_plan, workloads_of
     from pekan.hunt.series import series, worst
 
@@ -131,6 +133,9 @@ def hunt(
     with binary_progress() as report:
         binary = binaries.find(plan.etcd, progress=report) if plan.etcd else binaries.find_default(progress=report)
     plan = replace(plan, etcd=binary.version if binaries.looks_like_version(plan.etcd) else plan.etcd or str(binary.path))
+    swept = sweep()
+    for told in (*(f"removed, left by an earlier run: {each}" for each in swept.undone), *(f"still left: {each}" for each in swept.left)):
+        click.echo(f"note: {told}", err=True)
     place = _placer(out, several=count != 1)
     results: list[Judged] = []
     in_turn = not workload and plan_file is None

@@ -42,14 +42,6 @@ def program() -> str:
     return relative if not relative.startswith("..") else called
 
 
-def data_directory() -> Path:
-    """Where runs go without --out: $PEKAN_DATA, else the user's data directory."""
-    if named := os.environ.get("PEKAN_DATA"):
-        return Path(named)
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "pekan"
-
-
 def reports_errors(verb: Callable[..., int]) -> Callable[..., None]:
     """Turn the verb's int into the exit code, and a PekanError into its message and code (JSON too, where asked for)."""
 

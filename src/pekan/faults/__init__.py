@@ -16,6 +16,7 @@ from __future__ import annotations
 from pekan.faults.ability import Ability
 from pekan.faults.equipment import Equipment, Site
 from pekan.faults.injector import Armed, Context, Injector, carry_out
+from pekan.faults.journal import Journal, Swept, sweep
 from pekan.faults.registry import EQUIPMENT, INJECTORS, equipment_for
 from pekan.faults.schedule import CLASSES, draw, kinds_of, parse, phases, show, with_faults
 from pekan.plan import Schedule
@@ -39,7 +40,9 @@ __all__ = [
     "Context",
     "Equipment",
     "Injector",
+    "Journal",
     "Site",
+    "Swept",
     "carry_out",
     "draw",
     "equipment_for",
@@ -48,5 +51,6 @@ __all__ = [
     "parse",
     "phases",
     "show",
+    "sweep",
     "with_faults",
 ]

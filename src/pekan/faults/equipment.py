@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.ability import Ability
+from pekan.faults.journal import Journal
 
 if TYPE_CHECKING:
     from pekan.etcd.ports import PortLease
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Site:
     """What a mechanism is told before anything starts. `directory` is the run's; what is only scratch goes below `directory/scratch`, which
-    is removed at the end of the run. `options` are etcd's options as the plan gives them."""
+    is removed at the end of the run. `options` are etcd's options as the plan gives them. `journal` is the run's: what it notes is
+    undone when members and equipment have ended."""
 
     plan: Plan
     binary: EtcdBinary
     directory: Path
     options: Mapping[str, str]
+    journal: Journal = field(default_factory=Journal)
 
 
 class Equipment(ABC):

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pekan.errors import ClusterFailure, UsageError
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
+from pekan.faults.journal import Journal
 from pekan.plan import Fault, Schedule
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ class Context:
     ask         one recorded request to the member of that name, with the administrator's token where auth is on
     open        a recorded client of its own, for streams; the hunt closes it at the end of the run
     directory   the run's
+    journal     the run's: notes what the kernel does not undo by itself, before it is made
     """
 
     cluster: Cluster
@@ -182,6 +184,7 @@ class Context:
     directory: Path
     seed: int = 0
     equipment: Mapping[str, Equipment] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
     claimed: set[tuple[str, str]] = field(default_factory=set)
     fired: int = 0
     expired: int = 0

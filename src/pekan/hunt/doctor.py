@@ -5,9 +5,10 @@
     judging    which engine judges: the native core, or the reference in Python
     hunting    can a real cluster be driven here: platform, gRPC
     etcd       which releases are there without asking anybody
+    left       what earlier runs, killed with their watchdogs, left behind; it is removed now
     fault      each kind of fault: can it be injected here
 
-Nothing is started, written or fetched.
+Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import sys
 from pekan import native
 from pekan.errors import PekanError
 from pekan.etcd import binaries
-from pekan.faults import INJECTORS, Ability
+from pekan.faults import INJECTORS, Ability, sweep
 
 
 def examine() -> tuple[Ability, ...]:
     """Everything that is worth knowing, in the order of the module's table."""
     drives = _platform()
-    return (_core(), drives, _grpc(), *_releases(), *(_fault(kind, drives) for kind in INJECTORS))
+    return (_core(), drives, _grpc(), *_releases(), _left_behind(), *(_fault(kind, drives) for kind in INJECTORS))
 
 
 def _core() -> Ability:
@@ -63,6 +64,14 @@ def _releases() -> list[Ability]:
     if not found:
         found.append(Ability("etcd", "any release", False, "", "none on PATH, none in the cache", "pekan etcd install 3.5.1"))
     return found
+
+
+def _left_behind() -> Ability:
+    swept = sweep()
+    if swept.left:
+        why = f"earlier runs left {'; '.join(swept.left)}"
+        return Ability("left", "behind", False, "", why, "end what uses it, then pekan doctor as the user whose run it was")
+    return Ability("left", "behind", True, f"removed now: {'; '.join(swept.undone)}" if swept.undone else "nothing")
 
 
 def _fault(kind: str, drives: Ability) -> Ability:

@@ -35,7 +35,7 @@ from pekan.etcd.cluster import Cluster
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder
 from pekan.etcd.spec import ClusterSpec, MemberExit, MemberSpec
-from pekan.faults import Context, Equipment, Site, equipment_for, inject
+from pekan.faults import Context, Equipment, Journal, Site, equipment_for, inject
 from pekan.history.records import RecordWriter
 from pekan.history.run import RunDirectory
 from pekan.hunt.comparing import compare
@@ -131,6 +131,7 @@ class _Run:
         self.revive: asyncio.Queue[str] = asyncio.Queue()
         self.faults: Context | None = None
         self.equipment: dict[str, Equipment] = {}
+        self.journal = Journal()
         self.incarnations: dict[str, int] = {}
         self.comparing = asyncio.Lock()
         """A comparison after a heal may still be under way when the last one begins, and their clients make one call at a time."""
@@ -148,8 +149,9 @@ class _Run:
         self.probe = probe = Probe(self.open_client, plan.timeout_ms / 1000)
         try:
             async with AsyncExitStack() as stack:
+                stack.push_async_callback(self.journal.close)
                 for kind in equipment_for(plan.schedule):
-                    equipment = kind(Site(plan, self.binary, self.run.path, spec.options))
+                    equipment = kind(Site(plan, self.binary, self.run.path, spec.options, self.journal))
                     stack.push_async_callback(equipment.close)
                     self.equipment[kind.name] = equipment
                     await equipment.prepare()
@@ -317,6 +319,7 @@ class _Run:
                 directory=self.run.path,
                 seed=self.plan.seed,
                 equipment=self.equipment,
+                journal=self.journal,
             )
             await inject(schedule, self.faults)
             await self.until(traffic, schedule.heal_ms)
