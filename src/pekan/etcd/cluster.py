@@ -28,9 +28,10 @@ import os
 import re
 import signal
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from pekan.errors import ClusterFailure, PekanError, UsageError
 from pekan.etcd.flags import arguments
@@ -55,9 +56,33 @@ CLOSE_SECONDS_MAX = 20.0
 
 EXIT_SUCCESS = 0  # the wait status
 
+# How long members may take until all of them stand still together; Pekan itself waits meanwhile. An fsync under way has to end first,
+# and on a disk that needs longer for it another moment is chosen.
+STANDSTILL_SECONDS_MAX = 0.1
+
+# Between two looks whether they do: a look at some twenty threads takes about as long.
+STILL_LOOK_SECONDS = 0.0002
+
+T = TypeVar("T")
+
 # Lines of the log in a message to a person. The whole bounded tail is in `MemberExit.log_tail`.
 MESSAGE_LOG_LINES = 12
 MESSAGE_LOG_LINE_CHARACTERS = 240
+
+
+class Standstill(NamedTuple, Generic[T]):
+    """What was done while every member stood still. Times are ns of the record's clock.
+
+    before   no member had been stopped yet
+    still    all of them stood still, and did until `done`
+    done     they were about to be continued
+    result   of the work
+    """
+
+    before: int
+    still: int
+    done: int
+    result: T
 
 
 class Member:
@@ -116,6 +141,17 @@ class Member:
         """Process id of the launcher of the current incarnation, else None."""
         process = self._process
         return process.launcher_pid if process is not None and not process.ended else None
+
+    @property
+    def process(self) -> Process | None:
+        """The current incarnation, None where there is none or it has ended."""
+        process = self._process
+        return process if process is not None and not process.ended and process.pid is not None else None
+
+    @property
+    def operation(self) -> asyncio.Lock:
+        """Held while a start, a stop, a kill, a pause is under way."""
+        return self._operation
 
     @property
     def exits(self) -> tuple[MemberExit, ...]:
@@ -456,6 +492,39 @@ class Cluster:
         leader = await self.leader(timeout_s)
         return tuple(member for member in self.members if member is not leader and member.state is MemberState.RUNNING)
 
+    async def standing_still(self, work: Callable[[], T], timeout_s: float = STANDSTILL_SECONDS_MAX) -> Standstill[T] | None:
+        """Do `work` while no thread of any member runs: what their files hold then is what a SIGKILL of all of them would leave.
+
+        It begins and ends without giving up this thread: no signal of Pekan's, no start and no cancellation can come in between, and the
+        members stand still no longer than it takes. None where it was not done: an operation on a member was under way, or
+        the members did not all stand still within `timeout_s`. Paused members stay paused, members without a process stay without.
+        """
+        if any(member.operation.locked() for member in self.members):
+            return None
+        async with contextlib.AsyncExitStack() as held:
+            for member in self.members:
+                await held.enter_async_context(member.operation)
+            processes = [process for member in self.members if (process := member.process) is not None]
+            stopped = [(process, process.continued) for process in processes if not process.paused]
+            before = now_ns()
+            standstill = None
+            try:
+                for process, _ in stopped:
+                    process.signal(signal.SIGSTOP)
+                if _all_still(processes, before + int(timeout_s * 1e9)):
+                    still = now_ns()
+                    result = work()
+                    standstill = Standstill(before, still, now_ns(), result)
+            finally:
+                for process, _ in stopped:
+                    process.signal(signal.SIGCONT)
+            if standstill is not None:
+                # Before anybody else stops or continues them, the reports of this are in. (There are none of a stop that was not complete.)
+                for process, times in stopped:
+                    with contextlib.suppress(TimeoutError):
+                        await process.until_continued(times, timeout_s)
+            return standstill
+
     async def arranged(self, spec: MemberSpec) -> MemberSpec:
         """`spec` with what was arranged around the first members put around it too: its advertised addresses are final after that."""
         if self._arrange is None:
@@ -495,6 +564,16 @@ class Cluster:
             # The group wraps what it is told of, save a cancellation; the caller shall see its own exception.
             told = exception if isinstance(exception, asyncio.CancelledError) else None
             await self._tasks.__aexit__(type(told) if told else None, told, told.__traceback__ if told else None)
+
+
+def _all_still(processes: Sequence[Process], deadline_ns: int) -> bool:
+    """Wait in this thread until no thread of `processes` runs; False where one does at the deadline."""
+    for process in processes:
+        while not process.stands_still():
+            if now_ns() > deadline_ns:
+                return False
+            time.sleep(STILL_LOOK_SECONDS)
+    return True
 
 
 def plan_members(spec: ClusterSpec, ports: PortLease) -> tuple[MemberSpec, ...]:

@@ -72,6 +72,8 @@ class Process:
         self.pid: int | None = None
         """Process id of the launched program, once exec has succeeded."""
         self.paused = False
+        self.continued = 0
+        """How often the kernel has reported that it runs again after standing still."""
         self.ended = False
         self.wait_status: int | None = None
         """As wait(2) gives it, once `ended`; None where the launcher died before it could report."""
@@ -192,6 +194,23 @@ class Process:
         await self._until(lambda: not self.paused, PAUSE_SECONDS_MAX, "run after SIGCONT")
         return not self.ended
 
+    def stands_still(self) -> bool:
+        """Whether no thread of it runs at this moment: each is stopped, traced to a stop, or dead (proc(5), stat).
+
+        The main thread's state alone does not show that of the others, and a thread in uninterruptible sleep is inside a system call
+        that may still write.
+        """
+        try:
+            return all(_thread_state(entry.path) in "TtZX" for entry in os.scandir(f"/proc/{self.pid}/task"))
+        except FileNotFoundError:
+            return True
+
+    async def until_continued(self, times: int, timeout_s: float) -> None:
+        """Wait until the kernel has reported `continued` more than `times` times, or its end. Raises `TimeoutError`."""
+        async with asyncio.timeout(timeout_s):
+            while self.continued <= times and not self.ended:
+                await self._changed.wait()
+
     def release(self) -> None:
         """Close the lifeline: the launcher kills the program if it lives, reaps it and ends. Never waits, never fails."""
         if self._lifeline is not None:
@@ -225,6 +244,7 @@ class Process:
                 self.paused = True
             case "continued":
                 self.paused = False
+                self.continued += 1
             case "exited":
                 self.wait_status = report["status"]
                 self.paused = False
@@ -320,6 +340,20 @@ def _birth(pid: int) -> str | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else fields[18]
+
+
+def _thread_state(task: str) -> str:
+    """The state letter of a thread, X where it has just gone."""
+    try:
+        fd = os.open(f"{task}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+    try:
+        return os.read(fd, 256).rpartition(b") ")[2][:1].decode() or "X"
+    except ProcessLookupError:
+        return "X"
+    finally:
+        os.close(fd)
 
 
 def _failure_text(failure: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pekan.errors import RecorderFailure
 from pekan.history.records import RecordWriter
@@ -180,6 +181,14 @@ class Recorder:
         if self.failure is None:
             self.failure = failure
             self.failed.set()
+
+
+def boot_id() -> str:
+    """What names this boot of the machine; times of two records are of one clock where both have the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"unknown-{time.time_ns()}"
 
 
 def _json(data: Mapping[str, object] | None) -> str:

@@ -6,6 +6,7 @@
       plan.json        evidence   what was asked
       history.pb       evidence   what happened; history-2.pb, ... where further processes wrote
       members/NAME/    evidence   etcd.log, and what was kept of the data directory
+      images/N/        evidence   crash image N: data of each member, and the record of the epoch that was started on a copy of it
       verdict.json     derived    replaced atomically, skipped with a note where the directory is read-only
 
 Evidence is written once, by the run; nothing here opens it for writing again.
@@ -25,9 +26,11 @@ from pathlib import Path
 from pekan.errors import EnvironmentFailure, EvidenceError, UsageError
 from pekan.plan import Plan
 
+HISTORY_NAME = "history.pb"
+"""The record of a run, and of what was started beside it."""
 _HISTORY = re.compile(r"history(?:-(\d+))?\.pb")
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_EVIDENCE = re.compile(r"plan\.json|history.*\.pb|members(/.*)?")
+_EVIDENCE = re.compile(r"plan\.json|history.*\.pb|(members|images)(/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class RunDirectory:
     @property
     def history_path(self) -> Path:
         """history.pb, the first writer's file."""
-        return self.path / "history.pb"
+        return self.path / HISTORY_NAME
 
     @property
     def verdict_path(self) -> Path:
@@ -101,11 +104,22 @@ class RunDirectory:
         """members/NAME, where that member's log and data are kept."""
         return self.path / "members" / name
 
+    @property
+    def images_path(self) -> Path:
+        """images, where crash images are kept."""
+        return self.path / "images"
+
+    def epoch_paths(self) -> tuple[Path, ...]:
+        """The directories of images that were started, each with a record of its own, by number."""
+        found = [entry for entry in self.images_path.glob("*") if entry.name.isdecimal() and (entry / HISTORY_NAME).is_file()]
+        return tuple(sorted(found, key=lambda entry: int(entry.name)))
+
     def drop_record(self) -> None:
-        """Remove history and members of a run that nobody needs any more; plan and verdict stay."""
+        """Remove history, members and images of a run that nobody needs any more; plan and verdict stay."""
         for path in self.history_paths():
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / "members", ignore_errors=True)
+        shutil.rmtree(self.images_path, ignore_errors=True)
 
     def plan(self) -> Plan:
         """What was asked of this run. Raises EvidenceError where plan.json cannot be read as a plan."""

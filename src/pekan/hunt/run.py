@@ -20,20 +20,19 @@ import contextlib
 import platform
 import shutil
 import sys
-import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pekan import __version__
 from pekan.errors import ClusterFailure, PekanError, RecorderFailure, UsageError
+from pekan.etcd.aside import exit_detail
 from pekan.etcd.binaries import Binary
 from pekan.etcd.client import Client, Reply
 from pekan.etcd.cluster import Cluster
 from pekan.etcd.ports import PortLease
-from pekan.etcd.recorder import Recorder
+from pekan.etcd.recorder import Recorder, boot_id
 from pekan.etcd.spec import ClusterSpec, MemberExit, MemberSpec
 from pekan.faults import Context, Equipment, Journal, Site, equipment_for, inject
 from pekan.history.records import RecordWriter
@@ -204,13 +203,10 @@ class _Run:
     # ---- members ----
 
     def on_exit(self, end: MemberExit) -> None:
-        detail: dict[str, object] = {"state": "exited", "incarnation": end.incarnation, "pid": end.pid, "asked": end.asked}
-        detail["wait_status"] = end.wait_status
         if not end.asked:
-            detail["log_tail"] = list(end.log_tail)
             self.revive.put_nowait(end.member)
         with contextlib.suppress(RecorderFailure):
-            self.recorder.mark("member", end.member, **detail)
+            self.recorder.mark("member", end.member, **exit_detail(end))
 
     async def reviver(self) -> None:
         """Start members that died unasked again, a few times."""
@@ -255,7 +251,7 @@ class _Run:
         )
         self.recorder.mark(
             "start",
-            boot_id=_boot_id(),
+            boot_id=boot_id(),
             clock="CLOCK_MONOTONIC",
             pekan=__version__,
             python=platform.python_version(),
@@ -399,10 +395,3 @@ class _Run:
             task = group.create_task(work)
             yield
             task.cancel()
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return f"unknown-{time.time_ns()}"
