@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pekan.errors import RecorderFailure
 from pekan.etcd.client import Client
@@ -69,7 +70,7 @@ async def aside(
     specs: Sequence[MemberSpec],
     *,
     ready_timeout_s: float = READY_TIMEOUT_S,
-    detail: dict[str, object] | None = None,
+    detail: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Aside]:
     """Start `specs` on the data directories that they name, and wait until each answers a linearizable read.
 
