@@ -132,8 +132,11 @@ class _Planner:
         return Patches(CODE_ADDRESS, _whole_pages(bytes(self.code)), CELLS_ADDRESS, _page_size(size), self._writes(), cells, refused)
 
     def _place(self, point: Point, cell: int) -> None:
-        """Hooks at every address of the point, all counting into one cell; raises `Refused` and leaves nothing behind when one cannot
-        be.""" placed: list[tuple[int, bytes, bytes]] = [] size = len(self.code) for address in point.addresses:
+        """Hooks at every address of the point, all counting into one cell; raises `Refused`, and leaves nothing behind, when one of them
+        cannot be."""
+        placed: list[tuple[int, bytes, bytes]] = []
+        size = len(self.code)
+        for address in point.addresses:
             function = self.binary.function_at(address)
             if function is None:
                 raise Refused(f"{address:#x} is in no function")
