@@ -20,7 +20,6 @@ without a row, a name that stands for the beginning of a function in every relea
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -74,8 +73,6 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Points:
     """The places of one executable. `release` is etcd's version (`3.5.1`) or None; without it gofail names are aliases only."""
-
-    DATA_SHA256 = hashlib.sha256(repr(sorted(ALIASES.items())).encode()).hexdigest()
 
     binary: GoBinary
     release: str | None = None
