@@ -21,14 +21,16 @@ from pekan.errors import UsageError
 T = TypeVar("T")
 FORMAT = 1
 """Version of the JSON form; a reader refuses what it does not know."""
+ROLES = ("leader", "follower", "any")
+"""Targets of faults that are no member's name: resolved when the fault is armed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """When a fault is armed: at `at_ms` after traffic began; with one of the others, at the first such event from `at_ms` on.
+    """When a fault is armed: at `at_ms` after traffic began; with one of the others, at that event, which is looked for from `at_ms` on.
 
     revision   a reply names this revision of the store, or a later one
-    log        a member's log has a line with this text
+    log        a member's log has a new line with this text
     failpoint  a member has hit this point of its program `hit` times since `at_ms`
     after      another fault has fired: its kind, or kind#N for the N-th of that kind
     """

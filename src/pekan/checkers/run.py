@@ -24,7 +24,7 @@ Only our own runs have faults, phases and members; of a foreign history nothing 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pekan import native
@@ -130,17 +130,42 @@ def _required(history: History) -> Iterator[Undecided]:
         for span in of_kind:
             if span.fired is None:
                 yield _reason(f"the fault {kind} on {span.target} was asked for by name and did not fire", f"a run in which {kind} fires")
-        missing = asked.get(kind, 0) - len(of_kind)
+        never = [
+            mark for mark in history.marks if mark.kind == "untriggered" and mark.detail.get("kind") == kind and mark.detail.get("required")
+        ]
+        for mark in never:
+            yield _reason(
+                f"the fault {kind} was asked for by name and its trigger never came ({_trigger(mark.detail.get('trigger') or {})})",
+                "a longer run, or a trigger that comes",
+            )
+        missing = asked.get(kind, 0) - len(of_kind) - len(never)
         if missing > 0:
             times = "" if missing == 1 else f" {missing} times"
             yield _reason(f"the fault {kind} was asked for by name and never armed{times}: the run ended before it was due", "a longer run")
 
 
+def _trigger(trigger: Mapping[str, Any]) -> str:
+    """What a trigger waited for, from its fields in the record."""
+    told = {"revision": "a reply that names revision {}", "log": "a line with {!r} in a log", "after": "a fault {} that fires"}
+    for name, words in told.items():
+        if trigger.get(name):
+            return words.format(trigger[name])
+    if trigger.get("failpoint"):
+        return f"hit {trigger.get('hit', 1)} of {trigger['failpoint']}"
+    return f"{trigger.get('at_ms', '?')} ms of traffic"
+
+
+def _is_of(span: FaultSpan, name: str) -> bool:
+    """Whether a drawn fault belongs to what `--faults name` asks for."""
+    outside = span.promise == "outside"
+    return (name == "all" and not outside) or (name in ("century", "outside") and outside) or name in (span.fault_class, span.kind)
+
+
 def _classes(history: History) -> Iterator[Undecided]:
     fired = [span for span in history.faults if span.fired is not None]
     for name in history.plan.fault_classes if history.plan is not None else ():
-        if name != "none" and not any(name in ("all", span.fault_class, span.kind) for span in fired):
-            tried = sum(1 for span in history.faults if name in ("all", span.fault_class, span.kind))
+        if name != "none" and not any(_is_of(span, name) for span in fired):
+            tried = sum(1 for span in history.faults if _is_of(span, name))
             yield _reason(
                 f"no fault of the class {name} fired ({tried} armed)", f"a longer run, or `pekan doctor` if {name} cannot be injected here"
             )

@@ -149,7 +149,9 @@ class Client:
             self._calling = False
         if error is None:
             try:
-                return Reply(OK, self._decode(method, response), operation)
+                output = self._decode(method, response)
+                self.recorder.saw_revision(_revision(output))
+                return Reply(OK, output, operation)
             except ValueError as problem:
                 # Recorded as it came; whoever reads the record will be told the same.
                 error = WireError(UNKNOWN, str(problem))
@@ -390,7 +392,9 @@ class Stream:
         if self._decoded > DECODER_CALLS_MAX:
             self._decoder = Decoder()
             self._decoded = 0
-        return self._decoder.response(self.method, data)
+        message = self._decoder.response(self.method, data)
+        self._recorder.saw_revision(_revision(message))
+        return message
 
 
 class WatchStream(Stream):
@@ -400,6 +404,12 @@ class WatchStream(Stream):
         """The next response, or None where the stream has ended; TimeoutError where none came within `timeout_s`."""
         response: WatchResponse | None = await super().receive(timeout_s)
         return response
+
+
+def _revision(message: Any) -> int:
+    """The revision that the header of `message` names; 0 where it has none."""
+    header = getattr(message, "header", None)
+    return 0 if header is None else int(header.revision)
 
 
 def _import_grpc() -> Any:

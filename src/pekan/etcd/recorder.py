@@ -15,6 +15,7 @@ waits for `failed`, stops the traffic and ends the run as *interrupted*.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,9 @@ class Recorder:
         """Requests completed with another status than OK so far."""
         self.messages = 0
         """Stream messages recorded so far, both ways."""
+        self.revision = 0
+        """The greatest revision that a reply's header has named so far."""
+        self._awaited: list[tuple[int, asyncio.Event]] = []
         self._processes = 0
         self._streams = 0
         self._faults = 0
@@ -53,6 +57,20 @@ class Recorder:
     def bytes_written(self) -> int:
         """Bytes of history written so far."""
         return self._writer.bytes_written
+
+    def saw_revision(self, revision: int) -> None:
+        """Clients tell what the headers of their replies name."""
+        if revision > self.revision:
+            self.revision = revision
+            while self._awaited and self._awaited[0][0] <= revision:
+                self._awaited.pop(0)[1].set()
+
+    async def until_revision(self, revision: int) -> None:
+        """Return once a reply's header has named `revision` or a later one; the caller bounds the wait."""
+        if self.revision < revision:
+            reached = asyncio.Event()
+            bisect.insort(self._awaited, (revision, reached), key=lambda each: each[0])
+            await reached.wait()
 
     def new_process(self) -> int:
         """A process number that nobody has had: each is strictly sequential, and an indefinite outcome ends it."""

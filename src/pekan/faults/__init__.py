@@ -2,23 +2,27 @@
 
 ::
 
-    schedule.draw(seed, classes, members, time_ms) ─┐
-    schedule.parse("pause leader 2s at 10s") ───────┴─> Schedule ── inject(schedule, Context(...)) ──> FaultArmed, FaultFired, FaultHealed
+    schedule.draw(seed, kinds, members, time_ms) ─┐
+    grammar.parse("pause leader 2s at 10s") ──────┴─> Schedule ── inject(schedule, Context(...)) ──> FaultArmed, FaultFired, FaultHealed
 
     families of faults, and the equipment that has to be around members before they start: `registry`
-    what an injector is, and the life of a fault: `injector`
+    classes of faults, and what can be injected here: `classes`
+    what an injector is, and the life of a fault: `injector`; what it waits for: `triggers`
 
 Faults know clusters and records; of traffic they know nothing.
 """
 
 from __future__ import annotations
 
+from pekan.errors import UsageError
 from pekan.faults.ability import Ability
+from pekan.faults.classes import CLASSES, ability_of, class_of, equipment_ability, fault_ability, kinds_of, left_out
 from pekan.faults.equipment import Equipment, Site
+from pekan.faults.grammar import parse, show, show_trigger
 from pekan.faults.injector import Armed, Context, Injector, carry_out
 from pekan.faults.journal import Journal, Swept, sweep
 from pekan.faults.registry import EQUIPMENT, INJECTORS, equipment_for
-from pekan.faults.schedule import CLASSES, draw, kinds_of, parse, phases, show, with_faults
+from pekan.faults.schedule import draw, phases, with_faults
 from pekan.plan import Schedule
 
 
@@ -27,7 +31,9 @@ async def inject(schedule: Schedule, context: Context) -> None:
 
     Cancelled, it heals what it holds and then ends. Raises `UsageError` before anything happens where a kind is unknown.
     """
-    kinds_of(tuple(fault.kind for fault in schedule.faults))
+    for fault in schedule.faults:
+        if fault.kind not in INJECTORS:
+            raise UsageError(f"no fault is called {fault.kind!r}; there are {', '.join(INJECTORS)}")
     await carry_out(schedule, context, INJECTORS)
 
 
@@ -43,14 +49,20 @@ __all__ = [
     "Journal",
     "Site",
     "Swept",
+    "ability_of",
     "carry_out",
+    "class_of",
     "draw",
+    "equipment_ability",
     "equipment_for",
+    "fault_ability",
     "inject",
     "kinds_of",
+    "left_out",
     "parse",
     "phases",
     "show",
+    "show_trigger",
     "sweep",
     "with_faults",
 ]

@@ -2,10 +2,11 @@
 
 ::
 
-    at trigger       victim reserved      injector does it        hold            injector undoes it
+    trigger came     victim reserved      injector does it        hold            injector undoes it
     ──────────> resolve ──────────> ARMED ──────────> FIRED ──────────────> HEALED
                    │                  └─ could not, or its moment did not come: never fired (expired)
-                   └─ no victim in time: armed with the role for a target, never fired (expired)
+        │          └─ no victim in time: armed with the role for a target, never fired (expired)
+        └─ did not come: a mark says which trigger it was, nothing is armed (expired)
 
 Faults overlap, on different members and on one. What an injector cannot share it *claims* of its victim, from arming to healing: two that
 end its process never fight over it, while a slow disk, a cut link and a kill meet on one member as they do in life. Roles are
@@ -22,7 +23,7 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -30,7 +31,8 @@ from pekan.errors import ClusterFailure, UsageError
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
 from pekan.faults.journal import Journal
-from pekan.plan import Fault, Schedule
+from pekan.faults.triggers import until_due
+from pekan.plan import ROLES, Fault, Schedule
 
 if TYPE_CHECKING:
     from pekan.etcd.client import Client, Reply
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 E = TypeVar("E", bound="Equipment")
 
-ROLES = ("leader", "follower", "any")
 DRAWN_WAIT_MS = 2_500
 """How long a drawn fault waits for a victim of its role: an election with default timeouts takes 1 to 2 s. One asked for by name waits
 until the faults' phase ends, because a run in which it does not fire is undecided."""
@@ -188,9 +189,15 @@ class Context:
     claimed: set[tuple[str, str]] = field(default_factory=set)
     fired: int = 0
     expired: int = 0
-    active: int = 0
+    holding: dict[int, str] = field(default_factory=dict)
+    """What is armed now, in order of arming: "pause m2"."""
     fired_by_kind: dict[str, int] = field(default_factory=dict)
     _firing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def active(self) -> int:
+        """How many faults are armed and not yet healed or expired."""
+        return len(self.holding)
 
     def left_ms(self) -> int:
         """What is left of the faults' phase; never negative."""
@@ -240,10 +247,14 @@ async def carry_out(schedule: Schedule, context: Context, injectors: Mapping[str
 
 
 async def _one(fault: Fault, index: int, context: Context, injector: Injector) -> None:
-    await asyncio.sleep(max(0, fault.trigger.at_ms - context.elapsed_ms()) / 1000)
+    cause = await until_due(fault, context)
+    if cause is None:
+        context.recorder.mark("untriggered", fault=index, kind=fault.kind, required=fault.required, trigger=asdict(fault.trigger))
+        context.expired += 1
+        return
     # The member that "any" takes is a function of the plan as far as the members' states allow it.
     rng = random.Random(f"pekan/fault/{context.seed}/{index}")
-    victim = await _victim(fault, context, injector.claims, rng)
+    victim = await _victim(fault, context, injector.claims, rng, cause)
     name = fault.target if victim is None else victim.name
     number = context.recorder.fault_armed(
         kind=fault.kind,
@@ -257,7 +268,7 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
     if victim is None:
         context.expired += 1
         return
-    context.active += 1
+    context.holding[number] = f"{fault.kind} {name}"
     try:
         await injector.inject(victim, armed)
     except (ClusterFailure, UsageError):
@@ -265,7 +276,7 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
         if armed.has_fired:
             raise
     finally:
-        context.active -= 1
+        del context.holding[number]
         context.release(name, injector.claims)
         if armed.has_fired:
             context.fired += 1
@@ -273,18 +284,19 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
             context.expired += 1
 
 
-async def _victim(fault: Fault, context: Context, claims: frozenset[str], rng: random.Random) -> Member | None:
-    """The member, claimed; None where there was none in time."""
+async def _victim(fault: Fault, context: Context, claims: frozenset[str], rng: random.Random, cause: str) -> Member | None:
+    """The member, claimed; None where there was none in time. Of those that "any" may take, `cause` is tried first."""
     wait_ms = context.left_ms() if fault.required else min(DRAWN_WAIT_MS, context.left_ms())
     deadline = context.elapsed_ms() + wait_ms
     while True:
         last = context.elapsed_ms() >= deadline
         # A drawn fault rather hits somebody else than nobody: a leader that is going down answers nobody who asks for it.
-        candidates = await _candidates("any" if last and not fault.required and fault.target in ROLES else fault.target, context)
+        candidates = await _candidates("any" if last and not fault.required else fault.target, context)
         running = [member for member in candidates if member.state is MemberState.RUNNING]
         if context.left_ms() <= 0:
             return None  # the faults' phase is over: nothing begins now
-        for victim in rng.sample(running, len(running)):
+        shuffled = rng.sample(running, len(running))
+        for victim in sorted(shuffled, key=lambda member: fault.target != "any" or member.name != cause):
             if context.claim(victim.name, claims):
                 return victim
         if last:
@@ -297,7 +309,8 @@ async def _candidates(target: str, context: Context) -> tuple[Member, ...]:
     if target == "any":
         return cluster.members
     if target not in ROLES:
-        return (cluster.member(target),)
+        # Nobody where it has left the cluster.
+        return tuple(member for member in cluster.members if member.name == target)
     try:
         leader = await cluster.leader(LEADER_TIMEOUT_S)
     except ClusterFailure:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from pekan.faults import clock, corruption, disk, hooks, images, maintenance, membership, network, packets, process, resources
 from pekan.faults.equipment import Equipment
 from pekan.faults.injector import Injector
-from pekan.plan import Schedule
+from pekan.faults.triggers import Points
+from pekan.plan import Fault, Schedule
 
 FAMILIES = (process, resources, clock, hooks, disk, network, packets, membership, maintenance, images, corruption)
 INJECTORS: dict[str, Injector] = {each.kind: each for family in FAMILIES for each in family.INJECTORS}
@@ -21,7 +22,13 @@ EQUIPMENT: dict[str, type[Equipment]] = {each.name: each for family in FAMILIES 
 """What injectors may need around the members. Their order is that in which they surround: later ones see what earlier ones changed."""
 
 
+def needs_of(fault: Fault) -> frozenset[str]:
+    """The equipment that `fault` and its trigger need, by name."""
+    counting = (name for name, kind in EQUIPMENT.items() if fault.trigger.failpoint and issubclass(kind, Points))
+    return frozenset((*INJECTORS[fault.kind].needs, *counting))
+
+
 def equipment_for(schedule: Schedule) -> tuple[type[Equipment], ...]:
     """What the faults of `schedule` need, each once, in the order of `EQUIPMENT`."""
-    needed = {name for fault in schedule.faults for name in INJECTORS[fault.kind].needs}
+    needed = {name for fault in schedule.faults for name in needs_of(fault)}
     return tuple(kind for name, kind in EQUIPMENT.items() if name in needed)

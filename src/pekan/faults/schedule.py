@@ -1,260 +1,271 @@
-"""When which fault is injected: drawn from a seed, or asked for in words.
+"""When which fault is injected: drawn from a seed, in storms with calm between them.
 
 ::
 
-    0 ──── quiet ────┬──────────── faults ────────────┬──── healed, traffic goes on ────> end of the traffic
-                  quiet_ms                         heal_ms                              end_ms
+    0 ── quiet ──┬── storm ──┬─ calm ─┬──── storm ────┬─ calm ─┬─ storm ─┬── healed, traffic goes on ──> end of the traffic
+              quiet_ms       │        │               │        │      heal_ms
+      pause        ────  ─   │        │     ───       │        │  ──     │
+      kill        x          │        │  x      xxx   │        │     x   │      several faults at once are the normal case in a storm;
+      slow disk     ───────  │        │ ────   ───────│        │ ────    │      in a calm every member is whole, and they are compared
 
-    kill     ·   x··   x·          x··x·                      each class is staggered on its own: gaps uniform in [0, 2 mean],
-    pause    ·  ────      ─    ────────      ──               so that faults of different classes meet
-    restart  ·        o                o
+What is drawn comes from a deck of all kinds asked for, those that clusters meet often in it more often, dealt to its end before it is shuffled
+again: in a long run no kind starves, in a short one each has its chance. Of the victims no more are down at once than the *failure budget*
+allows, (members - 1) / 2: then a majority goes on serving. A share of faults goes beyond it on purpose, and short. All faults are healed,
+so that a majority returns from whatever happens here, and the faults' promises are the injectors' own.
+
+In a share of storms everything that may hit any member hits the same one: a slow disk, a cut link and a kill on one victim.
 
 `draw` is a pure function of its arguments: a plan is replayed by drawing it again, or by reading it from plan.json.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
-import re
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pekan.durations import parse_ms, show_ms
+from pekan.durations import show_ms
 from pekan.errors import UsageError
-from pekan.faults.injector import ROLES
+from pekan.faults.classes import class_of
+from pekan.faults.grammar import show
+from pekan.faults.injector import CLUSTER, Injector
 from pekan.faults.registry import INJECTORS
-from pekan.plan import Fault, Schedule, Trigger
+from pekan.plan import ROLES, Fault, Schedule, Trigger
 
-CLASSES: dict[str, tuple[str, ...]] = {
-    "kill": ("kill",),
-    "pause": ("pause",),
-    "restart": ("restart",),
-    "all": ("kill", "pause", "restart"),
-    "none": (),
-}
-"""What `--faults` takes: a class stands for one or more kinds."""
-
-EDGE_MS = 3_000
+EDGE_MS = (3_000, 60_000)
 """The least quiet start, and the least healed end, of a run that is long enough: what is compared with the time under faults, and enough
-for a member to elect, replay and answer."""
+for a member to elect, replay and answer. A minute of each is enough for the longest run."""
 EDGE_SHARE = 0.1
 EDGE_SHARE_MAX = 0.25
 """No edge takes more than a quarter of a short run."""
-MEAN_GAP_MS = {"kill": 6_000, "pause": 5_000, "restart": 10_000}
-"""Between two faults of a kind on average. A restarted member needs about a second to serve again; all together these still leave a cluster
-of three whole for a good part of the time, or traffic would mostly wait and members could seldom be compared."""
-GAPS_MIN = 3
-"""In a short faults' phase gaps shrink, so that each class is expected at least this often."""
+
+STORM_MS = (8_000, 20_000)
+"""From the first fault of a storm to its last: up to ten elections' time, in which one fault meets what others have left behind."""
+CALM_MS = (4_000, 7_000)
+"""From the end of a storm's last fault to the next storm: an election (1 to 2 s), a replay (1 s), a linearizable read through every member, and
+a comparison of the members while they stand still."""
+FAULTS_A_SECOND_OF_KIND = 0.22
+"""In a storm, while few kinds are asked for: each comes every five seconds."""
+FAULTS_A_SECOND_MAX = 1.2
+"""In a storm of many kinds: faults last two to four seconds on average, so that three overlap, and traffic still finds who serves it."""
+DRAWN_OF_KIND_MIN = 3
+"""In a short run, each of few kinds is expected this often."""
+WEIGHTS = {"day": 5, "week": 4, "year": 3, "century": 2}
+"""Cards of a kind in the deck. The true ratios (1 : 1/7 : 1/365 ...) would leave nothing to be learned of a rare fault in an hour."""
+FOCUS_SHARE = 0.35
+"""Of storms: those that have one victim."""
 ALL_KILLED_SHARE = 0.12
 """Of kills: all members at once. Nobody is left who remembers anything that is not on disk; a majority returns, so it is `within`."""
 QUORUM_LOSS_SHARE = 0.25
-"""Of faults that meet others beyond the failure budget (in a cluster of three: any second one): let through, short. The others are moved
-to later, so that a majority stays up and traffic goes on."""
+"""Of faults that take their victim down: let through beyond the failure budget, short. The others are moved to where a majority stays up, so
+that traffic goes on."""
 QUORUM_LOSS_MS_MAX = 800
 """Long enough for requests in flight to be cut, short enough that most of them do not time out."""
 LAST_FIFTH = 0.8
 LAST_PAUSE_MS = (1_200, 2_500)
 """With pauses asked for, one follower is paused in the last fifth of the traffic: a member that continues and answers before it has caught
 up is what transactions of compares only are about, and they are sent only there."""
-FAULTS_MAX = 500
-"""A bound on what is drawn: an hour of all classes."""
-AT_MS = 5_000
-"""When a fault asked for without a time is armed: after the shortest quiet start, with time left to heal in a ten-second run."""
-
-
-class _Span(NamedTuple):
-    start: int
-    end: int
-    down: int
-
-
-def kinds_of(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The kinds of fault in `classes`, each once, in a fixed order. Raises `UsageError` for an unknown class."""
-    wanted: set[str] = set()
-    for name in classes:
-        if name not in CLASSES:
-            raise UsageError(f"no class of faults is called {name!r}; there are {', '.join(CLASSES)}")
-        wanted.update(CLASSES[name])
-    return tuple(kind for kind in INJECTORS if kind in wanted)
+FAULTS_MAX = 20_000
+"""A bound on what is drawn: five hours at the highest rate, and a plan of some megabytes. In longer runs faults become rarer instead."""
 
 
 def phases(time_ms: int) -> tuple[int, int]:
     """(quiet_ms, heal_ms) of traffic that lasts `time_ms`."""
-    edge = int(min(max(EDGE_MS, EDGE_SHARE * time_ms), EDGE_SHARE_MAX * time_ms))
+    shortest, longest = EDGE_MS
+    edge = int(min(max(shortest, EDGE_SHARE * time_ms), EDGE_SHARE_MAX * time_ms, longest))
     return edge, time_ms - edge
 
 
-def draw(seed: int, classes: tuple[str, ...], members: int, time_ms: int) -> Schedule:
-    """The schedule of `classes` for `members` members and `time_ms` of traffic. Raises `UsageError` for an unknown class."""
+def draw(seed: int, kinds: tuple[str, ...], members: int, time_ms: int, injectors: Mapping[str, Injector] = INJECTORS) -> Schedule:
+    """The schedule of `kinds` for `members` members and `time_ms` of traffic."""
     quiet, heal = phases(time_ms)
-    kinds = kinds_of(classes)
-    wanted: list[Fault] = []
-    for kind in kinds:
-        wanted.extend(_stagger(random.Random(f"pekan/schedule/{seed}/{kind}"), kind, members, quiet, heal))
-    last = _last_pause(random.Random(f"pekan/schedule/{seed}/last"), time_ms, heal) if "pause" in kinds and members > 1 else ()
-    faults = _within_budget(random.Random(f"pekan/schedule/{seed}/budget"), sorted(wanted, key=_order), last, members, heal)
-    return Schedule(quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=faults[:FAULTS_MAX])
+    drawing = _Drawing(
+        random.Random(f"pekan/schedule/{seed}"), tuple(injectors[kind] for kind in injectors if kind in kinds), members, heal
+    )
+    faults: list[Fault] = []
+    if drawing.injectors:
+        faults = _last_pause(random.Random(f"pekan/schedule/{seed}/last"), time_ms, heal) if "pause" in kinds and members > 1 else []
+        drawing.place(faults, injectors)
+        at = quiet + drawing.rng.randint(0, min(1_000, (heal - quiet) // 4))
+        while at < heal:
+            end = drawing.storm(at, faults)
+            after = end + drawing.rng.randint(*CALM_MS)
+            # The pause in the last fifth belongs to a storm of its own where it would disturb a calm.
+            at = next((fault.trigger.at_ms for fault in faults[:1] if end < fault.trigger.at_ms < after), after)
+    return Schedule(quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=tuple(sorted(faults, key=_order)))
 
 
 def _order(fault: Fault) -> tuple[int, str, str]:
     return fault.trigger.at_ms, fault.kind, fault.target
 
 
-def _stagger(rng: random.Random, kind: str, members: int, quiet: int, heal: int) -> list[Fault]:
-    """Faults of one kind, gaps uniform in [0, 2 mean]."""
-    mean = min(MEAN_GAP_MS[kind], max(1, (heal - quiet) // GAPS_MIN))
-    faults: list[Fault] = []
-    at = quiet + int(rng.uniform(0, mean))
-    while at < heal and len(faults) < FAULTS_MAX:
-        drawn = INJECTORS[kind].draw(rng)
-        if kind == "kill" and rng.random() < ALL_KILLED_SHARE and members > 1:
-            faults.extend(_drawn(kind, "any", at, down_ms=rng.randint(100, QUORUM_LOSS_MS_MAX)) for _ in range(members))
-        else:
-            faults.append(_drawn(kind, drawn.target if members > 1 else "any", at, **drawn.parameters))
-        at += max(1, int(rng.uniform(0, 2 * mean)))
-    return faults
-
-
-def _last_pause(rng: random.Random, time_ms: int, heal: int) -> tuple[Fault, ...]:
+def _last_pause(rng: random.Random, time_ms: int, heal: int) -> list[Fault]:
     at = int(time_ms * (LAST_FIFTH + rng.uniform(0.005, 0.03)))
-    # In a run too short to be healed after the last fifth has begun there is no room for it.
-    return (_drawn("pause", "follower", at, hold_ms=min(heal - at, rng.randint(*LAST_PAUSE_MS))),) if at < heal else ()
+    if at >= heal:  # in a run too short to be healed after the last fifth has begun there is no room for it
+        return []
+    return [_drawn(INJECTORS["pause"], "follower", at, {"hold_ms": min(heal - at, rng.randint(*LAST_PAUSE_MS))})]
 
 
-def _drawn(kind: str, target: str, at_ms: int, **parameters: int | str) -> Fault:
-    return Fault(kind=kind, target=target, trigger=Trigger(at_ms), parameters=parameters, fault_class=kind)
+def _drawn(injector: Injector, target: str, at_ms: int, parameters: Mapping[str, int | str]) -> Fault:
+    every = {**{name: each.default for name, each in injector.parameters.items()}, **parameters}
+    return Fault(kind=injector.kind, target=target, trigger=Trigger(at_ms), parameters=every, fault_class=class_of(injector))
 
 
-def _within_budget(rng: random.Random, wanted: list[Fault], fixed: tuple[Fault, ...], members: int, heal: int) -> tuple[Fault, ...]:
-    """Move faults so that a majority stays up, but for those that lose it on purpose; drop what no longer fits before `heal`.
+class _Span(NamedTuple):
+    """What a fault, or several at once, take while they last: `down` members out of the majority until `down_end`, `claims` of `victim`
+    until `end`. `victim` is "" where it is chosen only when the fault is armed."""
 
-    `fixed` stay where they are.
-    """
-    budget = (members - 1) // 2
-    spans = [_span(fault.trigger.at_ms, [fault]) for fault in fixed]
-    kept = list(fixed)
-    for _, together in itertools.groupby(wanted, key=lambda fault: (fault.trigger.at_ms, fault.kind)):
-        group = list(together)
-        # What is over before this one is wanted is over for all that follow.
-        spans = [span for span in spans if span.end > group[0].trigger.at_ms]
-        # A cluster of one loses its majority with every fault; there, and where all are killed, everybody has to be up first.
-        on_purpose = len(group) > 1 or members == 1 or rng.random() < QUORUM_LOSS_SHARE
-        if on_purpose and len(group) == 1 and members > 1:
-            group = [_shortened(fault, QUORUM_LOSS_MS_MAX) for fault in group]
-        span = _first_free(spans, _span(group[0].trigger.at_ms, group), members if on_purpose else budget)
-        if span.start < heal:
-            spans.append(span)
-            kept.extend(replace(_shortened(fault, heal - span.start), trigger=Trigger(span.start)) for fault in group)
-    return tuple(sorted(kept, key=_order))
+    start: int
+    end: int
+    down_end: int
+    down: int
+    victim: str
+    claims: frozenset[str]
 
 
-def _span(at: int, group: list[Fault]) -> _Span:
-    """How long the victims of faults injected together count as down."""
-    return _Span(at, at + max(INJECTORS[fault.kind].down_ms(fault.parameters) for fault in group), len(group))
+@dataclass
+class _Drawing:
+    """One schedule while it is drawn: what was dealt, what is owed, and what is taken when."""
+
+    rng: random.Random
+    injectors: tuple[Injector, ...]
+    members: int
+    heal: int
+    deck: list[Injector] = field(default_factory=list)
+    owed: list[Injector] = field(default_factory=list)
+    spans: list[_Span] = field(default_factory=list)
+    ends: int = 0
+    """When the last fault drawn so far is over, its victim's recovery included."""
+
+    def storm(self, at: int, faults: list[Fault]) -> int:
+        """Add the faults of a storm that begins `at`; returns when the last of them is over."""
+        length = min(self.rng.randint(*STORM_MS), self.heal - at)
+        self.spans = [span for span in self.spans if max(span.end, span.down_end) > at]
+        self.ends = at + length
+        focus = f"m{self.rng.randint(1, self.members)}" if self.members > 1 and self.rng.random() < FOCUS_SHARE else ""
+        owed, self.owed = self.owed, []
+        exact = self.rate() * length / 1000
+        count = max(1, int(exact) + (self.rng.random() < exact % 1))
+        for number, injector in enumerate([*owed, *self.deal(max(0, count - len(owed)))][:FAULTS_MAX]):
+            # A storm begins with a fault; where the others come in it is chance.
+            wanted = at if number == 0 else at + self.rng.randrange(max(1, length))
+            found = self.fit(injector, wanted, at, at + length, focus)
+            if found:
+                faults.extend(found)
+            else:
+                self.owed.append(injector)
+        return min(self.ends, self.heal)
+
+    def rate(self) -> float:
+        """Faults a second, in a storm."""
+        kinds, seconds = len(self.injectors), self.heal / 1000
+        wanted = max(FAULTS_A_SECOND_OF_KIND * kinds, DRAWN_OF_KIND_MIN * kinds / seconds)
+        return min(wanted, FAULTS_A_SECOND_MAX, FAULTS_MAX / seconds)
+
+    def deal(self, count: int) -> Iterator[Injector]:
+        """The next `count` cards."""
+        for _ in range(count):
+            if not self.deck:
+                self.deck = [injector for injector in self.injectors for _ in range(WEIGHTS[injector.frequency])]
+                self.rng.shuffle(self.deck)
+            yield self.deck.pop()
+
+    def fit(self, injector: Injector, wanted: int, begin: int, end: int, focus: str) -> list[Fault]:
+        """One of this kind at `wanted`, or at the first time from then on (from `begin` on, where there is none) that the budget and the
+        claims leave before `end`; nothing where they leave none."""
+        drawn = injector.draw(self.rng)
+        target = "any" if self.members == 1 else focus if focus and drawn.target == "any" else drawn.target
+        fault = _drawn(injector, target, wanted, drawn.parameters)
+        takes_down = injector.down_ms(fault.parameters) > 0
+        # A cluster of one loses its majority with every fault that takes it down: there, and where all are killed, everybody is up first.
+        group = [fault]
+        beyond = takes_down and (self.members == 1 or self.rng.random() < QUORUM_LOSS_SHARE)
+        if injector.kind == "kill" and self.members > 1 and self.rng.random() < ALL_KILLED_SHARE:
+            down_ms = self.rng.randint(100, QUORUM_LOSS_MS_MAX)
+            group = [_drawn(injector, "any", wanted, {"down_ms": down_ms})] * self.members
+            beyond = True
+        elif beyond and self.members > 1:
+            group = [_shortened(fault, injector, QUORUM_LOSS_MS_MAX)]
+        budget = self.members if beyond else (self.members - 1) // 2
+        for start in (wanted, begin):
+            span = self.first_free(_span(group, injector, start), budget)
+            if span.start < end:
+                self.spans.append(span)
+                kept = [_shortened(each, injector, self.heal - span.start) for each in group]
+                self.ends = max(self.ends, span.end, span.down_end)
+                return [replace(each, trigger=Trigger(span.start)) for each in kept]
+        return []
+
+    def first_free(self, wanted: _Span, budget: int) -> _Span:
+        """`wanted`, moved to the first time at which nobody else has its claims and no more than `budget` members are down with it."""
+        while True:
+            ends = [span.end for span in self.spans if _claimed(span, wanted)]
+            met = [span for span in self.spans if span.down and span.start < wanted.down_end and wanted.start < span.down_end]
+            # All that it meets count together, though they need not meet each other: too careful is fine here.
+            if wanted.down and met and _down([*met, wanted]) > budget:
+                ends.append(min(span.down_end for span in met))
+            if not ends:
+                return wanted
+            later = max(ends) - wanted.start
+            wanted = wanted._replace(start=wanted.start + later, end=wanted.end + later, down_end=wanted.down_end + later)
+
+    def place(self, faults: list[Fault], injectors: Mapping[str, Injector]) -> None:
+        """Take note of faults that stay where they are."""
+        self.spans += [_span([fault], injectors[fault.kind], fault.trigger.at_ms) for fault in faults]
 
 
-def _shortened(fault: Fault, ms: int) -> Fault:
-    """`fault` with its parameters, lengths of time one after the other, cut so that it lasts no longer than `ms`."""
-    kept: dict[str, int] = {}
-    for name, value in fault.parameters.items():
-        kept[name] = min(value, ms - sum(kept.values()))
+def _span(group: list[Fault], injector: Injector, start: int) -> _Span:
+    """What faults of one kind take that are injected together."""
+    fault = group[0]
+    down = injector.down_ms(fault.parameters)
+    held = int(fault.parameters[injector.duration]) if injector.duration else 0
+    victim = "" if fault.target in ROLES else fault.target
+    return _Span(start, start + max(down, held), start + down, len(group) if down else 0, victim, injector.claims)
+
+
+def _claimed(taken: _Span, wanted: _Span) -> bool:
+    """Whether `wanted` asks for what `taken` has: an affair of the cluster, or one of the same, known victim."""
+    if not (taken.start < wanted.end and wanted.start < taken.end):
+        return False
+    shared = taken.claims & wanted.claims
+    return any(claim.startswith(CLUSTER) for claim in shared) or (bool(shared) and bool(wanted.victim) and taken.victim == wanted.victim)
+
+
+def _down(spans: list[_Span]) -> int:
+    """How many members are down at most: a victim that is known counts once, however much befalls it."""
+    return sum(span.down for span in spans if not span.victim) + len({span.victim for span in spans if span.victim})
+
+
+def _shortened(fault: Fault, injector: Injector, ms: int) -> Fault:
+    """`fault` with the lengths of time that it holds its victim for cut, one after the other, to `ms` in all."""
+    kept = dict(fault.parameters)
+    left = ms
+    for name, parameter in injector.parameters.items():
+        holds = name == injector.duration or injector.down_ms({**fault.parameters, name: 0}) != injector.down_ms(fault.parameters)
+        if parameter.unit == "ms" and holds:
+            kept[name] = max(0, min(int(kept[name]), left))
+            left -= int(kept[name])
     return replace(fault, parameters=kept)
 
 
-def _first_free(spans: list[_Span], wanted: _Span, budget: int) -> _Span:
-    """`wanted`, moved to the first time at which no more than `budget` members are down with it."""
-    while True:
-        met = [span for span in spans if span.start < wanted.end and wanted.start < span.end]
-        # All that it meets count together, though they need not meet each other: too careful is fine here.
-        if not met or sum(span.down for span in met) + wanted.down <= budget:
-            return wanted
-        later = min(span.end for span in met)
-        wanted = wanted._replace(start=later, end=later + wanted.end - wanted.start)
-
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-_DURATION = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
-_LATER = {"revision", "log", "failpoint"}
-FORM = 'KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T], for example "pause leader 2s at 10s"'
-
-
-def parse(text: str, members: tuple[str, ...] = ()) -> Fault:
-    """The fault that `text` asks for, required to fire. `members`, where given, are the names that may be a target.
-
-    The order is free after KIND. Raises `UsageError` naming the word that is wrong and what would be right.
-    """
-    words = text.split()
-    if not words:
-        raise UsageError(f"--fault: empty; write {FORM}")
-    kind, rest = words[0], words[1:]
-    injector = INJECTORS.get(kind)
-    if injector is None:
-        raise UsageError(f"--fault {text!r}: no fault is called {kind!r}; there are {', '.join(INJECTORS)}")
-    target, at_ms = "", -1
-    parameters: dict[str, int] = {}
-
-    def setting(name: str, value: int) -> None:
-        if name in parameters:
-            raise UsageError(f"--fault {text!r}: {name} is given twice")
-        parameters[name] = value
-
-    position = 0
-    while position < len(rest):
-        word = rest[position]
-        position += 1
-        if word in ("at", "on", "after"):
-            what = rest[position] if position < len(rest) else ""
-            position += 1
-            if word != "at" or what in _LATER:
-                raise UsageError(f"--fault {text!r}: {word!r} {what!r} is no trigger of this release; write at T, as in at 10s")
-            if at_ms >= 0:
-                raise UsageError(f"--fault {text!r}: a time is given twice")
-            at_ms = parse_ms(what, f"--fault {text!r}: at")
-        elif "=" in word:
-            name, _, value = word.partition("=")
-            if name not in injector.parameters:
-                raise UsageError(f"--fault {text!r}: {kind} takes no {name!r}; it takes {', '.join(injector.parameters)}")
-            setting(name, _whole(text, name, value))
-        elif _DURATION.fullmatch(word):
-            setting(injector.duration, parse_ms(word, f"--fault {text!r}"))
-        elif _NAME.fullmatch(word):
-            if target:
-                raise UsageError(f"--fault {text!r}: two targets, {target!r} and {word!r}")
-            if members and word not in ROLES and word not in members:
-                raise UsageError(f"--fault {text!r}: no member is called {word!r}; write {', '.join((*ROLES, *members))}")
-            target = word
-        else:
-            raise UsageError(f"--fault {text!r}: {word!r} is neither a target, a duration, name=value nor at T; write {FORM}")
-    return Fault(
-        kind=kind,
-        target=target or "any",
-        trigger=Trigger(AT_MS if at_ms < 0 else at_ms),
-        parameters={**{name: each.default for name, each in injector.parameters.items()}, **parameters},
-        required=True,
-    )
-
-
-def _whole(text: str, name: str, value: str) -> int:
-    """Milliseconds: a bare number, or a number with a unit."""
-    if value.isdecimal():
-        return int(value)
-    return parse_ms(value, f"--fault {text!r}: {name}")
-
-
-def show(fault: Fault) -> str:
-    """The text that `parse` takes back to the same fault (required or not)."""
-    settings = " ".join(f"{name}={value}" for name, value in fault.parameters.items())
-    return " ".join(part for part in (fault.kind, fault.target, settings, f"at {show_ms(fault.trigger.at_ms)}") if part)
-
-
 def with_faults(schedule: Schedule, faults: tuple[Fault, ...]) -> Schedule:
-    """`schedule` with `faults` asked for by name beside those that were drawn. Raises `UsageError` where one has no time to be healed."""
+    """`schedule` with `faults` asked for by name beside those that were drawn.
+
+    Raises `UsageError` where one has no time to be healed, or waits for another one that is not there.
+    """
+    merged = tuple(sorted((*schedule.faults, *faults), key=_order))
     for fault in faults:
         if fault.trigger.at_ms >= schedule.heal_ms:
             raise UsageError(
                 f"--fault {show(fault)!r}: faults are healed at {show_ms(schedule.heal_ms)}, of {show_ms(schedule.end_ms)} of traffic; "
                 "trigger it earlier or give --time more"
             )
-    merged = tuple(sorted((*schedule.faults, *faults), key=_order))
+        if fault.trigger.after:
+            kind, _, number = fault.trigger.after.partition("#")
+            there = sum(other.kind == kind and other is not fault for other in merged)
+            if there < int(number or 1):
+                raise UsageError(
+                    f"--fault {show(fault)!r}: it waits for {fault.trigger.after}, and the run has {there or 'no'} {kind} besides"
+                )
     return Schedule(schedule.quiet_ms, schedule.heal_ms, schedule.end_ms, merged)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pekan.errors import UsageError
-from pekan.faults import draw, parse, with_faults
-from pekan.plan import Plan
+from pekan.errors import EnvironmentFailure, UsageError
+from pekan.faults import Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, show, with_faults
+from pekan.plan import Plan, Schedule
 from pekan.workloads import WORKLOADS
 
 SIZES = (1, 3, 5)
@@ -20,7 +20,8 @@ RATE_MAX = 1_000_000
 def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[str]) -> Plan:
     """`asked` with the schedule for its seed: faults of `fault_classes` drawn, those of `fault_specs` required.
 
-    Raises UsageError naming the option that makes no sense.
+    Of the classes, what cannot be injected here is left out (`left_out_here` tells). Raises UsageError naming the option that makes no
+    sense, EnvironmentFailure where nothing that was asked for can be injected here.
     """
     if asked.members not in SIZES:
         raise UsageError(f"--members {asked.members}: a cluster has {', '.join(map(str, SIZES))} members here")
@@ -36,10 +37,11 @@ def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[s
         if name not in WORKLOADS:
             raise UsageError(f"--workload {name}: not known; choose from {', '.join(WORKLOADS)}")
     classes = tuple(name for name in fault_classes if name != "none")
-    schedule = draw(asked.seed, classes, asked.members, asked.time_ms)
+    schedule = _draw(asked.seed, classes, asked.members, asked.time_ms)
     names = tuple(f"m{number + 1}" for number in range(asked.members))
     required = tuple(parse(spec, names) for spec in fault_specs)
-    return replace(asked, fault_classes=classes, schedule=with_faults(schedule, required))
+    plan = replace(asked, fault_classes=classes, schedule=with_faults(schedule, required))
+    return possible_here(plan)
 
 
 def workloads_of(seed: int) -> tuple[str, ...]:
@@ -50,6 +52,38 @@ def workloads_of(seed: int) -> tuple[str, ...]:
 
 def with_seed(plan: Plan, seed: int) -> Plan:
     """The same run for another seed: its drawn faults are drawn anew, the required ones stay."""
-    schedule = draw(seed, plan.fault_classes, plan.members, plan.time_ms)
+    schedule = _draw(seed, plan.fault_classes, plan.members, plan.time_ms)
     required = tuple(fault for fault in plan.schedule.faults if fault.required)
     return replace(plan, seed=seed, schedule=with_faults(schedule, required))
+
+
+def _draw(seed: int, classes: tuple[str, ...], members: int, time_ms: int) -> Schedule:
+    kinds = kinds_of(classes)
+    possible = tuple(kind for kind in kinds if ability_of(kind).possible)
+    if kinds and not possible:
+        raise EnvironmentFailure(f"--faults {','.join(classes)}: none of them can be injected here: {_told(left_out(classes))}")
+    return draw(seed, possible, members, time_ms)
+
+
+def possible_here(plan: Plan) -> Plan:
+    """`plan` without drawn faults that cannot be injected on this machine (a plan may come from another one).
+
+    Raises EnvironmentFailure for one asked for by name.
+    """
+    kept = []
+    for fault in plan.schedule.faults:
+        found = fault_ability(fault)
+        if found.possible:
+            kept.append(fault)
+        elif fault.required:
+            raise EnvironmentFailure(f"--fault {show(fault)!r} cannot be injected here: {found.why_not}. Would help: {found.remedy}")
+    return replace(plan, schedule=replace(plan.schedule, faults=tuple(kept)))
+
+
+def left_out_here(plan: Plan) -> tuple[Ability, ...]:
+    """What `plan` asks for by class and this machine cannot do, and why."""
+    return left_out(plan.fault_classes)
+
+
+def _told(abilities: Sequence[Ability]) -> str:
+    return "; ".join(f"{found.name}: {found.why_not} (would help: {found.remedy})" for found in abilities)
