@@ -130,12 +130,11 @@ def _required(history: History) -> Iterator[Undecided]:
         for span in of_kind:
             if span.fired is None:
                 yield _reason(f"the fault {kind} on {span.target} was asked for by name and did not fire", f"a run in which {kind} fires")
-        never = [
-            mark for mark in history.marks if mark.kind == "untriggered" and mark.detail.get("kind") == kind and mark.detail.get("required")
-        ]
-        for mark in never:
+        waited = [mark.detail for mark in history.marks if mark.kind == "untriggered"]
+        never = [detail for detail in waited if detail.get("fault") == kind and detail.get("required")]
+        for waited_for in never:
             yield _reason(
-                f"the fault {kind} was asked for by name and its trigger never came ({_trigger(mark.detail.get('trigger') or {})})",
+                f"the fault {kind} was asked for by name and its trigger never came ({_trigger(waited_for.get('trigger') or {})})",
                 "a longer run, or a trigger that comes",
             )
         missing = asked.get(kind, 0) - len(of_kind) - len(never)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pekan.hunt.series import Judged
 
 SEED_MAX = 2**63
+LIVE_FAULTS_MAX = 4
+"""Faults named on the live line at once; a line of a usual terminal has no room for more."""
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -47,16 +49,34 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--time", "time_text", default="60s", show_default=True, help="How long traffic runs.")
 @click.option("--workload", default="", metavar="NAME[,NAME]", callback=_names, help="kv, kubernetes, auth. [in turn, by seed]")
 @click.option(
-    "--faults", default="kill,pause,restart", show_default=True, metavar="CLASS[,...]", callback=_names, help="Drawn by the seed."
+    "--faults",
+    default="kill,pause,restart",
+    show_default=True,
+    metavar="CLASS|KIND[,...]",
+    callback=_names,
+    help="Drawn by the seed, several at once: by how often clusters meet them (day, week, year), all (inside etcd's promises), outside "
+    "(= century: what etcd promises nothing under), none, or kinds by name (pekan doctor lists them).",
 )
-@click.option("--fault", "fault_specs", multiple=True, metavar="SPEC", help="Exactly this one, e.g. 'pause leader 2s at 10s'.")
+@click.option(
+    "--fault",
+    "fault_specs",
+    multiple=True,
+    metavar="SPEC",
+    help='Exactly this one: KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T | at revision R | on log "TEXT" | '
+    "on failpoint NAME[#N] | after FAULT], e.g. 'pause leader 2s at 10s'. A run in which it does not fire is undecided.",
+)
 @click.option("--seed", type=click.IntRange(0, SEED_MAX), default=None, help="Of schedule and traffic. [drawn]")
 @click.option("--runs", type=click.IntRange(1), default=None, help="This many runs, seeds counting up. [1]")
 @click.option("--until-broken", is_flag=True, help="Go through seeds until a promise is broken, and stop that run as soon as it is seen.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan.json: do that run again.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory of the run (of the runs, with several).")
 @click.option("--allow", default="", metavar="CODE[,CODE]", callback=_names, help="Finding codes that are notes here.")
-@click.option("--rate", type=int, default=0, help="Operations a second over all clients. [no limit]")
+@click.option(
+    "--rate",
+    type=int,
+    default=None,
+    help="Operations a second over all clients; 0: as fast as they go. [0; in long runs what half of the free memory can judge]",
+)
 @click.option("--concurrency", type=int, default=8, show_default=True, help="Clients of the main traffic.")
 @click.option("--timeout", "timeout_text", default="2s", show_default=True, help="Deadline of each request.")
 @click.option("--tls", is_flag=True, help="TLS everywhere, with a CA made for the run.")
@@ -84,7 +104,7 @@ def hunt(
     plan_file: Path | None,
     out: Path | None,
     allow: tuple[str, ...],
-    rate: int,
+    rate: int | None,
     concurrency: int,
     timeout_text: str,
     tls: bool,
@@ -102,24 +122,26 @@ def hunt(
     _needs()
     from pekan.etcd import binaries
     from pekan.faults import sweep
-    from pekan.hunt.planning import make_plan, workloads_of
+    from pekan.hunt.planning import judgeable_rate, left_out_here, make_plan, possible_here, workloads_of
     from pekan.hunt.series import series, worst
 
     if plan_file is not None:
         plan = _read_plan(plan_file)
         if etcd_spec is not None:
             plan = replace(plan, etcd=etcd_spec)
+        plan = possible_here(plan)
     else:
         if seed is None:
             seed = time.time_ns() % 1_000_000
             click.echo(f"seed {seed}", err=True)
+        time_ms = parse_ms(time_text, "--time")
         asked = Plan(
             etcd=etcd_spec or "",
             seed=seed,
             members=members,
             workloads=workload or workloads_of(seed),
-            time_ms=parse_ms(time_text, "--time"),
-            rate=rate,
+            time_ms=time_ms,
+            rate=judgeable_rate(time_ms) if rate is None else rate,
             concurrency=concurrency,
             timeout_ms=parse_ms(timeout_text, "--timeout"),
             tls=tls,
@@ -127,6 +149,8 @@ def hunt(
             allow=allow,
         )
         plan = make_plan(asked, faults, fault_specs)
+    for absent in left_out_here(plan):
+        click.echo(f"note: no {absent.name} here: {absent.why_not}", err=True)
     _known_codes(plan.allow)
     budget_s = parse_ms(budget, "--budget") / 1000
     count = runs or (0 if until_broken else 1)
@@ -221,7 +245,9 @@ def _live_line() -> Iterator[Callable[[Live], None]]:
 
 def _line(live: Live) -> Text:
     rate = live.operations / max(live.elapsed_ms / 1000, 0.001)
-    now = f" (now: {', '.join(live.disturbed)})" if live.disturbed else ""
+    shown = live.faults[:LIVE_FAULTS_MAX]
+    more = f" and {len(live.faults) - len(shown)} more" if len(live.faults) > len(shown) else ""
+    now = f" (now: {', '.join(shown)}{more})" if shown else ""
     return Text.assemble(
         (f"etcd {live.etcd} seed {live.seed} ", "bold"),
         f"{live.phase} {live.elapsed_ms / 1000:.0f}/{live.time_ms / 1000:.0f} s  ",

@@ -2,7 +2,8 @@
 
 ::
 
-    KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T] [at revision R | on log "TEXT" | on failpoint NAME[#N] | after KIND[#N]]
+    KIND [leader|follower|any|NAME] [DURATION] [name=value ...]
+         [at T] [at revision R | on log "TEXT" | on failpoint NAME[#N] | after KIND[#N]]
 
     pause leader 2s at 10s
     kill any on log "elected leader"              the member that says so
@@ -20,13 +21,13 @@ from typing import NamedTuple
 
 from pekan.durations import parse_ms, show_ms
 from pekan.errors import UsageError
-from pekan.faults.injector import ROLES, Injector, Parameter
+from pekan.faults.injector import Injector, Parameter
 from pekan.faults.registry import INJECTORS
-from pekan.plan import Fault, Trigger
+from pekan.plan import ROLES, Fault, Trigger
 
 FORM = (
-    'KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | after FAULT], '
-    'for example "pause leader 2s at 10s"'
+    "KIND [leader|follower|any|NAME] [DURATION] [name=value ...] "
+    '[at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | after FAULT], for example "pause leader 2s at 10s"'
 )
 AT_MS = 5_000
 """When a fault asked for without a trigger is armed: after the shortest quiet start, with time left to heal in a ten-second run."""
@@ -153,10 +154,8 @@ class _Reading:
             return int(size[1]) * _BYTES_UNIT[size[2] or ""]
         if parameter.unit == "percent" and re.fullmatch(r"\d+%", value):
             return int(value[:-1])
-        form = {"bytes": "a whole number, or one with KiB, MiB or GiB", "percent": "a whole number of percent"}.get(
-            parameter.unit, "a whole number"
-        )
-        raise self.wrong(f"{name}={value!r} is not {form}")
+        forms = {"bytes": "a whole number, or one with KiB, MiB or GiB", "percent": "a whole number of percent"}
+        raise self.wrong(f"{name}={value!r} is not {forms.get(parameter.unit, 'a whole number')}")
 
     # ---- triggers ----
 

@@ -203,11 +203,6 @@ class Context:
         """What is left of the faults' phase; never negative."""
         return max(0, self.heal_ms - self.elapsed_ms())
 
-    @property
-    def disturbed(self) -> tuple[str, ...]:
-        """The members (and, as `cluster:...`, the affairs of the cluster) that faults hold claims on."""
-        return tuple(sorted({owner or claim for owner, claim in self.claimed}))
-
     def has_fired(self, kind: str) -> None:
         """One of `kind` has fired; whoever waits for that goes on."""
         self.fired_by_kind[kind] = self.fired_by_kind.get(kind, 0) + 1
@@ -249,7 +244,7 @@ async def carry_out(schedule: Schedule, context: Context, injectors: Mapping[str
 async def _one(fault: Fault, index: int, context: Context, injector: Injector) -> None:
     cause = await until_due(fault, context)
     if cause is None:
-        context.recorder.mark("untriggered", fault=index, kind=fault.kind, required=fault.required, trigger=asdict(fault.trigger))
+        context.recorder.mark("untriggered", fault=fault.kind, required=fault.required, trigger=asdict(fault.trigger))
         context.expired += 1
         return
     # The member that "any" takes is a function of the plan as far as the members' states allow it.

@@ -8,10 +8,10 @@
       kill        x          │        │  x      xxx   │        │     x   │      several faults at once are the normal case in a storm;
       slow disk     ───────  │        │ ────   ───────│        │ ────    │      in a calm every member is whole, and they are compared
 
-What is drawn comes from a deck of all kinds asked for, those that clusters meet often in it more often, dealt to its end before it is shuffled
-again: in a long run no kind starves, in a short one each has its chance. Of the victims no more are down at once than the *failure budget*
-allows, (members - 1) / 2: then a majority goes on serving. A share of faults goes beyond it on purpose, and short. All faults are healed,
-so that a majority returns from whatever happens here, and the faults' promises are the injectors' own.
+What is drawn comes from a deck of all kinds asked for, those that clusters meet often in it more often, dealt to its end before it is
+shuffled again: in a long run no kind starves, in a short one each has its chance. Of the victims no more are down at once than the
+*failure budget* allows, (members - 1) / 2: then a majority goes on serving. A share of faults goes beyond it on purpose, and short. All
+faults are healed, so that a majority returns from whatever happens here, and the faults' promises are the injectors' own.
 
 In a share of storms everything that may hit any member hits the same one: a slow disk, a cut link and a kill on one victim.
 
@@ -43,8 +43,8 @@ EDGE_SHARE_MAX = 0.25
 STORM_MS = (8_000, 20_000)
 """From the first fault of a storm to its last: up to ten elections' time, in which one fault meets what others have left behind."""
 CALM_MS = (4_000, 7_000)
-"""From the end of a storm's last fault to the next storm: an election (1 to 2 s), a replay (1 s), a linearizable read through every member, and
-a comparison of the members while they stand still."""
+"""From the end of a storm's last fault to the next storm: an election (1 to 2 s), a replay (1 s), a linearizable read through every member,
+and a comparison of the members while they stand still."""
 FAULTS_A_SECOND_OF_KIND = 0.22
 """In a storm, while few kinds are asked for: each comes every five seconds."""
 FAULTS_A_SECOND_MAX = 1.2
@@ -58,8 +58,8 @@ FOCUS_SHARE = 0.35
 ALL_KILLED_SHARE = 0.12
 """Of kills: all members at once. Nobody is left who remembers anything that is not on disk; a majority returns, so it is `within`."""
 QUORUM_LOSS_SHARE = 0.25
-"""Of faults that take their victim down: let through beyond the failure budget, short. The others are moved to where a majority stays up, so
-that traffic goes on."""
+"""Of faults that take their victim down: let through beyond the failure budget, short. The others are moved to where a majority stays up,
+so that traffic goes on."""
 QUORUM_LOSS_MS_MAX = 800
 """Long enough for requests in flight to be cut, short enough that most of them do not time out."""
 LAST_FIFTH = 0.8
@@ -67,7 +67,7 @@ LAST_PAUSE_MS = (1_200, 2_500)
 """With pauses asked for, one follower is paused in the last fifth of the traffic: a member that continues and answers before it has caught
 up is what transactions of compares only are about, and they are sent only there."""
 FAULTS_MAX = 20_000
-"""A bound on what is drawn: five hours at the highest rate, and a plan of some megabytes. In longer runs faults become rarer instead."""
+"""A bound on what is drawn: five hours at the highest rate, and a plan of some megabytes. In longer runs calms become longer instead."""
 
 
 def phases(time_ms: int) -> tuple[int, int]:
@@ -88,12 +88,12 @@ def draw(seed: int, kinds: tuple[str, ...], members: int, time_ms: int, injector
         faults = _last_pause(random.Random(f"pekan/schedule/{seed}/last"), time_ms, heal) if "pause" in kinds and members > 1 else []
         drawing.place(faults, injectors)
         at = quiet + drawing.rng.randint(0, min(1_000, (heal - quiet) // 4))
-        while at < heal:
+        while at < heal and len(faults) < FAULTS_MAX:
             end = drawing.storm(at, faults)
-            after = end + drawing.rng.randint(*CALM_MS)
+            after = end + drawing.calm(end - at)
             # The pause in the last fifth belongs to a storm of its own where it would disturb a calm.
             at = next((fault.trigger.at_ms for fault in faults[:1] if end < fault.trigger.at_ms < after), after)
-    return Schedule(quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=tuple(sorted(faults, key=_order)))
+    return Schedule(quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=tuple(sorted(faults, key=_order)[:FAULTS_MAX]))
 
 
 def _order(fault: Fault) -> tuple[int, str, str]:
@@ -147,7 +147,7 @@ class _Drawing:
         owed, self.owed = self.owed, []
         exact = self.rate() * length / 1000
         count = max(1, int(exact) + (self.rng.random() < exact % 1))
-        for number, injector in enumerate([*owed, *self.deal(max(0, count - len(owed)))][:FAULTS_MAX]):
+        for number, injector in enumerate([*owed, *self.deal(max(0, count - len(owed)))]):
             # A storm begins with a fault; where the others come in it is chance.
             wanted = at if number == 0 else at + self.rng.randrange(max(1, length))
             found = self.fit(injector, wanted, at, at + length, focus)
@@ -161,7 +161,14 @@ class _Drawing:
         """Faults a second, in a storm."""
         kinds, seconds = len(self.injectors), self.heal / 1000
         wanted = max(FAULTS_A_SECOND_OF_KIND * kinds, DRAWN_OF_KIND_MIN * kinds / seconds)
-        return min(wanted, FAULTS_A_SECOND_MAX, FAULTS_MAX / seconds)
+        return min(wanted, FAULTS_A_SECOND_MAX)
+
+    def calm(self, storm: int) -> int:
+        """How long the calm after a storm of that length is, ms."""
+        calm = self.rng.randint(*CALM_MS)
+        # Groups that are killed together come on top of the rate.
+        expected = self.rate() * self.heal / 1000
+        return calm + int((storm + calm) * max(0.0, expected / FAULTS_MAX - 1))
 
     def deal(self, count: int) -> Iterator[Injector]:
         """The next `count` cards."""
@@ -265,7 +272,6 @@ def with_faults(schedule: Schedule, faults: tuple[Fault, ...]) -> Schedule:
             kind, _, number = fault.trigger.after.partition("#")
             there = sum(other.kind == kind and other is not fault for other in merged)
             if there < int(number or 1):
-                raise UsageError(
-                    f"--fault {show(fault)!r}: it waits for {fault.trigger.after}, and the run has {there or 'no'} {kind} besides"
-                )
+                raise UsageError(f"--fault {show(fault)!r}: it waits for {fault.trigger.after}, and there are {there} of {kind} besides")
+
     return Schedule(schedule.quiet_ms, schedule.heal_ms, schedule.end_ms, merged)

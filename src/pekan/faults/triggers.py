@@ -19,8 +19,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pekan.faults.injector import ROLES
-from pekan.plan import Fault, Schedule, Trigger
+from pekan.plan import ROLES, Fault, Schedule, Trigger
 
 if TYPE_CHECKING:
     from pekan.faults.injector import Context

@@ -6,6 +6,7 @@
     hunting    can a real cluster be driven here: platform, gRPC
     etcd       which releases are there without asking anybody
     left       what earlier runs, killed with their watchdogs, left behind; it is removed now
+    mechanism  each thing that faults are injected with: can it be put around members here
     fault      each kind of fault: can it be injected here
 
 Nothing is fetched.
@@ -17,17 +18,20 @@ import importlib.util
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 
 from pekan import native
 from pekan.errors import PekanError
 from pekan.etcd import binaries
-from pekan.faults import INJECTORS, Ability, sweep
+from pekan.faults import EQUIPMENT, INJECTORS, Ability, ability_of, class_of, equipment_ability, sweep
+from pekan.faults.ability import unable
 
 
 def examine() -> tuple[Ability, ...]:
     """Everything that is worth knowing, in the order of the module's table."""
     drives = _platform()
-    return (_core(), drives, _grpc(), *_releases(), _left_behind(), *(_fault(kind, drives) for kind in INJECTORS))
+    return (_core(), drives, _grpc(), *_releases(), _left_behind(), *_faults(drives))
 
 
 def _core() -> Ability:
@@ -74,6 +78,13 @@ def _left_behind() -> Ability:
     return Ability("left", "behind", True, f"removed now: {'; '.join(swept.undone)}" if swept.undone else "nothing")
 
 
-def _fault(kind: str, drives: Ability) -> Ability:
-    # Signals and starts of processes that Pekan itself has started: the platform is all they need.
-    return Ability("fault", kind, drives.possible, "", drives.why_not, drives.remedy)
+def _faults(drives: Ability) -> Iterator[Ability]:
+    """Mechanisms first, with what is lost without them; then each kind of fault."""
+    for name in EQUIPMENT:
+        found = equipment_ability(name) if drives.possible else unable(name, drives.why_not, drives.remedy)
+        lost = [kind for kind, injector in INJECTORS.items() if name in injector.needs]
+        detail = found.detail if found.possible else f"lost without it: {', '.join(lost) or 'nothing yet'}"
+        yield replace(found, area="mechanism", detail=detail)
+    for kind, injector in INJECTORS.items():
+        found = ability_of(kind) if drives.possible else unable(kind, drives.why_not, drives.remedy)
+        yield replace(found, area="fault", detail=f"{class_of(injector)}: {injector.summary}")

@@ -12,7 +12,7 @@ class Live:
 
     phase       starting | quiet | faults | recovery | final | judging
     counts      operations by outcome, as `Traffic.counts`
-    disturbed   members that a fault holds now
+    faults      what is armed now, in order of arming: "pause m2"
     fired       faults that fired so far
     findings    kinds of broken promise so far, by the last look at the record
     """
@@ -23,7 +23,7 @@ class Live:
     elapsed_ms: int = 0
     time_ms: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    disturbed: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     fired: int = 0
     findings: int = 0
 

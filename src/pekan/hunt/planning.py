@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from pekan import native
 from pekan.errors import EnvironmentFailure, UsageError
 from pekan.faults import Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, show, with_faults
 from pekan.plan import Plan, Schedule
@@ -15,6 +18,11 @@ TIME_MS_MIN = 5_000
 """A shorter run has no room for a quiet start, a fault and a recovery."""
 CONCURRENCY_MAX = 512
 RATE_MAX = 1_000_000
+RATE_USUAL = 5_000
+"""Operations a second that no cluster on one machine has answered so far, with the record written beside it."""
+OPERATION_BYTES = {True: 1_024, False: 3_072}
+"""What judging an operation takes with the native core and without, its part of the mapped record included (docs/benchmarks.md: 790 and
+2,700 bytes), and some more."""
 
 
 def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[str]) -> Plan:
@@ -42,6 +50,24 @@ def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[s
     required = tuple(parse(spec, names) for spec in fault_specs)
     plan = replace(asked, fault_classes=classes, schedule=with_faults(schedule, required))
     return possible_here(plan)
+
+
+def judgeable_rate(time_ms: int, free_bytes: int | None = None) -> int:
+    """Operations a second, 0 for no limit, so that the record of a run that long can be judged in half of the memory that is free.
+
+    `free_bytes`: the machine's own where it is not given.
+    """
+    operations = (_free_bytes() if free_bytes is None else free_bytes) // 2 // OPERATION_BYTES[native.core is not None]
+    rate = max(1, operations * 1_000 // time_ms)
+    return rate if rate < RATE_USUAL else 0
+
+
+def _free_bytes() -> int:
+    """What the kernel would give to processes without swapping."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def workloads_of(seed: int) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from pekan.history.records import RecordWriter
 from pekan.history.run import RunDirectory
 from pekan.hunt.comparing import compare
 from pekan.hunt.live import Live
+from pekan.hunt.planning import left_out_here
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
 from pekan.wire.messages import RangeRequest, Request, pb
@@ -156,6 +157,7 @@ class _Run:
                     await equipment.prepare()
                 self.cluster = await stack.enter_async_context(Cluster(spec, probe, on_exit=self.on_exit, arrange=self.surround))
                 stack.push_async_callback(self.close_clients)
+                self.mark_left_out()
                 self.mark_started()
                 for member in self.cluster.members:
                     self.recorder.mark("ready", member.name, incarnation=member.incarnation)
@@ -227,6 +229,11 @@ class _Run:
             if self.incarnations.get(member.name) != member.incarnation and member.pid is not None:
                 self.incarnations[member.name] = member.incarnation
                 self.recorder.mark("member", member.name, state="started", incarnation=member.incarnation, pid=member.pid, asked=True)
+
+    def mark_left_out(self) -> None:
+        """Note what was asked for by class and cannot be injected here: a run that never met it must not look as if it had."""
+        if absent := left_out_here(self.plan):
+            self.recorder.mark("left-out", faults={found.name: found.why_not for found in absent})
 
     # ---- the proof that the store is empty ----
 
@@ -381,7 +388,7 @@ class _Run:
         while True:
             self.live.elapsed_ms = traffic.elapsed_ms()
             if self.faults is not None:
-                self.live.disturbed = self.faults.disturbed
+                self.live.faults = tuple(self.faults.holding.values())
                 self.live.fired = self.faults.fired
             if self.recorder.failure is not None:
                 raise self.recorder.failure
