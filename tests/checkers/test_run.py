@@ -86,6 +86,42 @@ def test_a_required_fault_that_was_never_armed_is_missing() -> None:
     assert of(traffic(Clock()), planned("kill")) == []
 
 
+@pytest.mark.parametrize(
+    ("trigger", "told"),
+    [
+        ({"revision": 900}, "a reply that names revision 900"),
+        ({"log": "elected"}, "a line with 'elected' in a log"),
+        ({"after": "pause#2"}, "a fault pause#2 that fires"),
+        ({"failpoint": "raftBeforeSave", "hit": 3}, "hit 3 of raftBeforeSave"),
+    ],
+)
+def test_a_trigger_that_never_came_is_named(trigger: dict[str, Any], told: str) -> None:
+    """A required fault whose trigger never came makes the run undecided, by that reason and no other; a drawn one does not."""
+    for required in (True, False):
+        clock = healed()
+        clock.mark("untriggered", fault="kill", required=required, trigger=trigger)
+        found = of(clock, planned("kill", required=required))
+        assert found == ([f"the fault kill was asked for by name and its trigger never came ({told})"] if required else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "promise", "counts"),
+    [
+        ("all", "within", True),
+        ("all", "outside", False),
+        ("outside", "outside", True),
+        ("century", "outside", True),
+        ("outside", "within", False),
+    ],
+)
+def test_a_class_is_what_its_faults_leave_of_the_promises(name: str, promise: str, counts: bool) -> None:
+    """`all` is answered by a fault inside etcd's promises, `outside` and `century` by one that is not."""
+    clock = healed()
+    clock.fault("kill", "m1", 100, 110, 120, fault_class="year", promise=promise)
+    found = of(clock, planned("kill", fault_class=name))
+    assert any(reason.startswith(f"no fault of the class {name} fired") for reason in found) is not counts
+
+
 def test_a_requested_class_has_to_fire_once() -> None:
     """Single faults of a class may expire; all of them may not."""
     for fired, expected in (((None, 210), 0), ((None, None), 1)):

@@ -48,7 +48,7 @@ def check(
     """
     from pekan.checking import check as judge
     from pekan.history.foreign import load_any
-    from pekan.report import keep_verdict, print_verdict, verdict_json
+    from pekan.report import faults_json, keep_verdict, print_faults, print_verdict, verdict_json
 
     if file is None:
         file = _newest_run()
@@ -64,11 +64,13 @@ def check(
         clock_skew=clock_skew,
         writers="shared" if writers == "shared" else "exclusive",
     )
-    note = keep_verdict(file, verdict)
+    faults = faults_json(history)
+    note = keep_verdict(file, verdict, **faults)
     if as_json:
-        click.echo(verdict_json(verdict, run=file), nl=False)
+        click.echo(verdict_json(verdict, run=file, **faults), nl=False)
     else:
         print_verdict(stdout(), verdict, history)
+        print_faults(stdout(), history)
     if note:
         click.echo(f"note: {note}", err=True)
     return verdict.exit_code

@@ -257,16 +257,16 @@ def _line(live: Live) -> Text:
 
 
 def _deliver(judged: Judged) -> None:
-    from pekan.report import keep_verdict
+    from pekan.report import faults_json, keep_verdict
 
-    if judged.verdict is not None:
-        note = keep_verdict(judged.path, judged.verdict)
+    if judged.verdict is not None and judged.history is not None:
+        note = keep_verdict(judged.path, judged.verdict, **faults_json(judged.history))
         if note:
             click.echo(f"note: {note}", err=True)
 
 
 def _show(judged: Judged, *, brief: bool) -> None:
-    from pekan.report import headline, print_verdict
+    from pekan.report import headline, print_faults, print_verdict
 
     console = stdout()
     if judged.conducted.failure is not None:
@@ -279,6 +279,7 @@ def _show(judged: Judged, *, brief: bool) -> None:
         return
     console.print(_about(judged), markup=False)
     print_verdict(console, judged.verdict, judged.history)
+    print_faults(console, judged.history)
 
 
 def _about(judged: Judged) -> str:
@@ -301,12 +302,14 @@ def _summary(results: list[Judged]) -> None:
 
 def _json(results: list[Judged]) -> str:
     from pekan.hunt.series import grouped, worst
-    from pekan.report import verdict_json
+    from pekan.report import faults_json, verdict_json
 
     one = results[0]
     if len(results) == 1 and one.verdict is not None:
-        failure = {"error": str(one.conducted.failure)} if one.conducted.failure else {}
-        return verdict_json(one.verdict, run=one.path, seed=one.plan.seed, etcd=one.plan.etcd, ended=one.conducted.reason, **failure)
+        more = {"error": str(one.conducted.failure)} if one.conducted.failure else {}
+        if one.history is not None:
+            more |= faults_json(one.history)
+        return verdict_json(one.verdict, run=one.path, seed=one.plan.seed, etcd=one.plan.etcd, ended=one.conducted.reason, **more)
     words = [result.verdict.verdict for result in results if result.verdict]
     document = {
         "verdict": next((word for word in ("broken", "undecided", "holds") if word in words), "undecided"),
