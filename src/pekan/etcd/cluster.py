@@ -30,6 +30,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -38,7 +39,18 @@ from pekan.etcd.flags import arguments
 from pekan.etcd.gateway import GatewayProbe
 from pekan.etcd.ports import PortLease
 from pekan.etcd.process import END_SECONDS_MAX, Process, crash, log_entry, log_tail, now_ns
-from pekan.etcd.spec import MEMBER_COUNTS, Address, ClusterSpec, MemberExit, MemberSpec, MemberState, MemberStatus, Probe
+from pekan.etcd.spec import (
+    MEMBER_COUNTS,
+    Address,
+    ClusterSpec,
+    MemberExit,
+    MemberPart,
+    MemberSpec,
+    MemberState,
+    MemberStatus,
+    Probe,
+    TlsFiles,
+)
 from pekan.etcd.tls import make_certificates
 
 Arrange = Callable[[tuple[MemberSpec, ...], PortLease], Awaitable[tuple[MemberSpec, ...]]]
@@ -103,6 +115,8 @@ class Member:
         self.spec = spec
         self.incarnation = 0
         """How many times it has been started."""
+        self.part = MemberPart.VOTER
+        """Its part in the cluster; `Cluster` keeps it."""
         self._peers = peers
         self._token = token
         self._probe = probe
@@ -166,8 +180,9 @@ class Member:
     def __repr__(self) -> str:
         return f"<member {self.name}: {self.state}, incarnation {self.incarnation}, pid {self.pid}>"
 
-    async def start(self, spec: MemberSpec | None = None) -> None:
-        """Start etcd on the member's data; with `spec`, from that spec from now on (upgrade, other flags, attachments).
+    async def start(self, spec: MemberSpec | None = None, *, predicted: Callable[[int | None], bool] | None = None) -> None:
+        """Start etcd on the member's data; with `spec`, from that spec from now on (upgrade, other flags, attachments), with `predicted`
+        as by `expect_exit`, from its first moment on.
 
         Returns when exec(2) has succeeded; `wait_ready` says when it serves. `ClusterFailure` when the process could not be
         started (binary, directory, attachment), `UsageError` when it is alive already or an option is unknown to its release.
@@ -181,8 +196,9 @@ class Member:
                 _prepare(spec)
             if self._process is not None:
                 await self._reaped(self._process)
-            if self._released:
-                raise UsageError(f"member {self.name} cannot be started: its cluster has been left")
+            if self._released or self.part is MemberPart.DEPARTED:
+                whose = "it has left its cluster" if self.part is MemberPart.DEPARTED else "its cluster has been left"
+                raise UsageError(f"member {self.name} cannot be started: {whose}")
             try:
                 process = await Process.launch(line, spec.environment, spec.attachments, spec.log)
             except OSError as error:
@@ -190,7 +206,7 @@ class Member:
             self.spec = spec
             self.incarnation += 1
             self._asked = frozenset()
-            self._expected = None
+            self._expected = predicted
             self._process = process
             following = process.follow(lambda: self._ended(process))
             try:
@@ -393,13 +409,15 @@ class Cluster:
         probe: Probe | None = None,
         *,
         on_exit: Callable[[MemberExit], None] | None = None,
+        on_part: Callable[[Member], None] | None = None,
         arrange: Arrange | None = None,
         ready_timeout_s: float = 60.0,
     ) -> None:
         """Nothing is started yet. `probe` defaults to etcd's HTTP gateway.
 
         `on_exit` is called in the event loop, once for each end of a member's process, asked or not, before any operation that
-        waits for it returns; an exception from it ends the cluster. `arrange` may change the members before the first start.
+        waits for it returns; an exception from it ends the cluster. `on_part` is called for each member that takes another part
+        (`MemberPart`) after the first start. `arrange` may change the members before the first start.
         """
         if spec.members not in MEMBER_COUNTS:
             raise UsageError(f"a cluster has 1, 3 or 5 members, not {spec.members}")
@@ -408,8 +426,12 @@ class Cluster:
         self.ports = PortLease(spec.host)
         """Lease further ports here (for a proxy, say): they are held as long as the cluster lives."""
         self.members: tuple[Member, ...] = ()
+        """Those that belong to the cluster now, or are about to."""
+        self.departed: tuple[Member, ...] = ()
+        """Those that have been removed. Their names are never given again."""
         self._token = f"pekan-{os.urandom(8).hex()}"
         self._on_exit = on_exit
+        self._on_part = on_part
         self._arrange = arrange
         self._ready_timeout_s = ready_timeout_s
         self._tasks = asyncio.TaskGroup()
@@ -436,8 +458,8 @@ class Cluster:
         await self._leave(exception)
 
     def member(self, name: str) -> Member:
-        """The member called `name`; `UsageError` naming the ones that exist."""
-        for member in self.members:
+        """The member called `name`, departed ones included; `UsageError` naming the ones that exist."""
+        for member in (*self.members, *self.departed):
             if member.name == name:
                 return member
         raise UsageError(f"no member is called {name!r}; there are {', '.join(each.name for each in self.members)}")
@@ -445,7 +467,13 @@ class Cluster:
     @property
     def exits(self) -> tuple[MemberExit, ...]:
         """Every end of a process so far, oldest first."""
-        return tuple(sorted((end for member in self.members for end in member.exits), key=lambda end: end.time_ns))
+        everybody = (*self.members, *self.departed)
+        return tuple(sorted((end for member in everybody for end in member.exits), key=lambda end: end.time_ns))
+
+    @property
+    def voters(self) -> tuple[Member, ...]:
+        """The members of which a majority decides, without those that are on their way in or out."""
+        return tuple(member for member in self.members if member.part is MemberPart.VOTER)
 
     async def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Return after one linearizable read through every member. `ClusterFailure` as `Member.wait_ready`."""
@@ -472,7 +500,7 @@ class Cluster:
             async with asyncio.timeout(timeout_s):
                 while True:
                     answers = await self.statuses()
-                    if (name := elected(answers, len(self.members))) is not None:
+                    if (name := elected(answers, max(1, len(self.voters)))) is not None:
                         return self.member(name)
                     await asyncio.sleep(PROBE_PAUSE_SECONDS)
         except TimeoutError as error:
@@ -532,33 +560,60 @@ class Cluster:
         (spec,) = await self._arrange((spec,), self.ports)
         return spec
 
-    async def join(self, spec: MemberSpec) -> Member:
+    def newcomer(self) -> MemberSpec:
+        """The spec of a further member, to be added: the next free name, an empty data directory, ports of its own. Not arranged yet."""
+        number = 1 + max(int(member.name[1:]) for member in (*self.members, *self.departed))
+        spec = plan_member(self.spec, f"m{number}", self.members[0].spec.tls, self.ports)
+        return replace(spec, initial_cluster_state="existing")
+
+    async def join(self, spec: MemberSpec, *, predicted: Callable[[int | None], bool] | None = None) -> Member:
         """Start a further member, added by MemberAdd before, from a spec with `initial_cluster_state="existing"`.
 
-        It is told of the present members' peer addresses and its own. `spec` has been arranged (`arranged`) already.
+        It is told of the present members' peer addresses and its own. `spec` has been arranged (`arranged`) already. `predicted` as in
+        `Member.start`. It is *joining* until somebody says otherwise (`take_part`).
         """
-        if any(member.name == spec.name for member in self.members):
-            raise UsageError(f"there is a member {spec.name} already")
+        if any(member.name == spec.name for member in (*self.members, *self.departed)):
+            raise UsageError(f"there is or was a member {spec.name} already")
         member = self._member(spec, (*(each.spec for each in self.members), spec))
+        member.part = MemberPart.JOINING
         self.members = (*self.members, member)
-        await member.start()
+        self._told(member)
+        await member.start(predicted=predicted)
         return member
+
+    def take_part(self, member: Member, part: MemberPart) -> None:
+        """`member` takes another part in the cluster; the request that made it so has been answered. A departed one, whose process has
+        ended before, is no longer among `members` and never starts again."""
+        if member.part is part:
+            return
+        if part is MemberPart.DEPARTED:
+            if member.alive:
+                raise UsageError(f"member {member.name} is {member.state}: end its process before it departs")
+            self.members = tuple(each for each in self.members if each is not member)
+            self.departed = (*self.departed, member)
+        member.part = part
+        self._told(member)
+
+    def _told(self, member: Member) -> None:
+        if self._on_part is not None:
+            self._on_part(member)
 
     def _member(self, spec: MemberSpec, peers: Sequence[MemberSpec]) -> Member:
         return Member(spec, peers, self._token, self.probe, self._tasks, self._on_exit)
 
     async def _leave(self, exception: BaseException | None) -> None:
         """End every process, then the tasks that watched them. Whatever is raised on the way, no process is left."""
+        everybody = (*self.members, *self.departed)
         try:
-            for member in self.members:
+            for member in everybody:
                 member.release()
             async with asyncio.timeout(CLOSE_SECONDS_MAX):
-                for member in self.members:
+                for member in everybody:
                     await member.gone(CLOSE_SECONDS_MAX)
         except TimeoutError:
             pass
         finally:
-            for member in self.members:
+            for member in everybody:
                 member.destroy()
             self.ports.close()
             # The group wraps what it is told of, save a cancellation; the caller shall see its own exception.
@@ -586,28 +641,29 @@ def plan_members(spec: ClusterSpec, ports: PortLease) -> tuple[MemberSpec, ...]:
     names = [f"m{number}" for number in range(1, spec.members + 1)]
     if unknown := sorted(set(spec.binaries) - set(names)):
         raise UsageError(f"a binary is given for {', '.join(unknown)}, but the members are {', '.join(names)}")
-    members = []
-    for name in names:
-        client = Address(spec.host, ports.take())
-        peer = Address(spec.host, ports.take())
-        members.append(
-            MemberSpec(
-                name=name,
-                binary=spec.binaries.get(name, spec.binary),
-                data_dir=directory / name / "data",
-                log=directory / name / "etcd.log",
-                listen_client=client,
-                advertise_client=client,
-                listen_peer=peer,
-                advertise_peer=peer,
-                options=spec.options,
-                extra_flags=spec.extra_flags,
-                environment=spec.environment,
-                attachments=spec.attachments,
-                tls=tls,
-            )
-        )
-    return tuple(members)
+    return tuple(plan_member(spec, name, tls, ports) for name in names)
+
+
+def plan_member(spec: ClusterSpec, name: str, tls: TlsFiles | None, ports: PortLease) -> MemberSpec:
+    """The member `name` of `spec`, with ports from the lease."""
+    directory = spec.directory.absolute()
+    client = Address(spec.host, ports.take())
+    peer = Address(spec.host, ports.take())
+    return MemberSpec(
+        name=name,
+        binary=spec.binaries.get(name, spec.binary),
+        data_dir=directory / name / "data",
+        log=directory / name / "etcd.log",
+        listen_client=client,
+        advertise_client=client,
+        listen_peer=peer,
+        advertise_peer=peer,
+        options=spec.options,
+        extra_flags=spec.extra_flags,
+        environment=spec.environment,
+        attachments=spec.attachments,
+        tls=tls,
+    )
 
 
 def elected(answers: dict[str, MemberStatus], members: int) -> str | None:

@@ -147,6 +147,23 @@ class MemberState(enum.StrEnum):
     EXITED = "exited"
 
 
+class MemberPart(enum.StrEnum):
+    """A member's part in its cluster, as MemberAdd, MemberPromote and MemberRemove have made it.
+
+    ::
+
+        (first members) ──────────────────────> voter ── about to be removed ──> leaving ── its process has ended ──> departed
+        joining ── caught up ──> learner ── promoted ──┘      learner ──────────────┘
+           └────── caught up, added as a voter ────────┘
+    """
+
+    JOINING = "joining"
+    LEARNER = "learner"
+    VOTER = "voter"
+    LEAVING = "leaving"
+    DEPARTED = "departed"
+
+
 @dataclass(frozen=True)
 class MemberExit:
     """The end of one incarnation of a member, as reported by its launcher."""

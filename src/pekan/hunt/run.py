@@ -30,10 +30,10 @@ from pekan.errors import ClusterFailure, PekanError, RecorderFailure, UsageError
 from pekan.etcd.aside import exit_detail
 from pekan.etcd.binaries import Binary
 from pekan.etcd.client import Client, Reply
-from pekan.etcd.cluster import Cluster
+from pekan.etcd.cluster import Cluster, Member
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder, boot_id
-from pekan.etcd.spec import ClusterSpec, MemberExit, MemberSpec
+from pekan.etcd.spec import ClusterSpec, MemberExit, MemberPart, MemberSpec
 from pekan.faults import Context, Equipment, Journal, Site, equipment_for, inject
 from pekan.history.records import RecordWriter
 from pekan.history.run import RunDirectory
@@ -133,6 +133,10 @@ class _Run:
         self.equipment: dict[str, Equipment] = {}
         self.journal = Journal()
         self.incarnations: dict[str, int] = {}
+        self.greeted: set[str] = set()
+        """Members that are known to have served."""
+        self.traffic: Traffic | None = None
+        self.checkers: dict[str, Caller] = {}
         self.comparing = asyncio.Lock()
         """A comparison after a heal may still be under way when the last one begins, and their clients make one call at a time."""
 
@@ -155,11 +159,14 @@ class _Run:
                     stack.push_async_callback(equipment.close)
                     self.equipment[kind.name] = equipment
                     await equipment.prepare()
-                self.cluster = await stack.enter_async_context(Cluster(spec, probe, on_exit=self.on_exit, arrange=self.surround))
+                self.cluster = await stack.enter_async_context(
+                    Cluster(spec, probe, on_exit=self.on_exit, on_part=self.on_part, arrange=self.surround)
+                )
                 stack.push_async_callback(self.close_clients)
                 self.mark_left_out()
                 self.mark_started()
                 for member in self.cluster.members:
+                    self.greeted.add(member.name)
                     self.recorder.mark("ready", member.name, incarnation=member.incarnation)
                 await self.prove_empty()
                 await self.hunt()
@@ -210,6 +217,19 @@ class _Run:
         with contextlib.suppress(RecorderFailure):
             self.recorder.mark("member", end.member, **exit_detail(end))
 
+    def on_part(self, member: Member) -> None:
+        """A member comes, is promoted or goes: noted, and told to the traffic."""
+        if member.part is MemberPart.JOINING:
+            self.recorder.mark("joined", member.name, version=member.spec.binary.version, binary=self.binary.to_json())
+        elif member.name not in self.greeted:
+            self.greeted.add(member.name)
+            self.recorder.mark("ready", member.name, incarnation=member.incarnation)
+        self.recorder.mark("part", member.name, part=str(member.part))
+        if self.traffic is not None:
+            # Who is removed is asked until its process has ended: what it answers meanwhile has to be right as well.
+            serving = (MemberPart.VOTER, MemberPart.LEAVING)
+            self.traffic.present = tuple(each.name for each in self.cluster.members if each.part in serving)
+
     async def reviver(self) -> None:
         """Start members that died unasked again, a few times."""
         while True:
@@ -219,7 +239,7 @@ class _Run:
                 continue
             await asyncio.sleep(UNASKED_RESTART_PAUSE_S)
             member = self.cluster.member(name)
-            if member.pid is None:
+            if member.pid is None and member.part is not MemberPart.LEAVING:
                 with contextlib.suppress(ClusterFailure, UsageError):
                     await member.start()
 
@@ -271,22 +291,21 @@ class _Run:
 
     async def hunt(self) -> None:
         names = tuple(member.name for member in self.cluster.members)
-        traffic = Traffic(self.plan, names, self.connect)
+        traffic = self.traffic = Traffic(self.plan, names, self.connect)
         self.probe.speak_as_administrator(traffic)
         traffic.counts = self.live.counts
         works: list[Workload] = [workload(name) for name in self.plan.workloads] + [make() for make in COMPANIONS]
-        checkers = {name: traffic.caller(f"check-{name}", name, administrator=True) for name in names}
         for work in works:
             await work.prepare(traffic)
         self.phase("quiet")
         traffic.begin()
-        async with self.background(self.reviver()), self.background(self.watch_health(checkers)):
+        async with self.background(self.reviver()), self.background(self.watch_health(traffic)):
             async with asyncio.TaskGroup() as group:
                 for work in works:
                     group.create_task(work.run(traffic), name=work.name)
                 group.create_task(self.timetable(traffic))
             self.phase("final")
-            await self.finish(works, traffic, checkers)
+            await self.finish(works, traffic)
         self.phase("done")
 
     async def timetable(self, traffic: Traffic) -> None:
@@ -345,7 +364,15 @@ class _Run:
         states = {member.name: str(member.state) for member in self.cluster.members}
         self.recorder.mark("recovery", ok=ok, within_s=RECOVERY_S, states=states)
 
-    async def watch_health(self, checkers: dict[str, Caller]) -> None:
+    def to_compare(self, traffic: Traffic) -> dict[str, Caller]:
+        """A client of each voter, for comparing them; learners take no such questions."""
+        voters = [member.name for member in self.cluster.voters]
+        for name in voters:
+            if name not in self.checkers:
+                self.checkers[name] = traffic.caller(f"check-{name}", name, administrator=True, pinned=True)
+        return {name: self.checkers[name] for name in voters}
+
+    async def watch_health(self, traffic: Traffic) -> None:
         """After each heal: the first linearizable read through every member ends the fault window; then compare members once."""
         seen = 0
         while True:
@@ -365,9 +392,9 @@ class _Run:
             seen = fired
             if self.live.phase != "final":
                 async with self.comparing:
-                    await compare(checkers, rounds=COMPARE_ROUNDS_BUSY)
+                    await compare(self.to_compare(traffic), rounds=COMPARE_ROUNDS_BUSY)
 
-    async def finish(self, works: list[Workload], traffic: Traffic, checkers: dict[str, Caller]) -> None:
+    async def finish(self, works: list[Workload], traffic: Traffic) -> None:
         """Watchers catch up, workloads tidy up, members are compared at rest."""
         if not self.plan.schedule.faults:
             await self.recover()
@@ -376,7 +403,7 @@ class _Run:
                 async with asyncio.timeout(FINISH_S):
                     await work.finish(traffic)
         async with self.comparing:
-            await compare(checkers)
+            await compare(self.to_compare(traffic))
 
     # ---- small things ----
 

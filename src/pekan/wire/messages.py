@@ -285,6 +285,9 @@ LEASE_KEEP_ALIVE = _PREFIX["lease"] + "LeaseKeepAlive"
 LEASE_TIME_TO_LIVE = _PREFIX["lease"] + "LeaseTimeToLive"
 LEASE_LEASES = _PREFIX["lease"] + "LeaseLeases"
 MEMBER_LIST = _PREFIX["cluster"] + "MemberList"
+MEMBER_ADD = _PREFIX["cluster"] + "MemberAdd"
+MEMBER_REMOVE = _PREFIX["cluster"] + "MemberRemove"
+MEMBER_PROMOTE = _PREFIX["cluster"] + "MemberPromote"
 ALARM = _PREFIX["maintenance"] + "Alarm"
 STATUS = _PREFIX["maintenance"] + "Status"
 DEFRAGMENT = _PREFIX["maintenance"] + "Defragment"
@@ -761,6 +764,9 @@ _AUTH = _PREFIX["auth"]
 _COLD: dict[str, tuple[type[Message], type[Message]]] = {
     LEASE_LEASES: (pb.LeaseLeasesRequest, pb.LeaseLeasesResponse),
     MEMBER_LIST: (pb.MemberListRequest, pb.MemberListResponse),
+    MEMBER_ADD: (pb.MemberAddRequest, pb.MemberAddResponse),
+    MEMBER_REMOVE: (pb.MemberRemoveRequest, pb.MemberChangeResponse),
+    MEMBER_PROMOTE: (pb.MemberPromoteRequest, pb.MemberChangeResponse),
     ALARM: (pb.AlarmRequest, pb.AlarmResponse),
     STATUS: (pb.StatusRequest, pb.StatusResponse),
     DEFRAGMENT: (pb.DefragmentRequest, pb.DefragmentResponse),

@@ -14,6 +14,10 @@
 What comes from replies (revisions compared or read at, page keys, which watch is resumed) is derived *after* the choice. Traffic that may
 only be sent late in a run belongs to clients of its own that start late, so that time never changes what a client's n-th choice is.
 
+**Members that come and go.** A client belongs to one of the first members, its home. When that has departed it moves to another one that
+is there, and when a newcomer serves, a fair share of all clients moves to it: as an application does whose list of endpoints is renewed. It
+moves between two requests, or streams, and never within. A client of a removed member stays until that member's process has ended.
+
 **Names.** A client's name tells its role: `kv-0` main traffic, `late-m1` known deviations, `watch-m1-...` watchers, `admin-m1` maintenance.
 """
 
@@ -33,6 +37,8 @@ from pekan.wire.errors import WireError
 from pekan.wire.messages import Request, pb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pekan.etcd.client import Client, Reply
 
 T = TypeVar("T")
@@ -150,17 +156,33 @@ class Traffic:
 
     plan: Plan
     members: tuple[str, ...]
+    """The first members: the homes of the clients."""
     connect: Connect
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     counts: Counter[str] = field(default_factory=Counter)
     administrator: Credentials | None = None
     revision: int = 1
     compacted: int = 0
+    present: tuple[str, ...] = ()
+    """The members that serve clients now; whoever changes the cluster's membership assigns it."""
     _limiter: Limiter = field(init=False)
     _began: float | None = None
 
     def __post_init__(self) -> None:
         self._limiter = Limiter(self.plan.rate)
+        self.present = self.present or self.members
+
+    def host(self, home: str, client: str) -> str:
+        """The member that `client` is to ask now: a pure function of the seed, who is `present`, and these two."""
+        present = self.present
+        newcomers = [member for member in present if member not in self.members]
+        if home not in present:
+            gone = draws(self.plan.seed, f"{client}/host/{','.join(present)}", 0)
+            return gone.choice(newcomers or present) if present else home
+        for newcomer in newcomers:
+            if draws(self.plan.seed, f"{client}/host/{newcomer}", 0).random() * len(present) < 1:
+                return newcomer
+        return home
 
     def begin(self) -> None:
         """Start the traffic's clock: `elapsed_ms` and the triggers of faults count from here."""
@@ -188,9 +210,17 @@ class Traffic:
         administrator: bool = False,
         metadata: tuple[tuple[str, str], ...] = (),
         slow: bool = False,
+        pinned: bool = False,
     ) -> Caller:
-        """A client that speaks as `credentials`, or as the administrator of the moment (nobody while auth is off), or as nobody."""
-        return Caller(self, self.connect(name, member, metadata=metadata, slow=slow), credentials, administrator=administrator)
+        """A client that speaks as `credentials`, or as the administrator of the moment (nobody while auth is off), or as nobody.
+
+        `member` is its home, which it leaves only when that has departed or for a newcomer, and not at all where it is `pinned`.
+        """
+
+        def connect(member: str) -> Client:
+            return self.connect(name, member, metadata=metadata, slow=slow)
+
+        return Caller(self, connect(member), credentials, administrator=administrator, move=None if pinned else connect)
 
     async def rest(self, seconds: float) -> None:
         """Wait, but not beyond the end of the traffic."""
@@ -235,8 +265,17 @@ class Caller:
     client: Client
     credentials: Credentials | None = None
     administrator: bool = False
+    move: Callable[[str], Client] | None = None
+    """Makes the same client anew at another member; None where it stays."""
     rested: int = 0
+    home: str = field(init=False)
     _token_of: Credentials | None = None
+    _settled: tuple[str, ...] = field(init=False)
+    """Who was present when it last looked whether to move."""
+
+    def __post_init__(self) -> None:
+        self.home = self.client.member
+        self._settled = self.traffic.members
 
     @property
     def name(self) -> str:
@@ -283,7 +322,10 @@ class Caller:
         return self.traffic.administrator if self.administrator else self.credentials
 
     async def authorize(self) -> bool:
-        """Get a token for the user of this moment, if there is none yet. False where the member gave none (the call goes on without)."""
+        """Be at a member that is there, with a token for the user of this moment. False where the member gave none (the call goes on
+        without). To be called before each stream; `call` does it by itself."""
+        if self._settled is not self.traffic.present and self.move is not None:
+            await self._move(self.move)
         wanted = self.speaks_as()
         if wanted == self._token_of:
             return True
@@ -299,6 +341,14 @@ class Caller:
         self.client.set_token(reply.output.token)
         self._token_of = wanted
         return True
+
+    async def _move(self, connect: Callable[[str], Client]) -> None:
+        self._settled = self.traffic.present
+        member = self.traffic.host(self.home, self.name)
+        if member != self.client.member:
+            await self.client.close()
+            self.client = connect(member)
+            self._token_of = None
 
     def forget_token(self) -> None:
         """Renew the token before the next call."""

@@ -66,6 +66,8 @@ SLOW_STALL_MS = (700, 2_200)
 """How long the slow stream is left unread: long enough for some compactions to pass what it still has to be told (#17529)."""
 SLOW_READ_MS = 2_500
 SLOW_PAUSE_MS = (2_000, 5_000)
+GREET_S = 0.2
+"""Between two looks for newcomers, which stay for seconds."""
 BULK_FROM = 0.3
 """Of the traffic's time."""
 BULK = b"bulk/"
@@ -141,22 +143,35 @@ class Watching:
                     group.create_task(_sessions(traffic, member, f"watch-{member}-{slot}"), name=f"watch-{member}-{slot}")
             group.create_task(_slow(traffic), name="watch-slow")
             group.create_task(_bulk(traffic), name="bulk")
+            await _greet(traffic, group)
 
     async def finish(self, traffic: Traffic) -> None:
         """Nothing: `run` has read to the head."""
+
+
+async def _greet(traffic: Traffic, group: asyncio.TaskGroup) -> None:
+    """Watch newcomers too, each from the moment it serves, until the traffic ends."""
+    known = set(traffic.members)
+    while not traffic.finished.is_set():
+        for member in traffic.present:
+            if member not in known:
+                known.add(member)
+                group.create_task(watch_everything(traffic, member), name=f"watch-{member}-all")
+        await traffic.rest(GREET_S)
 
 
 # ---- the record of last resort ----
 
 
 async def watch_everything(traffic: Traffic, member: str) -> None:
-    """The whole keyspace from revision 1 through `member`: no event is asked for twice, and none is left out but what was compacted."""
-    caller = traffic.caller(f"watch-{member}-all", member, administrator=True)
+    """The whole keyspace from revision 1 through `member`, as long as it is there: no event is asked for twice, and none is left out but
+    what was compacted."""
+    caller = traffic.caller(f"watch-{member}-all", member, administrator=True, pinned=True)
     loop = asyncio.get_running_loop()
     start = 1
     rests = 0
     end: float | None = None
-    while True:
+    while member in traffic.present:
         if traffic.finished.is_set():
             end = loop.time() + traffic.plan.timeout_ms / 1000 if end is None else end
             if loop.time() >= end:

@@ -1,0 +1,106 @@
+"""A member removed under load, for a while or for good: its place is taken by a fresh one with another name and an empty directory.
+
+::
+
+    member-remove    removed ── one fewer for hold_ms ── a newcomer joins
+    member-replace   remove-first: removed, a newcomer joins at once       add-first: a learner joins, is promoted, then the old one goes
+
+The removed member serves on for about a second until it learns of its removal; its clients stay with it that long, and so meet what a
+removed member answers. Its directory and its name are never used again: a member wiped and brought back under its old identity would be
+`outside` etcd's promises. `within`: a majority can return.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
+
+if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
+
+TARGETS = {"leader": 40, "follower": 25, "any": 35}
+"""Weights. A leader that is removed hands over in the middle of what it does."""
+HOLD_MS = (0, 3_000)
+ADD_FIRST_SHARE = 0.5
+
+
+class MemberRemove(Injector):
+    """MemberRemove, a time with one member fewer, a fresh member."""
+
+    kind: ClassVar[str] = "member-remove"
+    summary: ClassVar[str] = "the member is removed and its process ends; after a while a fresh one joins in its place"
+    frequency: ClassVar[Literal["week"]] = "week"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "hold_ms": Parameter(2_000, "ms", "how long the cluster has one member fewer, from the end of the removed one's process"),
+    }
+    duration: ClassVar[str] = "hold_ms"
+    claims: ClassVar[frozenset[str]] = frozenset({MEMBERSHIP, PROCESS})
+
+    def draw(self, rng: random.Random) -> Drawn:
+        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"hold_ms": rng.randint(*HOLD_MS)})
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        """A cluster of three has to be whole without it: until the newcomer serves, nobody else may be missing."""
+        return int(parameters["hold_ms"]) + JOIN_MS
+
+    async def inject(self, victim: Member, armed: Armed) -> None:
+        """Remove, hold, settle. Evidence of firing is etcd's answer to MemberRemove."""
+        changing = Changing(armed)
+        if len(changing.cluster.voters) < 2:
+            return  # etcd keeps its last member
+        try:
+            if await changing.remove(victim, armed.fired):
+                await armed.hold(armed.number("hold_ms"))
+        finally:
+            evidence = await shielded(changing.settle())
+            if armed.has_fired:
+                armed.healed({**_end(victim), **evidence})
+
+
+class MemberReplace(Injector):
+    """A member and its data exchanged for a fresh one."""
+
+    kind: ClassVar[str] = "member-replace"
+    summary: ClassVar[str] = "the member is exchanged for a fresh one with another name and an empty directory"
+    frequency: ClassVar[Literal["week"]] = "week"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "order": Parameter("remove-first", "text", "which of the two goes first; add-first adds a learner", ("remove-first", "add-first")),
+    }
+    claims: ClassVar[frozenset[str]] = frozenset({MEMBERSHIP, PROCESS})
+
+    def draw(self, rng: random.Random) -> Drawn:
+        order = "add-first" if rng.random() < ADD_FIRST_SHARE else "remove-first"
+        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"order": order})
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        return JOIN_MS
+
+    async def inject(self, victim: Member, armed: Armed) -> None:
+        """Remove and add, or add and remove; settle. Evidence of firing is etcd's answer to the first of the two."""
+        changing = Changing(armed)
+        try:
+            # The only member of a cluster cannot go first.
+            if armed.text("order") == "add-first" or len(changing.cluster.voters) < 2:
+                added = await changing.add(learner=True)
+                if added is None:
+                    return
+                spec, told = added
+                armed.fired(told)
+                member = await changing.start(spec, learner=True)
+                if member is not None and await changing.promote(member):
+                    await changing.remove(victim)
+            else:
+                await changing.remove(victim, armed.fired)
+        finally:
+            evidence = await shielded(changing.settle())
+            if armed.has_fired:
+                armed.healed({**_end(victim), **evidence})
+
+
+def _end(victim: Member) -> dict[str, Any]:
+    """How the removed member's process ended."""
+    return {"removed": victim.name, "wait_status": victim.exits[-1].wait_status} if victim.exits and not victim.alive else {}
