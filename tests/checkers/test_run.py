@@ -190,6 +190,15 @@ def test_a_short_watch_may_be_silent() -> None:
     assert of(watching(events=False, created=9_000)) == []
 
 
+def test_a_member_that_is_removed_is_due_nothing_more() -> None:
+    """Writes after its removal began are due to no watch of it; where etcd did not remove it after all, they are."""
+    clock = watching(events=False)
+    clock.at(50).mark("part", "m1", part="leaving")
+    assert of(clock) == []
+    clock.mark("part", "m1", part="voter")
+    assert len(of(clock)) == 1
+
+
 def test_watches_of_a_member_count_together() -> None:
     """A stream that stayed silent beside one of the same member that did not is no reason."""
     clock = watching(events=False)

@@ -442,7 +442,12 @@ def _refused_but_applied(history: History, difference: _Difference) -> Finding |
 
 def _mended(marks: Iterable[Mark]) -> bool:
     """True where every member is known to be of a release with #18667 mended: there refused writes explain nothing."""
-    versions = [str(member.get("version")) for mark in marks if mark.kind == "start" for member in mark.detail.get("members", {}).values()]
+    versions = []
+    for mark in marks:
+        if mark.kind == "start":
+            versions += [str(member.get("version")) for member in mark.detail.get("members", {}).values()]
+        elif mark.kind == "joined":
+            versions.append(str(mark.detail.get("version")))
     return bool(versions) and all(_release(version) >= MENDED for version in versions)
 
 

@@ -44,8 +44,8 @@ OUTSIDE_SHARE_MIN = 0.05
 DELIVERY_NS = 2_000_000_000
 """A write counts as due to a watch only where the stream was open this long after it was answered: watchers that catch up are served every
 100 ms, and a member that lost its leader is behind for an election or two of 1 s."""
-NOT_TRAFFIC = ("probe-", "admin-", "check-", "start-", "watch-")
-"""Client name prefixes of the hunt's own questions: they ask members that are known to be down, again and again."""
+NOT_TRAFFIC = ("probe-", "admin-", "check-", "start-", "watch-", "fault-")
+"""Client name prefixes of the hunt's own questions and the faults': they ask members that are known to be down, and for what is refused."""
 STEADY_PHASES = ("quiet", "recovery")
 
 
@@ -216,11 +216,15 @@ def _whole_watches(case: Case) -> list[_Whole]:
 
 
 def _due(history: History, whole: Sequence[_Whole]) -> list[int]:
-    """For each watch, how many writes were answered while it was connected, long enough before its end, at or above its start."""
+    """For each watch, how many writes were answered while it was connected, long enough before its end, at or above its start.
+
+    A member that is being removed may hear of no further write, and not even of its removal.
+    """
     open_at_end = _last_moment(history)
+    leaving = _leaving(history)
     spans = []
     for watch in whole:
-        end = watch.ended if watch.ended is not None else open_at_end
+        end = min(watch.ended if watch.ended is not None else open_at_end, leaving.get(watch.member, open_at_end))
         if watch.canceled is not None:
             end = min(end, watch.canceled)
         spans.append((watch.created, end - DELIVERY_NS, watch.start))
@@ -232,6 +236,19 @@ def _due(history: History, whole: Sequence[_Whole]) -> list[int]:
         sum(1 for _, revision in writes[bisect_right(times, after) : bisect_right(times, until)] if revision >= start)
         for after, until, start in spans
     ]
+
+
+def _leaving(history: History) -> dict[str, int]:
+    """Member -> when it began to be removed, of those that were."""
+    leaving: dict[str, int] = {}
+    for mark in history.marks:
+        if mark.kind == "part":
+            match mark.detail.get("part"):
+                case "leaving":
+                    leaving[mark.member] = mark.time
+                case "voter" | "learner":  # etcd did not do it
+                    leaving.pop(mark.member, None)
+    return leaving
 
 
 def _last_moment(history: History) -> int:
