@@ -8,6 +8,7 @@ import pytest
 
 from pekan.checkers.case import Case
 from pekan.checkers.run import check_run
+from pekan.history.types import Mark
 from pekan.plan import Fault, Plan, Schedule, Trigger
 from pekan.wire.errors import FUTURE_REVISION, OUT_OF_RANGE, UNAVAILABLE, WireError
 from pekan.wire.messages import (
@@ -24,7 +25,7 @@ from pekan.wire.messages import (
     WatchResponse,
 )
 
-from .judging import LOST, Clock, case, header
+from .judging import LOST, MS, Clock, case, header
 
 PLAN = Plan("3.6", 1)
 
@@ -193,7 +194,7 @@ def test_a_short_watch_may_be_silent() -> None:
 def test_a_member_that_is_removed_is_due_nothing_more() -> None:
     """Writes after its removal began are due to no watch of it; where etcd did not remove it after all, they are."""
     clock = watching(events=False)
-    clock.at(50).mark("part", "m1", part="leaving")
+    clock.marks.append(Mark(50 * MS, "part", "m1", {"part": "leaving"}))
     assert of(clock) == []
     clock.mark("part", "m1", part="voter")
     assert len(of(clock)) == 1

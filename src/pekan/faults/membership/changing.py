@@ -141,15 +141,24 @@ class Changing:
             if member.state is MemberState.STOPPED:
                 await asyncio.sleep(AGAIN_S)
                 await member.start(predicted=_joining_in_vain)
-            try:
-                await member.wait_ready(READY_TRY_S)
-            except ClusterFailure:
+            if not await (self._learns(member) if learner else self._answers(member)):
                 await asyncio.sleep(AGAIN_S)
                 continue
             member.expect_exit(None)
             self.cluster.take_part(member, MemberPart.LEARNER if learner else MemberPart.VOTER)
             return True
         return False
+
+    @staticmethod
+    async def _answers(member: Member) -> bool:
+        with contextlib.suppress(ClusterFailure):
+            await member.wait_ready(READY_TRY_S)
+            return True
+        return False
+
+    async def _learns(self, member: Member) -> bool:
+        """Whether a learner answers a local read: it refuses every other one, before 3.6 as if it were not there (UNAVAILABLE)."""
+        return member.alive and await self.read(member) > 0
 
     async def promote_early(self, spec: MemberSpec) -> str:
         """Ask to promote a learner whose process has not even been started: what etcd says."""
