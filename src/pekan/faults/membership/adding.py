@@ -6,10 +6,12 @@ of them knows nothing yet. That is why operators add learners. `within`: a major
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
 from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
 
@@ -47,15 +49,16 @@ class MemberAdd(Injector):
         learner = armed.text("as") == "learner"
         evidence: dict[str, Any] = {}
         try:
-            added = await changing.add(learner=learner)
-            if added is None:
-                return
-            spec, told = added
-            armed.fired(told)
-            member = await changing.start(spec, learner=learner)
-            if member is not None and (not learner or await changing.promote(member)):
-                evidence = {"served": member.name}
-                await armed.hold(armed.number("hold_ms"))
+            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
+                added = await changing.add(learner=learner)
+                if added is None:
+                    return
+                spec, told = added
+                armed.fired(told)
+                member = await changing.start(spec, learner=learner)
+                if member is not None and (not learner or await changing.promote(member)):
+                    evidence = {"served": member.name}
+                    await armed.hold(armed.number("hold_ms"))
         finally:
             evidence |= await shielded(changing.settle())
             if armed.has_fired:
@@ -83,21 +86,22 @@ class Learner(Injector):
         changing = Changing(armed)
         evidence: dict[str, Any] = {}
         try:
-            added = await changing.add(learner=True)
-            if added is None:
-                return
-            spec, told = added
-            armed.fired(told)
-            evidence["promoted_before_its_start"] = await changing.promote_early(spec)
-            member = await changing.start(spec, learner=True)
-            if member is None:
-                return
-            evidence["revision_read"] = [await changing.read(member)]
-            await armed.hold(armed.number("learn_ms"))
-            evidence["revision_read"].append(await changing.read(member))
-            if await changing.promote(member):
-                evidence["promoted"] = member.name
-                await armed.hold(armed.number("hold_ms"))
+            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
+                added = await changing.add(learner=True)
+                if added is None:
+                    return
+                spec, told = added
+                armed.fired(told)
+                evidence["promoted_before_its_start"] = await changing.promote_early(spec)
+                member = await changing.start(spec, learner=True)
+                if member is None:
+                    return
+                evidence["revision_read"] = [await changing.read(member)]
+                await armed.hold(armed.number("learn_ms"))
+                evidence["revision_read"].append(await changing.read(member))
+                if await changing.promote(member):
+                    evidence["promoted"] = member.name
+                    await armed.hold(armed.number("hold_ms"))
         finally:
             evidence |= await shielded(changing.settle())
             if armed.has_fired:

@@ -5,7 +5,7 @@
     add       MemberAdd ──> process started on an empty directory ──> caught up     (joining ──> voter | learner)
     promote   MemberPromote, again while it is refused for being behind             (learner ──> voter)
     remove    MemberRemove ──> its process ends by itself, or is ended              (voter ──> leaving ──> departed)
-    settle    whatever has become of all this: the wanted number of voters again, every one of them answering
+    settle    whatever has become of all this: the wanted number of voters again, every newcomer having served
 
 etcd refuses a change as long as members have not been connected for 5 s ("unhealthy cluster", `HealthInterval`) or too few are started; it
 says so before anything is proposed, and one asks again. A request without an answer may have been done all the same: then the list of
@@ -231,7 +231,7 @@ class Changing:
     # ---- the way back ----
 
     async def settle(self) -> dict[str, Any]:
-        """The wanted number of voters again, nobody else on the list, and every one answering; what it came to, as evidence.
+        """The wanted number of voters again and nobody else on the list, every newcomer having served; what it came to, as evidence.
 
         Every round looks at the list anew and takes one step. What is not reached within `SETTLE_S` is for the hunt to judge.
         """
@@ -266,6 +266,7 @@ class Changing:
             if each.isLearner:
                 await self.promote(ours[url])
                 return False
+            self.cluster.take_part(ours[url], MemberPart.VOTER)  # one whose removal was given up
         if len(members) > self.cluster.spec.members:
             await self._claimed(self.cluster.members[-1], self._drop)
             return False
@@ -274,7 +275,6 @@ class Changing:
             if added is not None:
                 await self.start(added[0], learner=False)
             return False
-        await self.cluster.wait_ready(READY_TRY_S)
         return True
 
     async def _drop(self, member: Member) -> None:

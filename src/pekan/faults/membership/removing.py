@@ -12,10 +12,12 @@ removed member answers. Its directory and its name are never used again: a membe
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
 from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
 
@@ -53,8 +55,9 @@ class MemberRemove(Injector):
         if len(changing.cluster.voters) < 2:
             return  # etcd keeps its last member
         try:
-            if await changing.remove(victim, armed.fired):
-                await armed.hold(armed.number("hold_ms"))
+            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
+                if await changing.remove(victim, armed.fired):
+                    await armed.hold(armed.number("hold_ms"))
         finally:
             evidence = await shielded(changing.settle())
             if armed.has_fired:
@@ -83,18 +86,19 @@ class MemberReplace(Injector):
         """Remove and add, or add and remove; settle. Evidence of firing is etcd's answer to the first of the two."""
         changing = Changing(armed)
         try:
-            # The only member of a cluster cannot go first.
-            if armed.text("order") == "add-first" or len(changing.cluster.voters) < 2:
-                added = await changing.add(learner=True)
-                if added is None:
-                    return
-                spec, told = added
-                armed.fired(told)
-                member = await changing.start(spec, learner=True)
-                if member is not None and await changing.promote(member):
-                    await changing.remove(victim)
-            else:
-                await changing.remove(victim, armed.fired)
+            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
+                # The only member of a cluster cannot go first.
+                if armed.text("order") == "add-first" or len(changing.cluster.voters) < 2:
+                    added = await changing.add(learner=True)
+                    if added is None:
+                        return
+                    spec, told = added
+                    armed.fired(told)
+                    member = await changing.start(spec, learner=True)
+                    if member is not None and await changing.promote(member):
+                        await changing.remove(victim)
+                else:
+                    await changing.remove(victim, armed.fired)
         finally:
             evidence = await shielded(changing.settle())
             if armed.has_fired:
