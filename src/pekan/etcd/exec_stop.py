@@ -63,8 +63,8 @@ ARGUMENT_REGISTERS = (RDI, RSI, RDX, R10, R8, R9)
 WORD = (1 << 64) - 1
 
 SYSCALL_THEN_TRAP = b"\x0f\x05\xcc"
-PAGE_BYTES = 4096
 SIGTRAP = 5
+COMPARED_BYTES_SHOWN = 16
 ERRNO_MAX = 4095  # results from -4095 to -1 are errors (syscall convention of the x86-64 ABI)
 
 REMEDY = (
@@ -131,27 +131,15 @@ def _map(call: Any, address: int, length: int, protection: int, flags: int, fd: 
 
 
 def _replace(pid: int, memory: int, writes: Sequence[Sequence[int]], blob: bytes, base: int) -> None:
-    """Replace old bytes by new ones, page by page: a page is read and written once, however many points lie in it."""
-    pages: dict[int, bytearray] = {}
-
-    def page(number: int) -> bytearray:
-        if number not in pages:
-            pages[number] = bytearray(_read(pid, memory, number * PAGE_BYTES, PAGE_BYTES))
-        return pages[number]
-
+    """Replace old bytes by new ones. Few long pieces are faster than many short ones: each is a system call to read and one to write."""
     for relative, offset, length in writes:
         address = base + relative
         old, new = blob[offset : offset + length], blob[offset + length : offset + 2 * length]
-        first, last = address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES
-        found = b"".join(bytes(page(number)) for number in range(first, last + 1)) if first != last else page(first)
-        at = address - first * PAGE_BYTES
-        if found[at : at + length] != old:
-            raise ValueError(f"at {address:#x} the program has {bytes(found[at : at + length]).hex()}, not {old.hex()}: another program")
-        for index, byte in enumerate(new):
-            place = address + index
-            pages[place // PAGE_BYTES][place % PAGE_BYTES] = byte
-    for number, content in sorted(pages.items()):
-        _write(pid, memory, number * PAGE_BYTES, bytes(content))
+        found = _read(pid, memory, address, length)
+        if found != old:
+            shown = slice(0, COMPARED_BYTES_SHOWN)
+            raise ValueError(f"at {address:#x} the program has {found[shown].hex()}, not {old[shown].hex()}: another program")
+        _write(pid, memory, address, new)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pekan.faults.clock.jump import ClockJump
+from pekan.faults.clock.shifting import Clock
+from pekan.faults.clock.skew import ClockSkew
 from pekan.faults.equipment import Equipment
 from pekan.faults.injector import Injector
 
-INJECTORS: tuple[Injector, ...] = ()
-EQUIPMENT: tuple[type[Equipment], ...] = ()
+INJECTORS: tuple[Injector, ...] = (ClockSkew(), ClockJump())
+EQUIPMENT: tuple[type[Equipment], ...] = (Clock,)

@@ -1,0 +1,109 @@
+"""One member's clocks shifted, seen from outside: leases that end early, logs with another time, and nothing of it where nothing was shifted."""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pekan.faults.clock import Clock
+from pekan.faults.clock.shifting import MONOTONIC, WALL
+from pekan.wire.messages import PutRequest, pb
+from stage import Stage, stage
+
+pytestmark = pytest.mark.live
+
+if not (ability := Clock.probe()).possible:
+    pytest.skip(f"{ability.why_not}; {ability.remedy}", allow_module_level=True)
+
+TTL_S = 10
+JUMP = "clock-jump m1 8s at 0s"
+SKEW = "clock-skew m1 skew_ms=7200000 hold_ms=300 at 0s"
+
+
+async def lease_with_key(it: Stage, key: bytes) -> float:
+    """A key with a lease of ten seconds; the loop's time when it was granted."""
+    granted = await it.call("m1", pb.LeaseGrantRequest(TTL=TTL_S))
+    assert granted.output.TTL == TTL_S
+    reply = await it.call("m1", PutRequest(key, b"v", lease=granted.output.ID))
+    assert reply.outcome == "ok"
+    return asyncio.get_running_loop().time()
+
+
+async def until_gone(it: Stage, key: bytes, since: float) -> float:
+    """How long the key lived, in seconds."""
+    while (await it.get("m1", key)).output.kvs:
+        await asyncio.sleep(0.05)
+    return asyncio.get_running_loop().time() - since
+
+
+async def logged_at(it: Stage) -> float:
+    """The time that the member writes into its log now, in seconds since the epoch."""
+    member = it.cluster.member("m1")
+    before = member.spec.log.stat().st_size
+    assert (await it.call("m1", pb.DefragmentRequest(), 10.0)).outcome == "ok"
+    lines = member.spec.log.read_bytes()[before:].splitlines()
+    stamp = next(json.loads(line)["ts"] for line in lines if line.startswith(b"{"))
+    return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"))
+
+
+@pytest.mark.parametrize("version", ["3.5.1", "3.7.3"])
+def test_clocks_of_one_member(tmp_path: Path, version: str) -> None:
+    """A jump of the monotonic clock by 8 s ends a 10 s lease after 2 to 9 s and not before; a skew shifts the log by two hours and back."""
+
+    async def go() -> None:
+        async with stage(version, tmp_path, JUMP, SKEW, members=1) as it:
+            clock = it.equipment[Clock.name]
+            assert isinstance(clock, Clock)
+            status = Path(f"/proc/{it.cluster.member('m1').pid}/status").read_text()
+            assert "TracerPid:\t0\n" in status
+            # Nothing is shifted yet: the planted code runs and does nothing.
+            assert abs(await logged_at(it) - time.time()) < 60
+            assert (clock.readings("m1", WALL), clock.readings("m1", MONOTONIC)) == (0, 0)
+
+            skewing = it.carry_out(SKEW.replace("hold_ms=300", "hold_ms=30000"))
+            while clock.offset_ns("m1", WALL) == 0:
+                await asyncio.sleep(0.01)
+            assert abs(await logged_at(it) - time.time() - 7200) < 60
+            skewing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await skewing
+            assert abs(await logged_at(it) - time.time()) < 60
+
+            since = await lease_with_key(it, b"early")
+            await it.carry_out(JUMP)
+            lived = await until_gone(it, b"early", since)
+            # Not at once: 8 of its 10 s have passed. etcd looks twice a second (lessor.go), and the rest is for busy machines.
+            assert TTL_S - 8 - 0.5 <= lived < TTL_S - 1
+
+            assert not (await it.put("m1", b"k", b"v")).error
+            (skew,) = it.spans("clock-skew")
+            (jump,) = it.spans("clock-jump")
+            assert skew.promise == jump.promise == "lease-time"
+            assert skew.fired is not None
+            assert skew.healed is not None
+            assert jump.fired is not None
+            assert clock.offset_ns("m1", MONOTONIC) == 8_000_000_000
+            assert clock.offset_ns("m1", WALL) == 0
+
+    asyncio.run(go())
+
+
+def test_a_lease_lives_as_long_as_it_should_while_the_wall_clock_is_wrong(tmp_path: Path) -> None:
+    """A wall clock two hours ahead ends no lease early: a lease lives by the monotonic clock, which nobody shifted."""
+
+    async def go() -> float:
+        async with stage("3.7.3", tmp_path, SKEW, members=1) as it:
+            task = it.carry_out("clock-skew m1 skew_ms=7200000 hold_ms=12000 at 0s")
+            since = await lease_with_key(it, b"k")
+            lived = await until_gone(it, b"k", since)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return lived
+
+    assert asyncio.run(go()) >= TTL_S - 0.5
