@@ -1,4 +1,4 @@
-"""One member's clocks shifted, seen from outside: leases that end early, logs with another time, and nothing of it where nothing was shifted."""
+"""One member's clocks shifted, seen from outside: leases that end early, logs with another time, and nothing where nothing was shifted."""
 
 from __future__ import annotations
 
