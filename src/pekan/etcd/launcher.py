@@ -51,11 +51,21 @@ LOG_FD = 2
 # The largest failure text that the child sends before exec; pipes take 4096 bytes in one piece (PIPE_BUF, pipe(7)).
 FAILURE_BYTES_MAX = 4096
 
-ATTACHMENTS: dict[str, Callable[[Mapping[str, Any]], None]] = {}
+
+def enter_namespaces(parameters: Mapping[str, Any]) -> None:
+    """Enter the namespaces behind the inherited descriptors `namespaces`, in that order: one of users comes before those that it owns."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for fd in parameters["namespaces"]:
+        if libc.setns(fd, 0) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"setns: {os.strerror(code)}")
+
+
+ATTACHMENTS: dict[str, Callable[[Mapping[str, Any]], None]] = {"namespaces": enter_namespaces}
 """What can be done in the member's process between fork and exec, by kind: resource limits, namespaces, seccomp, hooks.
 
 Each is called with the attachment's parameters, in the order of the spec, and raises OSError or ValueError to refuse.
-None exists yet. What cannot survive exec(2) does not belong here.
+What cannot survive exec(2) does not belong here.
 """
 
 AT_EXEC_STOP = frozenset({"patches"})

@@ -2,9 +2,9 @@
 
 ::
 
-    run's own CA ──signs──> server   127.0.0.1, ::1, localhost   server and client use (etcd's gateway dials it)
-                 ├────────> peer     127.0.0.1, ::1, localhost   server and client use (each peer is both)
-                 └────────> client   nothing, or a user's name   client use
+    run's own CA ──signs──> server   127.0.0.1, ::1, localhost, MEMBER_NETWORK   server and client use (etcd's gateway dials it)
+                 ├────────> peer     127.0.0.1, ::1, localhost, MEMBER_NETWORK   server and client use (each peer is both)
+                 └────────> client   nothing, or a user's name                   client use
 
 Server and client have no common name unless asked: where etcd demands client certificates, it takes a common name for a
 user, and its HTTP gateway, which shows the server's own certificate, would act as that user. Without one, a request is
@@ -32,6 +32,9 @@ VALID_AFTER = datetime.timedelta(days=36500)
 
 HOST_NAMES = ("localhost",)
 HOST_ADDRESSES = ("127.0.0.1", "::1")
+MEMBER_NETWORK = ipaddress.ip_network("198.18.0.0/26")
+"""For members in namespaces of their own (RFC 6890: for tests of devices). etcd looks for a peer's address in its certificate, whichever
+side dials, so that all of them are in every certificate."""
 
 
 def make_certificates(directory: Path, client_user: str = "", client_certificate_required: bool = False) -> TlsFiles:
@@ -114,6 +117,7 @@ def _certificate(
         hosts = [
             *(x509.DNSName(host) for host in HOST_NAMES),
             *(x509.IPAddress(ipaddress.ip_address(host)) for host in HOST_ADDRESSES),
+            *(x509.IPAddress(host) for host in MEMBER_NETWORK.hosts()),
         ]
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=not name)
