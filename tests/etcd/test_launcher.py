@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-import pekan.etcd.launcher
 from pekan.errors import ClusterFailure
 from pekan.etcd.process import END_SECONDS_MAX, LOG_TAIL_BYTES, LOG_TAIL_LINES, Process, crash, log_tail
 from pekan.etcd.spec import Attachment
@@ -163,11 +162,6 @@ def test_an_unknown_attachment(log: Path) -> None:
 
     asyncio.run(run())
     assert log.read_text() == ""
-
-
-def test_the_registry_of_attachments_is_empty() -> None:
-    """No attachment exists yet; the first one comes with its own test."""
-    assert pekan.etcd.launcher.ATTACHMENTS == {}
 
 
 def test_pause_and_resume_are_reported(log: Path) -> None:

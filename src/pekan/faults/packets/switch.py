@@ -139,8 +139,11 @@ class Switch:
             unshare(CLONE_NEWUSER | CLONE_NEWNET)
             # Everybody stays who they are: members go on to own their files.
             for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-                with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                    file.write(text)
+                try:
+                    with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                        file.write(text)
+                except OSError as error:  # a write does not say where to
+                    raise OSError(error.errno, f"{name} of a user namespace: {error.strerror}") from error
             self.user = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         self.home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.device(HUB, CLIENTS)
