@@ -1,4 +1,5 @@
-"""Writes docs/findings.md from the catalogue. A test fails when the file and the catalogue differ.
+"""Writes the generated pages: docs/findings.md from the catalogue, docs/faults.md from the registry of faults. Tests fail when a page and
+the code differ.
 
 Run: ``.venv/bin/python docs/generate.py``
 """
@@ -8,23 +9,162 @@ from __future__ import annotations
 from pathlib import Path
 
 from pekan.catalogue import CODES
+from pekan.durations import show_ms
+from pekan.faults import EQUIPMENT, INJECTORS, Injector, class_of, parse
+from pekan.faults.injector import Parameter
 
-HEAD = """# Findings
+FINDINGS = """# Findings
 
 Every finding has a stable code. This page is generated from the catalogue in the code: what was promised, what a finding of this code
 means, and what to look at next. A finding with status `counts` makes a run `broken`; `follows`, `excused` and `allowed` do not, and
 name why.
 """
 
+FAULTS = """# Faults
+
+This page is generated from the code. `pekan doctor` says which of these faults can be injected on your machine, why not the rest, and what
+would make it possible.
+
+## Ask for faults
+
+```
+pekan hunt --faults day,week,year                 # drawn by the seed, by how often clusters meet them
+pekan hunt --faults all                           # everything inside etcd's promises, stacked
+pekan hunt --faults outside                       # what etcd promises nothing under: did it notice?
+pekan hunt --faults kill,pause                    # kinds by name
+pekan hunt --faults none --fault 'pause leader 2s at 10s'
+```
+
+| `--faults` | is |
+|---|---|
+| `day`, `week`, `year` | what clusters meet each day, week or year, inside etcd's promises |
+| `all` | every fault inside etcd's promises |
+| `century`, `outside` | what etcd promises nothing under: storage that lies or is altered, corrupted bytes |
+| `none` | no fault |
+| a kind below | that one |
+
+Drawn faults come in storms, in which several at once are the normal case, with calms between them in which every member is whole and the
+members are compared. The schedule is a function of seed, kinds, members and time, and it is in `plan.json`. It knows the failure budget,
+(members - 1) / 2: no more members are down at once, but for short moments on purpose and for kills of all members. A drawn fault whose
+moment does not come has *expired*: it is counted, and the run is undecided only where no fault of a class asked for fired at all. Kinds that
+cannot be injected on this machine are left out, with a note.
+
+## One fault exactly
+
+```
+--fault 'KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | after FAULT]'
+```
+
+The order is free after KIND; members are called `m1`, `m2`, ...; roles are resolved when the fault is armed. DURATION sets the parameter
+marked so below. Lengths of time are written `500ms`, `2s`, `1m`, `1h`, sizes as a number of bytes or with `KiB`, `MiB`, `GiB`. What has
+spaces or quotes in it stands in double quotes, in which `\\"` is a quote and `\\\\` a backslash. A fault asked for so has to fire, or the
+run is undecided; one that cannot be injected here ends the hunt with exit code 4 before it begins.
+
+| trigger | the fault is armed |
+|---|---|
+| `at 10s` | 10 s after the traffic began; 5 s where no trigger is given |
+| `at revision 900` | when a reply to any client names revision 900 or a later one |
+| `on log "elected leader"` | when a member's log has a new line with that text: the target's, or anybody's where the target is a role |
+| `on failpoint raftBeforeSave#3` | when a member comes by that point of its program the third time |
+| `after pause`, `after pause#2` | when the first, the second fault of that kind has fired |
+
+A time may stand before another trigger, which then counts from there on: `at 5s on log "elected leader"`. Where a member's log or program
+brought the moment about and the target is `any`, that member is the victim.
+"""
+
+LIFE = """## One life for every fault
+
+```
+probed ──> armed ──> fired ──────────────> healed          in the record: FaultArmed, FaultFired, FaultHealed
+             │         evidence: a wait status, a counter, bytes held back, a line of a log
+             └──> expired: its moment did not come
+```
+
+A fault has fired when its *effect* has been seen, not when something was asked for. It is healed on every path out: at its time, at the end
+of the faults' phase, on Ctrl-C. A fault window lasts from arming to the first linearizable read through every member after healing.
+
+| promise | what holds while such a fault is about |
+|---|---|
+| `within` | everything that etcd promises |
+| `liveness` | everything but that requests are served |
+| `lease-time` | everything but the time that a lease lasts |
+| `outside` | nothing that the fault can explain; such findings are excused, and the report says whether etcd noticed |
+
+What the kernel does not undo by itself when a process ends (control groups, mounts, network namespaces, loop devices) is noted in a journal
+before it is made. A watchdog undoes it when Pekan is killed, and the next start of Pekan what the watchdog could not.
+"""
+
+FREQUENCIES = {
+    "day": "Each day",
+    "week": "Each week",
+    "year": "Each year",
+    "century": "Once in a hundred years",
+    "outside": "Outside etcd's promises",
+}
+
 
 def findings() -> str:
     """The text of docs/findings.md."""
-    parts = [HEAD]
+    parts = [FINDINGS]
     for code, entry in CODES.items():
         promised = f"**Promised.** {entry.guarantee} ([source]({entry.source}))"
         parts.append(f"## {code}\n\n{promised}\n\n**Means.** {entry.means}\n\n**Next.** {entry.next_step}\n")
     return "\n".join(parts)
 
 
+def faults() -> str:
+    """The text of docs/faults.md."""
+    parts = [FAULTS]
+    for name, title in FREQUENCIES.items():
+        of_class = [injector for injector in INJECTORS.values() if class_of(injector) == name]
+        if of_class:
+            parts.append(f"## {title}\n")
+            parts.extend(_fault(injector) for injector in of_class)
+    if EQUIPMENT:
+        parts.append("## Mechanisms\n\nWhat is put around members before they start, where a fault of the run needs it.\n")
+        parts.append("| mechanism | is | for |\n|---|---|---|\n" + "".join(map(_mechanism, EQUIPMENT)))
+    return "\n".join((*parts, LIFE))
+
+
+def _fault(injector: Injector) -> str:
+    facts = [f"promise `{injector.promise}`", f"frequency `{injector.frequency}`"]
+    if injector.needs:
+        facts.append("needs " + ", ".join(f"`{name}`" for name in injector.needs))
+    summary = injector.summary if injector.summary.endswith(".") else f"{injector.summary}."
+    text = f"### {injector.kind}\n\n{summary[0].upper()}{summary[1:]} ({'; '.join(facts)})\n\n"
+    if injector.parameters:
+        rows = (_parameter(name, each, injector) for name, each in injector.parameters.items())
+        text += "| parameter | default | unit | meaning |\n|---|---|---|---|\n" + "".join(rows) + "\n"
+    return f"{text}```\npekan hunt --faults none --fault '{example(injector)}'\n```\n"
+
+
+def example(injector: Injector) -> str:
+    """A `--fault` of that kind, with its usual length of time."""
+    held = injector.parameters[injector.duration].default if injector.duration else 0
+    text = f"{injector.kind} any {f'{show_ms(int(held))} ' if held else ''}at 10s"
+    assert parse(text).trigger.at_ms == 10_000
+    return text
+
+
+def _parameter(name: str, parameter: Parameter, injector: Injector) -> str:
+    default = str(parameter.default)
+    if parameter.unit == "ms" and int(parameter.default) > 0:
+        default = show_ms(int(parameter.default))
+    marked = " (DURATION)" if name == injector.duration else ""
+    choices = f"; one of {', '.join(f'`{each}`' for each in parameter.choices)}" if parameter.choices else ""
+    return f"| `{name}`{marked} | {f'`{default}`' if default else ''} | {parameter.unit} | {_cell(parameter.meaning)}{choices} |\n"
+
+
+def _mechanism(name: str) -> str:
+    needing = [f"`{kind}`" for kind, injector in INJECTORS.items() if name in injector.needs]
+    what = (EQUIPMENT[name].__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+    return f"| `{name}` | {_cell(' '.join(what.split()))} | {', '.join(needing)} |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 if __name__ == "__main__":
-    (Path(__file__).parent / "findings.md").write_text(findings(), encoding="utf-8")
+    for page, text in (("findings.md", findings()), ("faults.md", faults())):
+        (Path(__file__).parent / page).write_text(text, encoding="utf-8")
