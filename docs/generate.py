@@ -46,13 +46,17 @@ pekan hunt --faults none --fault 'pause leader 2s at 10s'
 Drawn faults come in storms, in which several at once are the normal case, with calms between them in which every member is whole and the
 members are compared. The schedule is a function of seed, kinds, members and time, and it is in `plan.json`. It knows the failure budget,
 (members - 1) / 2: no more members are down at once, but for short moments on purpose and for kills of all members. A drawn fault whose
-moment does not come has *expired*: it is counted, and the run is undecided only where no fault of a class asked for fired at all. Kinds that
-cannot be injected on this machine are left out, with a note.
+moment does not come has *expired*: it is counted, and the run is undecided only where no fault of a class asked for fired at all. Kinds
+that cannot be injected on this machine are left out, with a note.
+
+An hour of traffic makes a record of some gigabytes. Without `--rate`, a hunt sends in a long run only what half of the free memory can
+judge afterwards.
 
 ## One fault exactly
 
 ```
---fault 'KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | after FAULT]'
+--fault 'KIND [leader|follower|any|NAME] [DURATION] [name=value ...]
+         [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | after FAULT]'
 ```
 
 The order is free after KIND; members are called `m1`, `m2`, ...; roles are resolved when the fault is armed. DURATION sets the parameter
