@@ -2,35 +2,42 @@
 
 ::
 
-    function entry ──> ... ──> first instruction of the line      this is hooked
-                                   │
-                                   v
-                               other lines, inlined calls ──> more instructions of the same line      these are not
+    1  call A              line 10
+    2  mov rcx, [rsp+40]   line 14    a register that line 14 will want, reloaded early: says nothing about line 14
+    3  test rax, rax       line 11
+    4  jne  ...            line 11
+    5  mov rax, [rcx]      line 14    <── the hook: nothing but loads between it and ...
+    6  call B              line 14    ... the first thing that line 14 does
 
-A line is passed when execution that comes from the function's entry, or from the line's own end around a loop, reaches one of its
-instructions before any other. Where paths reach it in two places (one side of a branch each), both are hooked and count into one cell.
+What a line *does* is a call, a return, a decision, a store that others can see; loads, moves between registers and stores to the own stack
+frame are preparation, which the compiler puts where it likes. A line begins where the preparation of the first thing that it does begins,
+without a branch, a call or another line's instruction between. A line that does nothing but preparation begins at its first instruction.
+Where paths reach the line's first doing in several places, one or the other, all are hooked and count into one cell.
 
 `after_call` is for places that have no line of their own, such as the end of a block: the instruction to which the last call of a line
 returns.
+
+Of the places that mean the same, the first is taken where a hook is possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from iced_x86 import FlowControl, Instruction
+from iced_x86 import FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register
 
 from pekan.faults.hooks.gobinary import Function, GoBinary, LineRange
-from pekan.faults.hooks.relocation import FunctionCode
+from pekan.faults.hooks.relocation import BRANCHES, CALLS, NEVER_FALLS_THROUGH, FunctionCode, Refused
 
 # What Go calls and never returns from (runtime/panic.go): the instruction after such a call is reached by nobody.
 _ENDS: Final = ("runtime.panic", "runtime.goPanic", "runtime.gopanic", "runtime.throw", "runtime.fatal", "runtime.sigpanic")
 
-_BRANCHES: Final = frozenset({FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH})
-_STOPS: Final = frozenset(
-    {FlowControl.UNCONDITIONAL_BRANCH, FlowControl.RETURN, FlowControl.INDIRECT_BRANCH, FlowControl.EXCEPTION, FlowControl.INTERRUPT}
-)
+_STACK: Final = frozenset({Register.RSP, Register.RBP})
+_WRITES: Final = frozenset({OpAccess.WRITE, OpAccess.READ_WRITE, OpAccess.COND_WRITE, OpAccess.READ_COND_WRITE})
+
+# Where a trial of moving instructions pretends to put them: near enough for every jump, as the real place is.
+_TRIAL_ADDRESS: Final = 0x30000000
 
 
 class Flow:
@@ -41,17 +48,52 @@ class Flow:
         self.code = FunctionCode(binary, function)
         self.function = function
         self.by_address = {instruction.ip: instruction for instruction in self.code.instructions}
+        self._before = {instruction.next_ip: instruction for instruction in self.code.instructions}
         self._tables = [target for table in self.code.jump_tables.values() for target in table]
+        self._information = InstructionInfoFactory()
+
+    def begins(self, ranges: Iterable[LineRange]) -> tuple[int, ...]:
+        """Where the line with these ranges begins, in order of addresses; empty when no execution reaches it."""
+        inside = self._inside(ranges)
+        doing = {address for address in inside if self.does(self.by_address[address])}
+        first = self._without_forerunners(self._first_of(doing)) if doing else ()
+        if not first:
+            return tuple(self._possible(self._preparation(address, inside)) for address in self._first_of(inside)[:1])
+        found = dict.fromkeys(self._possible(self._preparation(address, inside)) for address in first)
+        return tuple(sorted(found))
+
+    def after_call(self, ranges: Iterable[LineRange]) -> tuple[int, ...]:
+        """Where the last call of the line with these ranges returns to; empty when it has none."""
+        calls = [
+            self.by_address[address]
+            for address in sorted(self._inside(ranges))
+            if self.by_address[address].flow_control in CALLS and not self._never_returns(self.by_address[address])
+        ]
+        if not calls or calls[-1].next_ip not in self.by_address:
+            return ()
+        places = [calls[-1].next_ip]
+        while (
+            not self.does(last := self.by_address[places[-1]]) and last.next_ip in self.by_address and last.next_ip not in self.code.targets
+        ):
+            places.append(last.next_ip)
+        return (self._possible(places),)
+
+    def does(self, instruction: Instruction) -> bool:
+        """Whether this is more than preparation."""
+        kind = instruction.flow_control
+        if kind != FlowControl.NEXT:
+            return kind != FlowControl.UNCONDITIONAL_BRANCH
+        return any(memory.access in _WRITES and memory.base not in _STACK for memory in self._information.info(instruction).used_memory())
 
     def followers(self, instruction: Instruction) -> list[int]:
         """Addresses in the function where execution goes on after `instruction`."""
         kind = instruction.flow_control
         found: list[int] = []
-        if kind in _BRANCHES and instruction.near_branch_target in self.by_address:
+        if kind in BRANCHES and instruction.near_branch_target in self.by_address:
             found.append(instruction.near_branch_target)
         elif kind == FlowControl.INDIRECT_BRANCH:
             found.extend(target for target in self._tables if target in self.by_address)
-        if kind not in _STOPS and instruction.next_ip in self.by_address and not self._never_returns(instruction):
+        if kind not in NEVER_FALLS_THROUGH and instruction.next_ip in self.by_address and not self._never_returns(instruction):
             found.append(instruction.next_ip)
         return found
 
@@ -61,9 +103,8 @@ class Flow:
         callee = self.binary.function_at(instruction.near_branch_target)
         return callee is not None and callee.name.startswith(_ENDS)
 
-    def first_of(self, ranges: Iterable[LineRange]) -> tuple[int, ...]:
-        """The instructions of these ranges that execution reaches before any other of them, in order of addresses."""
-        wanted = self._inside(ranges)
+    def _first_of(self, wanted: Collection[int]) -> tuple[int, ...]:
+        """The instructions of `wanted` that execution from the function's entry reaches before any other of them."""
         found: set[int] = set()
         seen = {self.function.entry}
         waiting = [self.function.entry]
@@ -78,27 +119,59 @@ class Flow:
                     waiting.append(follower)
         return tuple(sorted(found))
 
-    def after_call(self, ranges: Iterable[LineRange], callee: str | None = None) -> tuple[int, ...]:
-        """The instruction after the last call of these ranges; with `callee`, of the last call of a function whose name contains it.
-        A call through an interface or a function value has no name."""
-        found: list[int] = []
-        for address in sorted(self._inside(ranges)):
-            instruction = self.by_address[address]
-            if instruction.flow_control not in (FlowControl.CALL, FlowControl.INDIRECT_CALL) or self._never_returns(instruction):
+    def _without_forerunners(self, addresses: tuple[int, ...]) -> tuple[int, ...]:
+        """Without those after which another of them is passed on the way: of two that one passage of the line may pass both, the later,
+        which every passage passes. Ways that go back in the text, as loops do, begin another passage."""
+        if len(addresses) < 2:
+            return addresses
+        kept = []
+        for address in addresses:
+            others = set(addresses) - {address}
+            seen = {address}
+            waiting = [address]
+            passes_another = False
+            while waiting and not passes_another:
+                here = waiting.pop()
+                for follower in self.followers(self.by_address[here]):
+                    if follower > here and follower not in seen:
+                        passes_another = passes_another or follower in others
+                        seen.add(follower)
+                        waiting.append(follower)
+            if not passes_another:
+                kept.append(address)
+        return tuple(kept) or addresses[-1:]
+
+    def _preparation(self, address: int, inside: Collection[int]) -> list[int]:
+        """The line's own instructions that lead without a branch to the one at `address`, in order, and it; after them, from near to far,
+        those of other lines that lead to the first, for a hook that is not possible at any of the former."""
+        own = [address]
+        others: list[int] = []
+        while True:
+            at = others[-1] if others else own[0]
+            before = self._before.get(at)
+            if at in self.code.targets or before is None or before.flow_control != FlowControl.NEXT or self.does(before):
+                break
+            if before.ip in inside and not others:
+                own.insert(0, before.ip)
+            else:
+                others.append(before.ip)
+        return own + others
+
+    def _possible(self, places: list[int]) -> int:
+        """The first of `places` where a hook is possible; the first of all where none is."""
+        for address in places:
+            try:
+                self.code.move(address, _TRIAL_ADDRESS)
+            except Refused:
                 continue
-            if callee is not None:
-                called = self.binary.function_at(instruction.near_branch_target) if instruction.flow_control == FlowControl.CALL else None
-                if called is None or callee not in called.name:
-                    continue
-            if instruction.next_ip in self.by_address:
-                found.append(instruction.next_ip)
-        return tuple(found[-1:])
+            return address
+        return places[0]
 
     def _inside(self, ranges: Iterable[LineRange]) -> set[int]:
         spans = [(part.start, part.end) for part in ranges]
         return {address for address in self.by_address if any(start <= address < end for start, end in spans)}
 
 
-def lines_where(binary: GoBinary, function: Function, matches: Callable[[LineRange], bool]) -> list[LineRange]:
-    """The ranges of the function's line table that match."""
-    return [part for part in binary.lines(function) if matches(part)]
+def ranges_of(binary: GoBinary, function: Function, file: str, line: int) -> list[LineRange]:
+    """The ranges of the function's line table that are of this line."""
+    return [part for part in binary.lines(function) if part.line == line and part.file == file]

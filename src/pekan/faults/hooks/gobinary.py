@@ -164,6 +164,7 @@ class GoBinary:
         if magic not in (_MAGIC_1_16, _MAGIC_1_18, _MAGIC_1_20) or padding or quantum != 1 or pointer_size != 8:
             raise self._unusable(f"its function table has magic {magic:#x}, which Go 1.16 to 1.26 do not write")
         self._wide = magic == _MAGIC_1_16
+        self._has_first_line = magic == _MAGIC_1_20
         if self._wide:
             functions, _, *offsets = struct.unpack_from("<7Q", data, at + 8)
             self.text_start = 0
@@ -250,6 +251,14 @@ class GoBinary:
         panic (runtime/panic.go). None for a function without `defer`."""
         offset = struct.unpack_from("<I", self._data, function.record + (16 if self._wide else 12))[0]
         return function.entry + offset if offset else None
+
+    def first_line(self, function: Function) -> int:
+        """The line of the keyword `func`. Go 1.20 and later record it; before, the line of the first instruction, which is the same in
+        every function that checks its stack."""
+        if self._has_first_line:
+            return int(struct.unpack_from("<i", self._data, function.record + 36)[0])
+        ranges = self.lines(function)
+        return ranges[0].line if ranges else 0
 
     def lines(self, function: Function) -> tuple[LineRange, ...]:
         """The source lines of the function's instructions, in order of addresses; empty for code without line tables (assembly stubs)."""

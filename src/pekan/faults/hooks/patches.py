@@ -201,7 +201,7 @@ def _key(sha256: str, release: str | None, names: Sequence[str]) -> str:
     """Everything that a plan depends on: the file, the names, and how this Pekan makes plans."""
     digest = hashlib.sha256(_FORMAT)
     # Plans of another Pekan are not read: what makes them, and the table of gofail sites, are part of the key.
-    for name in ("flow.py", "gobinary.py", "gofail.json", "patches.py", "points.py", "relocation.py", "stub.py"):
+    for name in ("flow.py", "gobinary.py", "gofail.json", "patches.py", "points.py", "relocation.py", "sites.py", "stub.py"):
         digest.update((Path(__file__).parent / name).read_bytes())
     digest.update(json.dumps([sha256, release, *names]).encode())
     return digest.hexdigest()

@@ -11,10 +11,9 @@ name                                  is
 `etcdserver/raft.go:240`              file has
 ====================================  ================================================================================================
 
-A gofail comment is nothing to the compiler of a release build; the site's function and lines stand in `gofail.json`, made from etcd's
-source at each release's tag. A line number means nothing in another release, nor where a distribution has changed the file, so a row is
-used only when the executable says it is that release, has that function, and the function begins at the line of the row. For a release
-without a row, a name that stands for the beginning of a function in every release is taken there (`ALIASES`), and the point says so.
+A gofail comment is nothing to the compiler of a release build; where the sites are stands in a table made from etcd's source (`sites`), and
+a row of it is used only for an executable that proves to have the same lines. Elsewhere a name that stands for the beginning of a function
+in every release is taken there (`ALIASES`), and the point's note says so.
 """
 
 from __future__ import annotations
@@ -27,8 +26,9 @@ from functools import cached_property
 from typing import Final
 
 from pekan.errors import UsageError
-from pekan.faults.hooks.flow import Flow, lines_where
-from pekan.faults.hooks.gobinary import Function, GoBinary
+from pekan.faults.hooks import sites
+from pekan.faults.hooks.flow import Flow, ranges_of
+from pekan.faults.hooks.gobinary import Function, GoBinary, LineRange
 
 ETCD_PACKAGES: Final = "go.etcd.io/"
 """etcd's own packages, raft and bbolt among them."""
@@ -53,6 +53,7 @@ it."""
 
 _CANDIDATES_SHOWN: Final = 8
 _LINE: Final = re.compile(r"([^:\s]+\.(?:go|s)):([1-9][0-9]*)")
+_BBOLT_VERSION: Final = re.compile(r"bbolt@v([0-9.]+)/")
 _MAJOR_VERSION: Final = re.compile(r"/v[0-9]+(?=[/.])")
 
 
@@ -86,12 +87,19 @@ class Points:
         line = _LINE.fullmatch(name)
         if line is not None:
             return self._line(name, line[1], int(line[2]))
-        if name in ALIASES:
-            return self._alias(name)
+        if name in self._index.site_names:
+            return self._site(name)
         function = self._index.function(name)
         if function is None:
             raise UsageError(f"{name!r} is no point of {self._what()}{self._near(name)}")
         return self._entry(name, "function", function)
+
+    def gofail_names(self) -> tuple[str, ...]:
+        """The gofail sites of this release by the table, whether or not this executable has them at the table's lines; etcd's own first,
+        then those of bbolt. Empty for a release that the table does not have."""
+        mine = [site for site in sites.sites() if self.release in site.releases]
+        bolt = [site for site in sites.sites() if site.of_bbolt and self._index.fits(site)]
+        return tuple(dict.fromkeys(site.name for site in [*mine, *bolt]))
 
     def functions(self) -> tuple[str, ...]:
         """The full names of all functions of etcd's own packages, generated code left out, in order of their addresses."""
@@ -102,7 +110,7 @@ class Points:
 
     def _near(self, name: str) -> str:
         short = {_short(function.name): function.name for function in self._index.own}
-        near = difflib.get_close_matches(name, [*ALIASES, *short], n=4, cutoff=0.5)
+        near = difflib.get_close_matches(name, [*self._index.site_names, *short], n=4, cutoff=0.5)
         return f"; near it are {', '.join(near)}" if near else ""
 
     def _entry(self, name: str, kind: str, function: Function, note: str = "") -> Point:
@@ -110,14 +118,38 @@ class Points:
         file, line = (lines[0].file, lines[0].line) if lines else ("?", 0)
         return Point(name, kind, (function.entry,), function.name, file, line, note)
 
-    def _alias(self, name: str) -> Point:
-        for suffix in ALIASES[name]:
+    def _site(self, name: str) -> Point:
+        """A gofail site: by the table, else by an alias."""
+        rows = [site for site in sites.sites() if site.name == name and (site.of_bbolt or self.release in site.releases)]
+        fitting = [site for site in rows if self._index.fits(site)]
+        places = {(site.file, site.line, site.mode) for site in fitting}
+        if len(places) == 1:
+            return self._of_site(name, fitting[0])
+        if self.release is None:
+            why = "the release of this executable is not known, so lines of its source are not"
+        elif self.release not in sites.releases():
+            why = f"the table of gofail sites does not have etcd {self.release}"
+        elif not rows:
+            why = f"etcd {self.release} has no gofail site of this name"
+        elif not fitting:
+            why = f"this executable was not built from the lines of etcd {self.release} there"
+        else:
+            why = f"it may be at {' or at '.join(sorted(f'{file}:{line}' for file, line, _ in places))}"
+        for suffix in ALIASES.get(name, ()):
             function = self._index.function(suffix)
             if function is not None:
-                return self._entry(
-                    name, "alias", function, f"{self._what()} has no gofail site of this name here: the entry of {function.name}"
-                )
-        raise UsageError(f"{self._what()} has no place for {name!r}: none of {', '.join(ALIASES[name])} is in it")
+                return self._entry(name, "alias", function, f"{why}; taken for it: the entry of {function.name}")
+        raise UsageError(f"{self._what()} has no point {name!r}: {why}{self._near(name)}")
+
+    def _of_site(self, name: str, site: sites.Site) -> Point:
+        parts = self._index.parts(site.file, site.line)
+        addresses: list[int] = []
+        for function, ranges in parts:
+            flow = self._index.flow(function)
+            addresses.extend(flow.begins(ranges) if site.mode == "at" else flow.after_call(ranges))
+        if not addresses:
+            raise UsageError(f"{self._what()} has no code at {site.file}:{site.line}, where {name!r} is")
+        return Point(name, "gofail", tuple(addresses), parts[0][0].name, parts[0][1][0].file, site.line)
 
     def _line(self, name: str, path: str, number: int) -> Point:
         files = self._index.files(path)
@@ -129,9 +161,9 @@ class Points:
         addresses: list[int] = []
         first: Function | None = None
         for function in files[file]:
-            ranges = lines_where(self.binary, function, lambda part: part.line == number and part.file == file)
+            ranges = ranges_of(self.binary, function, file, number)
             if ranges:
-                found = Flow(self.binary, function).first_of(ranges)
+                found = self._index.flow(function).begins(ranges)
                 if found:
                     first = first or function
                     addresses.extend(found)
@@ -150,6 +182,7 @@ class _Index:
 
     def __init__(self, binary: GoBinary) -> None:
         self.binary = binary
+        self._flows: dict[int, Flow] = {}
 
     @cached_property
     def own(self) -> tuple[Function, ...]:
@@ -189,11 +222,64 @@ class _Index:
                 found[file].append(function)
         return found
 
+    @cached_property
+    def _files_by_name(self) -> dict[str, list[str]]:
+        """The files by the last part of their paths."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for file in self._functions_of_file:
+            found[file.rpartition("/")[2]].append(file)
+        return found
+
     def files(self, path: str) -> dict[str, list[Function]]:
         """The files whose path ends with `path`, with the functions that have code of them; etcd's own first."""
         fitting = {file: functions for file, functions in self._functions_of_file.items() if file == path or file.endswith("/" + path)}
         own = {file: functions for file, functions in fitting.items() if any(f.name.startswith(ETCD_PACKAGES) for f in functions)}
         return own or fitting
+
+    @cached_property
+    def site_names(self) -> frozenset[str]:
+        return frozenset(site.name for site in sites.sites()) | ALIASES.keys()
+
+    def parts(self, path: str, line: int) -> list[tuple[Function, list[LineRange]]]:
+        """The instructions of a line of a file of etcd that the table names, by function."""
+        found: list[tuple[Function, list[LineRange]]] = []
+        for file in self._files_by_name[path.rpartition("/")[2]]:
+            if sites.plain_path(file).endswith("/" + path):
+                for function in self._functions_of_file[file]:
+                    ranges = ranges_of(self.binary, function, file, line)
+                    if ranges:
+                        found.append((function, ranges))
+        return found
+
+    def flow(self, function: Function) -> Flow:
+        """The function's control flow; large functions hold a dozen sites each."""
+        if function.entry not in self._flows:
+            self._flows[function.entry] = Flow(self.binary, function)
+        return self._flows[function.entry]
+
+    def fits(self, site: sites.Site) -> bool:
+        """Whether the lines around the site are the table's (see `sites`); not whether this is a release of the row."""
+        checked = 0
+        for name, begins in ((site.function, site.begins), *site.following):
+            function = self._site_function(name, site.file)
+            if function is None:
+                continue
+            checked += 1
+            if self.binary.first_line(function) != begins:
+                return False
+            if site.of_bbolt and (version := _BBOLT_VERSION.search(self.binary.lines(function)[0].file)):
+                if f"bbolt {version[1]}" not in site.releases:
+                    return False
+        return checked > 0
+
+    def _site_function(self, name: str, path: str) -> Function | None:
+        """The function that the table calls `name`, of the file `path`."""
+        for function in self._by_end.get(name.rpartition(".")[2], []):
+            if _ends_with(_plain(function.name), name):
+                lines = self.binary.lines(function)
+                if lines and sites.plain_path(lines[0].file).endswith("/" + path):
+                    return function
+        return None
 
 
 def _plain(name: str) -> str:

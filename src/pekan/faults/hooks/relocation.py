@@ -12,8 +12,9 @@
 A jump takes five bytes, so the whole instructions that cover them move. What cannot move, and why:
 
 ==========================================  ===========================================================================
-a call                                      its return address would lie in the stub, and Go's stack unwinder dies of
-                                            a return address that is in no function
+a call that others of them follow           it would return into the stub, and Go's stack unwinder dies of a return
+                                            address that is in no function. The last of them may be a call: the stub
+                                            pushes the address after it, where it was, and jumps to what it calls
 somebody jumps into the middle of them      he would arrive in the middle of our jump
 the function ends before five bytes         what follows is not ours to overwrite; padding between functions is
 bytes that are no instruction               nobody knows what they are
@@ -33,7 +34,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from iced_x86 import BlockEncoder, Decoder, FlowControl, Instruction, Mnemonic, Register
+from iced_x86 import BlockEncoder, Code, Decoder, FlowControl, Instruction, Mnemonic, Register
 
 from pekan.faults.hooks.gobinary import Function, GoBinary
 
@@ -44,9 +45,9 @@ _PADDING: Final = 0xCC  # what Go's linker puts between functions on x86-64: int
 
 _JUMP_TABLE_ENTRIES_MAX: Final = 4096  # the largest that Go's compiler makes for a switch of etcd's dependencies has a few hundred
 
-_CALLS: Final = frozenset({FlowControl.CALL, FlowControl.INDIRECT_CALL})
-_BRANCHES: Final = frozenset({FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.XBEGIN_XABORT_XEND})
-_NEVER_FALLS_THROUGH: Final = frozenset(
+CALLS: Final = frozenset({FlowControl.CALL, FlowControl.INDIRECT_CALL})
+BRANCHES: Final = frozenset({FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.XBEGIN_XABORT_XEND})
+NEVER_FALLS_THROUGH: Final = frozenset(
     {FlowControl.UNCONDITIONAL_BRANCH, FlowControl.RETURN, FlowControl.INDIRECT_BRANCH, FlowControl.EXCEPTION, FlowControl.INTERRUPT}
 )
 
@@ -83,7 +84,7 @@ class FunctionCode:
         found = {
             instruction.near_branch_target
             for instruction in self.instructions
-            if instruction.flow_control in _BRANCHES and function.entry <= instruction.near_branch_target < function.end
+            if instruction.flow_control in BRANCHES and function.entry <= instruction.near_branch_target < function.end
         }
         if self._resume is not None:
             found.add(self._resume)
@@ -131,13 +132,15 @@ class FunctionCode:
         taken = self._taken(address)
         last = taken[-1]
         length = max(last.next_ip - address, JUMP_BYTES)
+        if last.flow_control in CALLS:
+            taken[-1:] = _as_jump(last)
         encoder = BlockEncoder(64)
-        encoder.add_many(list(taken))
+        encoder.add_many(taken)
         try:
             code: bytes = encoder.encode(destination)
         except ValueError as error:
             raise Refused(f"the instructions at {address:#x} cannot be moved: {error}") from error
-        if last.flow_control not in _NEVER_FALLS_THROUGH:
+        if taken[-1].flow_control not in NEVER_FALLS_THROUGH:
             code += jump(destination + len(code), address + length)
         return Moved(length, code)
 
@@ -151,24 +154,24 @@ class FunctionCode:
         taken: list[Instruction] = []
         end = address
         while end < address + JUMP_BYTES:
-            if taken and taken[-1].flow_control in _NEVER_FALLS_THROUGH:
+            if taken and taken[-1].flow_control in NEVER_FALLS_THROUGH:
                 if self._is_padding(end, address + JUMP_BYTES):
                     break
                 raise Refused(f"the code ends {end - address} bytes after {address:#x}, and a jump takes {JUMP_BYTES}")
             if number >= len(self.instructions):
                 raise Refused(f"the function ends {end - address} bytes after {address:#x}, and a jump takes {JUMP_BYTES}")
             instruction = self.instructions[number]
-            self._check(instruction, first=not taken)
+            self._check(instruction, first=not taken, last=instruction.next_ip >= address + JUMP_BYTES)
             taken.append(instruction)
             end = instruction.next_ip
             number += 1
         return taken
 
-    def _check(self, instruction: Instruction, *, first: bool) -> None:
+    def _check(self, instruction: Instruction, *, first: bool, last: bool) -> None:
         """Raises `Refused` for an instruction that may not move."""
         if instruction.is_invalid:
             raise Refused(f"the bytes at {instruction.ip:#x} are no instruction")
-        if instruction.flow_control in _CALLS:
+        if instruction.flow_control in CALLS and not last:
             raise Refused(f"the call at {instruction.ip:#x} would return into the hook, which Go's stack unwinder does not survive")
         if not first and instruction.ip in self.targets:
             raise Refused(f"something jumps to {instruction.ip:#x}, into the middle of the hook's jump")
@@ -177,6 +180,18 @@ class FunctionCode:
         """Whether [start, end) is inside the function's range and holds nothing but what the linker puts between functions."""
         function = self.function
         return end <= function.end and all(byte == _PADDING for byte in self._bytes[start - function.entry : end - function.entry])
+
+
+def _as_jump(call: Instruction) -> list[Instruction]:
+    """The same as the call without returning to where it is moved: a push of where it returned to, and a jump."""
+    if call.flow_control == FlowControl.INDIRECT_CALL:
+        if call.memory_base == Register.RSP or call.memory_index == Register.RSP:
+            raise Refused(f"the call at {call.ip:#x} finds its target relative to the stack pointer, which the hook would move")
+        target = call.copy()
+        target.code = Code.JMP_RM64
+    else:
+        target = Instruction.create_branch(Code.JMP_REL32_64, call.near_branch_target)
+    return [Instruction.create_i32(Code.PUSHQ_IMM32, call.next_ip), target]
 
 
 def jump(origin: int, target: int) -> bytes:
