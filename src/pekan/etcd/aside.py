@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -71,12 +71,13 @@ async def aside(
     *,
     ready_timeout_s: float = READY_TIMEOUT_S,
     detail: Mapping[str, Any] | None = None,
+    notice: Callable[[MemberExit], None] = lambda _: None,
 ) -> AsyncIterator[Aside]:
     """Start `specs` on the data directories that they name, and wait until each answers a linearizable read.
 
     Everything is recorded into `directory/history.pb`, which must not exist: a start mark (`start` unknown, with `detail`), each end of a
-    process as the run's record has them, and an end mark. Raises `ClusterFailure` where a member does not come up; then nothing is left
-    running, and the record says how processes ended.
+    process as the run's record has them (`notice` is told too), and an end mark. Raises `ClusterFailure` where a member does not come up;
+    then nothing is left running, and the record says how processes ended.
     """
     recorder = Recorder(RecordWriter(directory / HISTORY_NAME))
     reason = "failed"
@@ -84,6 +85,7 @@ async def aside(
     def on_exit(end: MemberExit) -> None:
         with contextlib.suppress(RecorderFailure):
             recorder.mark("member", end.member, **exit_detail(end))
+        notice(end)
 
     async def as_given(_: tuple[MemberSpec, ...], __: PortLease) -> tuple[MemberSpec, ...]:
         return tuple(specs)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from pekan.errors import UsageError
 from pekan.faults.ability import Ability
+from pekan.faults.album import Image
 from pekan.faults.classes import CLASSES, ability_of, class_of, equipment_ability, fault_ability, kinds_of, left_out
 from pekan.faults.equipment import Equipment, Site
 from pekan.faults.grammar import parse, show, show_trigger
@@ -45,6 +46,7 @@ __all__ = [
     "Armed",
     "Context",
     "Equipment",
+    "Image",
     "Injector",
     "Journal",
     "Site",

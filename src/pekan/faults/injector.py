@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pekan.errors import ClusterFailure, UsageError
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
+from pekan.faults.album import Album
 from pekan.faults.journal import Journal
 from pekan.faults.triggers import until_due
 from pekan.plan import ROLES, Fault, Schedule
@@ -186,6 +187,7 @@ class Context:
     seed: int = 0
     equipment: Mapping[str, Equipment] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    album: Album = field(default_factory=Album)
     claimed: set[tuple[str, str]] = field(default_factory=set)
     fired: int = 0
     expired: int = 0

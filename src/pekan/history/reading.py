@@ -34,7 +34,7 @@ from pekan.history.memory import too_large
 from pekan.history.recorded import RecordedOperations, bulk, recorded_streams
 from pekan.history.records import RecordFile
 from pekan.history.run import RunDirectory, read_plan
-from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Mark, Operation, Outcome, Stream, StreamMessage
+from pekan.history.types import FAILED, INDEFINITE, OK, Epoch, FaultSpan, History, Mark, Operation, Outcome, Stream, StreamMessage
 from pekan.plan import Plan
 from pekan.wire._generated import pekan_record_pb2 as record_pb
 from pekan.wire._generated.pekan_record_pb2 import Record
@@ -100,12 +100,14 @@ def load(path: str | os.PathLike[str], *, engine: str = "auto") -> History:
     path = Path(path)
     if path.is_dir():
         run = RunDirectory.open(path)
-        plan: Plan | None = run.plan()
-        files = run.history_paths()
-    else:
-        beside = path.with_name("plan.json")
-        plan = read_plan(beside) if beside.is_file() else None
-        files = (path,)
+        # Short records in memory: what members answered that were up for a moment.
+        epochs = tuple(Epoch(image, attempt, _load(file, None, (file,), "reference")) for image, attempt, file in run.epoch_paths())
+        return replace(_load(path, run.plan(), run.history_paths(), engine), epochs=epochs)
+    beside = path.with_name("plan.json")
+    return _load(path, read_plan(beside) if beside.is_file() else None, (path,), engine)
+
+
+def _load(path: Path, plan: Plan | None, files: tuple[Path, ...], engine: str) -> History:
     declined = ""
     if engine != "reference" and native.core is not None and (why := too_large(files, "native")):
         return History((), plan=plan, path=path, too_large=why)

@@ -6,7 +6,7 @@
       plan.json        evidence   what was asked
       history.pb       evidence   what happened; history-2.pb, ... where further processes wrote
       members/NAME/    evidence   etcd.log, and what was kept of the data directory
-      images/N/        evidence   crash image N: data of each member, and the record of the epoch that was started on a copy of it
+      images/N/        evidence   crash image N: data/NAME of each member; A/history.pb, the epoch of the A-th start on a copy of it
       verdict.json     derived    replaced atomically, skipped with a note where the directory is read-only
 
 Evidence is written once, by the run; nothing here opens it for writing again.
@@ -109,10 +109,10 @@ class RunDirectory:
         """images, where crash images are kept."""
         return self.path / "images"
 
-    def epoch_paths(self) -> tuple[Path, ...]:
-        """The directories of images that were started, each with a record of its own, by number."""
-        found = [entry for entry in self.images_path.glob("*") if entry.name.isdecimal() and (entry / HISTORY_NAME).is_file()]
-        return tuple(sorted(found, key=lambda entry: int(entry.name)))
+    def epoch_paths(self) -> tuple[tuple[int, int, Path], ...]:
+        """(image, attempt, history file) of each start on a crash image, in that order."""
+        found = [(entry.parent.parent.name, entry.parent.name, entry) for entry in self.images_path.glob(f"*/*/{HISTORY_NAME}")]
+        return tuple(sorted((int(image), int(attempt), path) for image, attempt, path in found if (image + attempt).isdecimal()))
 
     def drop_record(self) -> None:
         """Remove history, members and images of a run that nobody needs any more; plan and verdict stay."""

@@ -170,6 +170,15 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Epoch:
+    """What members told that were started on crash image `image`, in the `attempt`-th start: a history of its own, on the run's clock."""
+
+    image: int
+    attempt: int
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """Everything that a checker may look at.
 
@@ -185,6 +194,7 @@ class History:
     notes        what the reader wants to be known: what it kept and did not use
     declined     why the native core does not hold it; empty where it does, and where it was not asked to
     too_large    why it was not read at all: what it would take of memory, and what there is; empty where it was
+    epochs       what members told that were started beside the run, on crash images of it; no part of what is judged as the run
     """
 
     operations: Sequence[Operation]
@@ -203,6 +213,7 @@ class History:
     notes: tuple[str, ...] = ()
     declined: str = field(default="", compare=False)
     too_large: str = ""
+    epochs: tuple[Epoch, ...] = ()
 
     @property
     def session(self) -> Any:

@@ -7,6 +7,8 @@
     faults       the schedule's faults, each armed, fired, healed                      mark phase, healthy
     recovery     everything healed; traffic goes on over a whole cluster               mark phase, recovery
     final        traffic ended; members compared at rest                               mark phase
+    images       where there are crash images: cluster stopped, members started on     mark phase, images
+                 each and asked (`pekan.hunt.images`)
     end          clients closed, cluster stopped, data directories removed or kept     mark end
 
 Whatever happens inside, the record is closed with the reason it ended for and the cluster is stopped. A member that dies unasked is
@@ -38,13 +40,14 @@ from pekan.faults import Context, Equipment, Journal, Site, equipment_for, injec
 from pekan.history.records import RecordWriter
 from pekan.history.run import RunDirectory
 from pekan.hunt.comparing import compare
+from pekan.hunt.images import examine
 from pekan.hunt.live import Live
 from pekan.hunt.planning import left_out_here
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
 from pekan.wire.messages import RangeRequest, Request, pb
 from pekan.workloads import COMPANIONS, Traffic, Workload, flags_of, workload
-from pekan.workloads.traffic import Caller
+from pekan.workloads.traffic import Caller, Credentials
 
 UNASKED_RESTARTS_MAX = 3
 """How often a member that died unasked is started again; one that dies at every start would otherwise fill the run."""
@@ -130,6 +133,8 @@ class _Run:
         self.unasked: dict[str, int] = {}
         self.revive: asyncio.Queue[str] = asyncio.Queue()
         self.faults: Context | None = None
+        self.administrator: Credentials | None = None
+        """The last one that there was."""
         self.equipment: dict[str, Equipment] = {}
         self.journal = Journal()
         self.incarnations: dict[str, int] = {}
@@ -170,6 +175,8 @@ class _Run:
                     self.recorder.mark("ready", member.name, incarnation=member.incarnation)
                 await self.prove_empty()
                 await self.hunt()
+                await self.examine_images()
+                self.phase("done")
         finally:
             shutil.rmtree(self.run.path / "scratch", ignore_errors=True)
             if not self.keep:
@@ -306,7 +313,6 @@ class _Run:
                 group.create_task(self.timetable(traffic))
             self.phase("final")
             await self.finish(works, traffic)
-        self.phase("done")
 
     async def timetable(self, traffic: Traffic) -> None:
         """Faults by the schedule, then recovery, then the end of the traffic; all of it early where `enough` is seen."""
@@ -405,7 +411,23 @@ class _Run:
         async with self.comparing:
             await compare(self.to_compare(traffic))
 
+    async def examine_images(self) -> None:
+        """Members started on crash images, on the addresses of the run's, which have ended by then."""
+        images = self.faults.album.images if self.faults is not None else []
+        if not images:
+            return
+        self.phase("images")
+        await self.close_clients()
+        for member in self.cluster.members:
+            with contextlib.suppress(ClusterFailure, UsageError):
+                await member.kill()
+        examined = await examine(images, seed=self.plan.seed, administrator=self.administrator, tell=self.tell_phase)
+        self.recorder.mark("images", **examined._asdict())
+
     # ---- small things ----
+
+    def tell_phase(self, name: str) -> None:
+        self.live.phase = name
 
     def phase(self, name: str) -> None:
         self.live.phase = name
@@ -414,6 +436,7 @@ class _Run:
     async def tell(self, traffic: Traffic) -> None:
         while True:
             self.live.elapsed_ms = traffic.elapsed_ms()
+            self.administrator = traffic.administrator or self.administrator
             if self.faults is not None:
                 self.live.faults = tuple(self.faults.holding.values())
                 self.live.fired = self.faults.fired

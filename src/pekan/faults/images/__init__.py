@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pekan.faults.equipment import Equipment
+from pekan.faults.images.crash_image import CrashImage
 from pekan.faults.injector import Injector
 
-INJECTORS: tuple[Injector, ...] = ()
+INJECTORS: tuple[Injector, ...] = (CrashImage(),)
 EQUIPMENT: tuple[type[Equipment], ...] = ()

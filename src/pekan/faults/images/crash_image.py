@@ -1,0 +1,193 @@
+"""Crash states without a crash: all members stand still for a moment, what their files hold is copied, and they go on.
+
+::
+
+    ask every member for its revision ──> all stand still ── read logs and databases ──> all go on ──> write run/images/N/data
+        told before the image                2 to 10 ms                                                mark "image"
+    ... again and again ...                           after the traffic (hunt/images.py): members started on each, and judged
+
+A SIGKILL leaves exactly what read(2) shows, so an image is what a SIGKILL of all members at that moment would have left, at a hundredth of
+the price. All members, because that is what etcd promises something about: one member alone may not have stored yet what it tells (a
+leader answers what two followers have stored). What was told before by any member has to be there when all of them start again.
+
+Together with a hold at a failpoint an image shows states that last microseconds otherwise. `within`: nothing is ended, nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from pekan.etcd.client import Reply
+from pekan.etcd.cluster import Standstill
+from pekan.etcd.spec import MemberSpec, MemberState
+from pekan.faults.album import Image
+from pekan.faults.images.image import Reader, Taken, TooMuch, told, write
+from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.wire.messages import RangeRequest
+
+if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
+
+COUNT = (10, 30)
+EVERY_MS = (20, 150)
+JITTER = (0.3, 1.7)
+"""Of `every_ms`: etcd commits its database every 100 ms, and images at a fixed pace would always meet it in the same phase."""
+ASK_S = 0.1
+"""For a member to tell its revision. One that does not in that time is not waited for: what others tell is as good."""
+BUSY_MS = 20
+"""How soon to look again where a member was being started or stopped: an image is of members that nobody is at."""
+KEPT_BYTES_MAX = 512 << 20
+"""Of all images of a run. Kept are stretches that were written, so it is 30 to 100 images of a run of a minute."""
+KEY = b"pekan/probe"
+"""Read and never written."""
+
+
+class _Told(NamedTuple):
+    """A revision that a member told, and the number of the request that it answered."""
+
+    revision: int
+    operation: int
+    member: str
+
+
+class CrashImage(Injector):
+    """Freeze, copy, continue; many times."""
+
+    kind: ClassVar[str] = "crash-image"
+    summary: ClassVar[str] = "all members stand still for some ms while their files are copied; copies are started and judged afterwards"
+    frequency: ClassVar[Literal["year"]] = "year"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "count": Parameter(20, "count", "how many images are taken"),
+        "every_ms": Parameter(60, "ms", "from one to the next, on average"),
+    }
+
+    def draw(self, rng: random.Random) -> Drawn:
+        return Drawn("any", {"count": rng.randint(*COUNT), "every_ms": rng.randint(*EVERY_MS)})
+
+    async def inject(self, victim: Member, armed: Armed) -> None:
+        """Evidence of firing is the first image: its digest, and for how long the members stood still."""
+        taking = _Taking(armed)
+        try:
+            for _ in range(armed.number("count")):
+                await armed.hold(int(armed.number("every_ms") * armed.rng.uniform(*JITTER)))
+                if not armed.context.left_ms() or not await taking.one():
+                    break
+        finally:
+            if armed.has_fired:
+                armed.healed(taking.summary())
+
+
+class _Taking:
+    """The images of one fault so far."""
+
+    def __init__(self, armed: Armed) -> None:
+        self.armed = armed
+        self.context = armed.context
+        self.readers: dict[str, Reader] = {}
+        self.last: _Told | None = None
+        self.taken = self.duplicates = self.bytes = 0
+        self.skipped: dict[str, int] = {}
+        self.freeze_ms: list[float] = []
+
+    def summary(self) -> dict[str, object]:
+        longest = max(self.freeze_ms, default=0.0)
+        return {"images": self.taken, "duplicates": self.duplicates, "bytes": self.bytes, "freeze_ms_max": longest, "skipped": self.skipped}
+
+    async def one(self) -> bool:
+        """Take one image; False where no further one is to be taken."""
+        await self._ask()
+        if self.last is None:
+            return True
+        standstill = None
+        while standstill is None:
+            members = self.context.cluster.members
+            # In a thread: the first look at a long log takes some time, and clients go on meanwhile.
+            await shielded(asyncio.to_thread(self._prepare, [(member.name, member.spec, member.incarnation) for member in members]))
+            try:
+                standstill = await self.context.cluster.standing_still(self._read)
+            except (TooMuch, OSError) as error:
+                return self._skip(type(error).__name__)
+            if standstill is None:
+                await asyncio.sleep(BUSY_MS / 1000)
+                if not self.context.left_ms():
+                    return False
+        return await self._keep(standstill, self.last)
+
+    def _prepare(self, members: list[tuple[str, MemberSpec, int]]) -> None:
+        for name, spec, incarnation in members:
+            self.readers.setdefault(name, Reader()).prepare(spec, incarnation)
+
+    async def _ask(self) -> None:
+        """What members tell before they are stopped. Serializable: a member that has lost its leader tells it too."""
+        running = [member for member in self.context.cluster.members if member.state is MemberState.RUNNING]
+        replies = await asyncio.gather(*(self._told_by(member.name) for member in running))
+        for each in replies:
+            if each is not None and (self.last is None or each.revision > self.last.revision):
+                self.last = each
+
+    async def _told_by(self, member: str) -> _Told | None:
+        try:
+            async with asyncio.timeout(2 * ASK_S):
+                reply: Reply = await self.context.ask(member, RangeRequest(KEY, serializable=True, count_only=True), ASK_S)
+        except TimeoutError:
+            return None
+        return _Told(reply.output.header.revision, reply.operation, member) if reply.outcome == "ok" else None
+
+    def _read(self) -> dict[str, Taken]:
+        """While nothing runs: what every member's files hold."""
+        return {member.name: self.readers.setdefault(member.name, Reader()).take(member) for member in self.context.cluster.members}
+
+    async def _keep(self, standstill: Standstill[dict[str, Taken]], before: _Told) -> bool:
+        freeze_ms = round((standstill.done - standstill.before) / 1e6, 3)
+        self.freeze_ms.append(freeze_ms)
+        self.taken += 1
+        album, taken = self.context.album, standstill.result
+        digests = {name: each.digest for name, each in taken.items()}
+        if tuple(digests.values()) in album.digests:
+            self.duplicates += 1
+            return True
+        size = sum(each.bytes for each in taken.values())
+        if album.bytes + size > KEPT_BYTES_MAX:
+            self._skip("full")
+            return False
+        album.digests.add(tuple(digests.values()))
+        number = len(album.digests)
+        directory = self.context.directory / "images" / str(number)
+        try:
+            await shielded(asyncio.to_thread(_write, taken, directory))
+        except OSError as error:
+            # A log that etcd removed meanwhile, or a full disk: the image is not whole.
+            return self._skip(type(error).__name__)
+        album.bytes += size
+        self.bytes += size
+        album.images.append(Image(number, directory, tuple(each.spec for each in taken.values()), before.revision))
+        self.context.recorder.mark(
+            "image",
+            number=number,
+            before_ns=standstill.before,
+            still_ns=standstill.still,
+            done_ns=standstill.done,
+            told=before._asdict(),
+            members={name: told(each) for name, each in taken.items()},
+        )
+        self.armed.fired({"image": number, "freeze_ms": freeze_ms, "bytes": size, "digests": digests})
+        return True
+
+    def _skip(self, why: str) -> bool:
+        """Count an image that was not kept. One is no reason to stop; always True."""
+        self.skipped[why] = self.skipped.get(why, 0) + 1
+        return True
+
+
+def _write(taken: Mapping[str, Taken], directory: Path) -> None:
+    try:
+        for name, each in taken.items():
+            write(each, directory / "data" / name)
+    except OSError:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
