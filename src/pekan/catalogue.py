@@ -230,6 +230,38 @@ CODES: dict[str, Entry] = {
         "etcd itself raised a CORRUPT alarm.",
         "The log of the member that raised it names the revisions compared.",
     ),
+    # ---- crash images ----
+    "IMAGE-LOST-WRITE": Entry(
+        "Durability: what a member has told survives a crash of all members.",
+        API_GUARANTEES,
+        "A revision had been told to a client before the members' files were copied, and members that start on the copies have not come so "
+        "far (as in #14370, #17780).",
+        "The image's data is in images/N/data of the run: compare its write-ahead logs and databases. Which thread was held just then?",
+    ),
+    "IMAGE-CONTENT": Entry(
+        "Every member applies the same history, also after a crash.",
+        API_GUARANTEES,
+        "A member that was started on a crash image holds another state of a revision than the run had there (as in #13766).",
+        "The image's data is in images/N/data of the run: compare that member's database with its write-ahead log, and with the others'.",
+    ),
+    "IMAGE-APPLIED-TWICE": Entry(
+        "A request takes effect at most once, also where members crash.",
+        API_GUARANTEES,
+        "After a start on a crash image the effect of an answered request shows a second time (as in #14685).",
+        "The image's database is ahead of its consistent index: images/N/data of the run. Was a defragmentation under way?",
+    ),
+    "IMAGE-WATCH": Entry(
+        "A watch never drops, repeats or invents an event inside its window, also after a crash.",
+        API_GUARANTEES,
+        "A watch at a member that was started on a crash image left out, repeated or invented a revision (as in #18089, #19179).",
+        "Was a compaction under way when the image was taken? Watch from the compact revision on a copy of images/N/data.",
+    ),
+    "IMAGE-START": Entry(
+        "A member starts again after a crash.",
+        API_GUARANTEES,
+        "A member that was started on a crash image panicked or gave up, three times in the same way.",
+        "Its log is in images/N/A/NAME.log of the run, the data in images/N/data.",
+    ),
     # ---- auth ----
     "AUTH-ALLOWED": Entry(
         "What a user has no permission for is refused.",

@@ -2,10 +2,10 @@
 
 ::
 
-    kv ──> members ──> watch ──> leases ──> auth ──> run      a history of etcd
-     │        │                                        each gives findings and reasons to be undecided
-     └ order ─┴ fork                                   causes: excused (an `outside` fault), allowed (the user said so)
-    objects                                            a history of calls on objects
+    kv ──> members ──> watch ──> leases ──> auth ──> images ──> run      a history of etcd
+     │        │                                             each gives findings and reasons to be undecided
+     └ order ─┴ fork                                        causes: excused (an `outside` fault), allowed (the user said so)
+    objects                                                 a history of calls on objects
 
 The order matters: the key-value checker replays the history that the others judge against, and the first proven divergence (`Case.fork`)
 tells the later ones what it explains.
@@ -24,6 +24,7 @@ from pekan.catalogue import CODES
 from pekan.checkers.auth import check_auth
 from pekan.checkers.case import Case, Checker, Options
 from pekan.checkers.causes import excuse
+from pekan.checkers.images import check_images
 from pekan.checkers.kv import check_kv
 from pekan.checkers.leases import check_leases
 from pekan.checkers.members import check_members
@@ -39,13 +40,21 @@ from pekan.history.run import RunDirectory
 from pekan.history.types import History
 from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, group
 
-CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_run)
+CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_images, check_run)
 OBJECT_CHECKERS: tuple[Checker, ...] = (check_objects,)
 """Of a history of calls on objects; they choose between native and reference themselves."""
 SECOND_OPINION: tuple[Checker, ...] = (check_generic,)
 """Of a history of etcd under `--engine generic`."""
 
-NATIVE: tuple[Checker, ...] = (native_kv.check_kv, check_members, native_watch.check_watch, check_leases, check_auth, check_run)
+NATIVE: tuple[Checker, ...] = (
+    native_kv.check_kv,
+    check_members,
+    native_watch.check_watch,
+    check_leases,
+    check_auth,
+    check_images,
+    check_run,
+)
 """As CHECKERS, of a history that the native core holds."""
 
 _RANK: dict[Status, int] = {"counts": 0, "follows": 1, "excused": 2, "allowed": 3}

@@ -440,6 +440,16 @@ def _refused_but_applied(history: History, difference: _Difference) -> Finding |
     )
 
 
+def first_refusal(history: History) -> int | None:
+    """When the first writing transaction was called that was refused and may have been applied by other members all the same (ns, #18667).
+
+    None where there is none, or where every member is of a release in which that is mended.
+    """
+    if _mended(history.marks):
+        return None
+    return min((op.call for op in history.of(TxnRequest) if _suspect(op)), default=None)
+
+
 def _mended(marks: Iterable[Mark]) -> bool:
     """True where every member is known to be of a release with #18667 mended: there refused writes explain nothing."""
     versions = []
