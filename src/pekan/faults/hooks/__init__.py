@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pekan.faults.equipment import Equipment
+from pekan.faults.hooks.equipment import Hooks
+from pekan.faults.hooks.failpoint import Failpoint
 from pekan.faults.injector import Injector
 
-INJECTORS: tuple[Injector, ...] = ()
-EQUIPMENT: tuple[type[Equipment], ...] = ()
+INJECTORS: tuple[Injector, ...] = (Failpoint(),)
+EQUIPMENT: tuple[type[Equipment], ...] = (Hooks,)

@@ -1,0 +1,201 @@
+"""One thread of one member held, or the member killed, at a chosen point of etcd's own program, in the stock binary.
+
+::
+
+    armed ── the point is passed for the nth time ──> fired: kill       SIGKILL by that thread itself, between two instructions
+                                                             hold       that thread waits, all others run on
+                                                             hold-kill  first the one, then the other
+                                                             count      nothing but the evidence
+
+Holds matter as much as kills: what a crash at a point leaves behind is often what a crash anywhere leaves behind, until others have had
+the time to run ahead of the one thread that waits (#13766: the batch that is committed while an apply is held). `within`: a majority can
+return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from pekan.etcd.spec import MemberState
+from pekan.faults.hooks import stub
+from pekan.faults.hooks.equipment import KIND, REACHED, Firing, Hooks, is_reached
+from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+
+if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
+
+ACTIONS: Final = {"kill": stub.KILL, "hold": stub.HOLD, "hold-kill": stub.HOLD | stub.KILL, "count": 0}
+DRAWN_ACTIONS: Final = {"hold": 50, "kill": 25, "hold-kill": 25}
+"""Weights. Half of what is drawn holds and nothing else, as often as something is killed."""
+HOLD_MS: Final = (20, 250)
+"""From less than a batch of the backend takes (100 ms) to two of them; longer ones would need another environment (`LONG_HOLD_MS`)."""
+NTH: Final = (1, 10)
+DOWN_MS: Final = (100, 1_800)
+RECOVERY_MS: Final = 1_200
+"""Replay and catching up, after the start."""
+TARGETS: Final = {"leader": 35, "follower": 35, "any": 30}
+
+LOOK_MS: Final = 300
+"""How long functions are watched before one is drawn: what only a start or a rare request reaches would not be passed again."""
+DEATH_S: Final = 2.0
+"""From the firing of a kill to the report of the end. The kernel takes milliseconds; etcd maps hundreds of MB, and machines are busy."""
+END_MS: Final = 500
+"""From the release of a held thread to its going on, on a busy machine."""
+LATE_RECORD_S: Final = 0.05
+"""How long a record that is in the pipe already may take to be read."""
+POLL_S: Final = 0.002
+
+
+class Failpoint(Injector):
+    """Kill, hold or count at a point of the program."""
+
+    kind: ClassVar[str] = KIND
+    summary: ClassVar[str] = "one thread is held, or the process killed, at a point of etcd's program"
+    frequency: ClassVar[Literal["year"]] = "year"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "point": Parameter(REACHED, "text", "gofail name, function or file:line; reached: a function that the run reaches"),
+        "action": Parameter("hold", "text", "what happens there", tuple(ACTIONS)),
+        "hold_ms": Parameter(200, "ms", "how long the thread is held"),
+        "nth": Parameter(1, "count", "at which hit from the arming on"),
+        "down_ms": Parameter(500, "ms", "after a kill, from the end of the process to its next start"),
+    }
+    duration: ClassVar[str] = "hold_ms"
+    claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
+    needs: ClassVar[tuple[str, ...]] = (Hooks.name,)
+
+    def draw(self, rng: random.Random) -> Drawn:
+        action = rng.choices(list(DRAWN_ACTIONS), list(DRAWN_ACTIONS.values()))[0]
+        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        parameters: dict[str, int | str] = {"point": REACHED, "action": action, "nth": rng.randint(*NTH)}
+        # Only what the action makes use of: a schedule budgets with these.
+        if "hold" in action:
+            parameters["hold_ms"] = rng.randint(*HOLD_MS)
+        if "kill" in action:
+            parameters["down_ms"] = rng.randint(*DOWN_MS)
+        return Drawn(target, parameters)
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        action = str(parameters.get("action", self.parameters["action"].default))
+        # A held thread may be the one that everything waits for.
+        held = int(parameters.get("hold_ms", self.parameters["hold_ms"].default)) if "hold" in action else 0
+        down = int(parameters.get("down_ms", self.parameters["down_ms"].default)) + RECOVERY_MS if "kill" in action else 0
+        return held + down
+
+    async def inject(self, victim: Member, armed: Armed) -> None:
+        """Arm, wait for the hit, see the action through, start the member again where it was killed."""
+        hooks = armed.equipment(Hooks)
+        point = armed.text("point")
+        if is_reached(point):
+            found = await _reached(hooks, victim.name, point, armed)
+            if found is None:
+                return
+            point = found
+        await _Shot(victim, armed, hooks, point).go()
+
+
+class _Shot:
+    """One arming of one point."""
+
+    def __init__(self, victim: Member, armed: Armed, hooks: Hooks, point: str) -> None:
+        self.victim, self.armed, self.hooks, self.point = victim, armed, hooks, point
+        self.action = armed.text("action")
+        self.kills = "kill" in self.action
+        self.hold_ms = armed.number("hold_ms") if "hold" in self.action else 0
+
+    async def go(self) -> None:
+        victim, hooks = self.victim, self.hooks
+        self.firings = hooks.firings(victim.name, self.point)
+        if self.kills:
+            victim.expect_exit(lambda status: status == signal.SIGKILL)
+        try:
+            await hooks.arm(victim.name, self.point, self.armed.number("nth"), ACTIONS[self.action], self.hold_ms)
+            firing = await self._fired()
+            if firing is None:
+                return
+            if not self.kills:
+                self.armed.fired(self._evidence(firing))
+            await self._until_released(min(self.hold_ms + END_MS, self.armed.context.left_ms()))
+            if self.kills:
+                # In one piece even under cancellation: its end is waited for and recorded as this fault's doing.
+                await shielded(self._death(firing))
+                await self.armed.hold(self.armed.number("down_ms") if self.armed.has_fired else 0)
+        finally:
+            await shielded(self._undo())
+
+    async def _fired(self) -> Firing | None:
+        """The firing; None where the faults' phase or the process ended before."""
+        firing = asyncio.ensure_future(self.hooks.fired(self.victim.name, self.point))
+        ended = asyncio.ensure_future(self.victim.wait_exit())
+        try:
+            await asyncio.wait({firing, ended}, timeout=self.armed.context.left_ms() / 1000, return_when=asyncio.FIRST_COMPLETED)
+            if not firing.done():
+                # The record of a process that killed itself was written before its end, and may be read after the report of that.
+                await asyncio.wait({firing}, timeout=LATE_RECORD_S)
+            return firing.result() if firing.done() else None
+        finally:
+            for task in (firing, ended):
+                task.cancel()
+            await asyncio.gather(firing, ended, return_exceptions=True)
+
+    def _evidence(self, firing: Firing) -> dict[str, Any]:
+        evidence: dict[str, Any] = {
+            "point": self.point,
+            "action": self.action,
+            "hits": firing.hits,
+            "tid": firing.tid,
+            "time_ns": firing.time_ns,
+            "pid": self.victim.pid,
+            "incarnation": self.victim.incarnation,
+        }
+        if self.hold_ms and self.hooks.environment:
+            evidence["environment"] = dict(self.hooks.environment)
+        return evidence
+
+    async def _death(self, firing: Firing) -> None:
+        """The end of the process, as the kernel reports it, is the evidence of a kill."""
+        evidence = self._evidence(firing)
+        with contextlib.suppress(TimeoutError):
+            end = await self.victim.wait_exit(DEATH_S)
+            held_ns = self.hooks.ended_ns(self.victim.name, self.point) - firing.time_ns if self.hold_ms else 0
+            self.armed.fired({**evidence, "pid": end.pid, "wait_status": end.wait_status, "held_ns": held_ns})
+
+    async def _until_released(self, ms: int) -> None:
+        """Until the held thread goes on, its process ends, or `ms` are over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ms / 1000):
+                while self.victim.alive and self.hooks.held(self.victim.name, self.point):
+                    await asyncio.sleep(POLL_S)
+
+    async def _undo(self) -> None:
+        victim, armed, hooks = self.victim, self.armed, self.hooks
+        hooks.disarm(victim.name, self.point)
+        await self._until_released(END_MS)
+        if self.kills and victim.alive:
+            if hooks.firings(victim.name, self.point) != self.firings:
+                # Its thread may have looked at the action for the last time before it was disarmed: then the process ends just now.
+                with contextlib.suppress(TimeoutError):
+                    await victim.wait_exit(END_MS / 1000)
+            if victim.alive:
+                victim.expect_exit(None)
+        if not victim.alive:
+            hooks.settle(victim.name, self.point)
+        # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
+        if victim.state is MemberState.STOPPED:
+            await victim.start()
+        if armed.has_fired:
+            after = {"hits": hooks.hits(victim.name, self.point), "held": hooks.held(victim.name, self.point)}
+            armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state), **after})
+
+
+async def _reached(hooks: Hooks, member: str, wanted: str, armed: Armed) -> str | None:
+    """A function that the member is passing these days, drawn; None where there is none."""
+    before = hooks.functions(member)
+    await armed.hold(LOOK_MS)
+    now = hooks.functions(member)
+    live = sorted(name for name, hits in now.items() if hits > before.get(name, 0))
+    return armed.rng.choice(live) if live else None

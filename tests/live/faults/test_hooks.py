@@ -1,0 +1,158 @@
+"""Hooks in stock binaries, seen from outside: exact counts, one thread held while others run on, kills with a wait status; no tracer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pekan.errors import UsageError
+from pekan.etcd.binaries import find
+from pekan.etcd.spec import MemberState
+from pekan.faults.hooks import Hooks, stub
+from pekan.wire.messages import RangeRequest
+from stage import Stage, stage
+
+pytestmark = pytest.mark.live
+
+if not (ability := Hooks.probe()).possible:
+    pytest.skip(f"{ability.why_not}; {ability.remedy}", allow_module_level=True)
+
+APPLY = "applierV3backend.Apply"
+SAVE = "wal.(*WAL).Save"
+PUTS = 50
+
+
+def hooks_of(it: Stage) -> Hooks:
+    hooks = it.equipment[Hooks.name]
+    assert isinstance(hooks, Hooks)
+    return hooks
+
+
+async def put(it: Stage, number: int) -> float:
+    """How many seconds a put took."""
+    began = time.monotonic()
+    reply = await it.put("m1", b"k%d" % number, b"v")
+    assert reply.outcome == "ok"
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.1", "3.7.3"])
+def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
+    """Every put is one hit more; a put waits as long as its apply is held and not beyond the release; a kill ends at the very hit."""
+    file = Path(find(version).path)
+    before = hashlib.sha256(file.read_bytes()).digest()
+    faults = (f"failpoint m1 point={APPLY} action=hold 60s at 0s", f"failpoint m1 point={APPLY} action=kill nth=3 down_ms=0 at 0s")
+
+    async def go() -> None:
+        async with stage(version, tmp_path, *faults, members=1) as it:
+            hooks, member = hooks_of(it), it.cluster.member("m1")
+            status = Path(f"/proc/{member.pid}/status").read_text()
+            assert "TracerPid:\t0\n" in status
+            assert os.readlink(f"/proc/{member.pid}/exe") == str(file)
+
+            at = hooks.hits("m1", APPLY)
+            alone = [await put(it, number) for number in range(PUTS)]
+            # Reads and internal requests do not come by here.
+            assert hooks.hits("m1", APPLY) == at + PUTS
+            assert hooks.firings("m1", APPLY) == 0
+
+            await hooks.arm("m1", APPLY, 2, stub.HOLD, 60_000)
+            await put(it, 0)
+            held = asyncio.create_task(put(it, 1))
+            firing = await hooks.fired("m1", APPLY)
+            assert firing.hits == at + PUTS + 2
+            assert firing.tid in map(int, os.listdir(f"/proc/{member.pid}/task"))
+            # The member goes on without that one thread: it answers from its memory.
+            assert (await it.context.ask("m1", RangeRequest(b"k0", serializable=True), 2.0)).outcome == "ok"
+            assert hooks.held("m1", APPLY)
+            await asyncio.sleep(3 * max(alone))
+            assert not held.done()
+            hooks.disarm("m1", APPLY)
+            assert await held >= 3 * max(alone)
+            assert not hooks.held("m1", APPLY)
+
+            at = hooks.hits("m1", APPLY)
+            first = member.pid
+            task = it.carry_out(faults[1])
+            while not task.done():
+                await it.put("m1", b"k", b"v", 0.3)
+            await task
+            assert member.pid != first
+            assert member.exits[-1].wait_status == signal.SIGKILL
+            assert member.exits[-1].asked
+            (span,) = it.spans()
+            assert span.fired is not None
+            assert span.evidence["hits"] == at + 3
+            assert span.evidence["wait_status"] == signal.SIGKILL
+            await member.wait_ready()
+            # The count went on where the killed process left it, and the hook is in the new one as well.
+            at = hooks.hits("m1", APPLY)
+            await put(it, 0)
+            assert hooks.hits("m1", APPLY) == at + 1
+
+    asyncio.run(go())
+    assert hashlib.sha256(file.read_bytes()).digest() == before
+
+
+def test_a_cancelled_hold_is_released(tmp_path: Path) -> None:
+    """A hold of a minute that is cancelled lets its thread go on at once, and one that was to be killed after it lives."""
+    fault = f"failpoint m1 point={SAVE} action=hold-kill 60s at 0s"
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, fault, members=1) as it:
+            hooks, member = hooks_of(it), it.cluster.member("m1")
+            before = member.pid
+            task = it.carry_out()
+            put_task = asyncio.create_task(it.put("m1", b"k", b"v", 10.0))
+            while not hooks.held("m1", SAVE):
+                assert not task.done()
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await put_task).outcome == "ok"
+            assert (member.state, member.pid) == (MemberState.RUNNING, before)
+            assert not hooks.held("m1", SAVE)
+
+    asyncio.run(go())
+
+
+def test_points_that_are_reached(tmp_path: Path) -> None:
+    """With hooks at every function of etcd's packages a member starts, and what is drawn is a function that it really passes."""
+    fault = "failpoint m1 point=reached action=hold 50ms at 0s"
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, fault, members=1) as it:
+            hooks = hooks_of(it)
+            task = it.carry_out()
+            number = 0
+            while not task.done():
+                await put(it, number)
+                number += 1
+            await task
+            (span,) = it.spans()
+            assert span.fired is not None
+            point = span.evidence["point"]
+            assert point.startswith("go.etcd.io/")
+            assert hooks.hits("m1", point) >= span.evidence["hits"]
+            assert sum(hits > 0 for hits in hooks.counters("m1").values()) > 500
+
+    asyncio.run(go())
+
+
+def test_a_point_that_there_is_not(tmp_path: Path) -> None:
+    """A point unknown to the release is refused before anything starts, with names that come near."""
+
+    async def go() -> None:
+        with pytest.raises(UsageError, match=r"beforeComit.*near it are.*beforeCommit"):
+            async with stage("3.7.3", tmp_path, "failpoint m1 point=beforeComit at 0s", members=1):
+                pass
+
+    asyncio.run(go())
+    assert not (tmp_path / "members").exists()
