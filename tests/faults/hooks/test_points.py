@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
-from pekan.errors import EnvironmentFailure, UsageError
-from pekan.etcd.binaries import find_installed
-from pekan.faults.hooks.gobinary import GoBinary
+from pekan.errors import UsageError
 from pekan.faults.hooks.patches import patches_for
 from pekan.faults.hooks.points import Points
 
+from .executables import points
+
 # How many gofail sites etcd's own source has at the release (without bbolt's, whose version is the builder's choice).
 SITES = {"3.4.23": 16, "3.5.1": 15, "3.5.16": 23, "3.5.35": 45, "3.6.16": 44, "3.7.3": 47}
-
-
-@cache
-def points(version: str) -> Points:
-    try:
-        binary = find_installed(version)
-    except EnvironmentFailure as missing:
-        pytest.skip(str(missing))
-    return Points(GoBinary(binary.path), version)
 
 
 @pytest.mark.parametrize("version", SITES)

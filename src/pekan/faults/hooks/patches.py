@@ -76,15 +76,18 @@ class Patches:
         return stub.cells(self.cell_count, fd).ljust(self.cells_bytes, b"\0")
 
 
-def plan_patches(path: Path, names: Iterable[str], *, release: str | None = None, sha256: str | None = None) -> Patches:
+def plan_patches(
+    path: Path, names: Iterable[str], *, release: str | None = None, sha256: str | None = None, keep: Path | None = None
+) -> Patches:
     """The patches for hooks at the points `names` in the executable at `path`.
 
-    `release` is the version of etcd that it is, which gofail names need; `sha256` is that of the file, where the caller knows it. Raises
-    `UsageError` for a name that means nothing or several things in this executable, `EnvironmentFailure` when it cannot be hooked at all.
+    `release` is the version of etcd that it is, which gofail names need; `sha256` is that of the file, where the caller knows it; `keep` is
+    the directory of kept plans (`hooks` in Pekan's cache). Raises `UsageError` for a name that means nothing or several things in this
+    executable, `EnvironmentFailure` when it cannot be hooked at all.
     """
     wanted = tuple(dict.fromkeys(names))
     key = _key(sha256 or file_sha256(path), release, wanted)
-    file = cache_root() / "hooks" / f"{key}.patches"
+    file = (keep or cache_root() / "hooks") / f"{key}.patches"
     kept = _load(file)
     if kept is not None:
         return kept
