@@ -62,6 +62,11 @@ class Equipment(ABC):
     async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
         """The same members with attachments, other addresses, another environment. Also called for a member that joins later."""
 
+    def failure(self) -> str:
+        """Why it can no longer be relied on, though nobody has closed it; empty while it can. What members do from then on says nothing
+        about etcd, and the run ends."""
+        return ""
+
     @abstractmethod
     async def close(self) -> None:
         """End and remove everything. Idempotent; works after a failed `prepare`."""

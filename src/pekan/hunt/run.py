@@ -24,11 +24,11 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pekan import __version__
-from pekan.errors import ClusterFailure, PekanError, RecorderFailure, UsageError
+from pekan.errors import ClusterFailure, EnvironmentFailure, PekanError, RecorderFailure, UsageError
 from pekan.etcd.aside import exit_detail
 from pekan.etcd.binaries import Binary
 from pekan.etcd.client import Client, Reply
@@ -219,6 +219,9 @@ class _Run:
     # ---- members ----
 
     def on_exit(self, end: MemberExit) -> None:
+        if not end.asked and self.broken_equipment():
+            # Nobody can tell what etcd would have done: `tell` ends the run, and this end is not held against etcd.
+            end = replace(end, asked=True)
         if not end.asked:
             self.revive.put_nowait(end.member)
         with contextlib.suppress(RecorderFailure):
@@ -433,6 +436,10 @@ class _Run:
         self.live.phase = name
         self.recorder.mark("phase", phase=name)
 
+    def broken_equipment(self) -> str:
+        """Why what has been put around the members cannot be relied on any more; empty while it can."""
+        return next((why for each in self.equipment.values() if (why := each.failure())), "")
+
     async def tell(self, traffic: Traffic) -> None:
         while True:
             self.live.elapsed_ms = traffic.elapsed_ms()
@@ -442,6 +449,8 @@ class _Run:
                 self.live.fired = self.faults.fired
             if self.recorder.failure is not None:
                 raise self.recorder.failure
+            if why := self.broken_equipment():
+                raise EnvironmentFailure(why)
             await asyncio.sleep(LIVE_EVERY_S)
 
     @staticmethod

@@ -1,0 +1,79 @@
+"""What disk faults have in common: they arm a rule, wait for it to act, and start a process that it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Any
+
+from pekan.etcd.spec import MemberState
+from pekan.faults.disk.supervision import Rule, Supervision
+from pekan.faults.injector import Parameter
+
+if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
+    from pekan.etcd.spec import MemberExit
+    from pekan.faults.injector import Armed
+
+CLAIM = "disk"
+FATAL = 1 << 8
+"""The wait status after zap's Fatal: what etcd does where its WAL or database cannot be written."""
+PANIC = 2 << 8
+"""After a Go panic: where a snapshot cannot be saved (etcdserver/server.go)."""
+KILLED = int(signal.SIGKILL)
+EXIT_S = 5.0
+"""How long etcd may take from the refused call to its end. It takes milliseconds; a refusal that it survives (a defragmentation that
+fails) costs this long."""
+PATIENCE_MS = 8_000
+"""How long a drawn fault waits for its call before it gives its claims back. One asked for by name waits until the faults' phase ends."""
+RECOVERY_MS = 1_200
+"""Replay and catching up, after the start."""
+DOWN = Parameter(500, "ms", "from the reported end of the process to its next start")
+TARGETS = {"leader": 40, "follower": 30, "any": 30}
+"""Weights: leaders are where writes are acknowledged."""
+
+
+def rule_for(victim: Member, armed: Armed) -> Rule:
+    """The rule of this fault at the victim's supervisor, not armed yet."""
+    return armed.equipment(Supervision).of(victim.name).rule(armed.id)
+
+
+def patience_ms(armed: Armed) -> int:
+    """How long to wait for the first call that the fault is about."""
+    left = armed.context.left_ms()
+    return left if armed.fault.required else min(PATIENCE_MS, left)
+
+
+async def acted(victim: Member, rule: Rule, wait_ms: int) -> bool:
+    """Wait until `rule` has acted, the victim's process has ended, or `wait_ms` are over; whether it has acted."""
+    waits = {asyncio.ensure_future(rule.until_fired()), asyncio.ensure_future(victim.wait_exit())}
+    try:
+        done, _ = await asyncio.wait(waits, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    for each in done:
+        each.result()  # a supervisor that has ended is no fault of etcd's
+    return rule.has_fired
+
+
+async def end_of(victim: Member, timeout_s: float = EXIT_S) -> MemberExit | None:
+    """The end of the victim's process; None where it goes on for `timeout_s`."""
+    with contextlib.suppress(TimeoutError):
+        return await victim.wait_exit(timeout_s)
+    return None
+
+
+async def heal(victim: Member, rule: Rule) -> dict[str, Any]:
+    """Disarm, let a process that is dying of the fault die, and start it again. Returns evidence of all that."""
+    dying = rule.has_fired and victim.alive
+    done = await rule.disarm()
+    if dying:
+        await end_of(victim)
+    victim.expect_exit(None)
+    # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
+    if victim.state is MemberState.STOPPED:
+        await victim.start()
+    return {**done, "pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)}
