@@ -137,10 +137,11 @@ class Rule:
 
     async def until_fired(self) -> None:
         """The caller bounds the wait. Raises `EnvironmentFailure` where the supervisor has ended or the rule was faulty."""
-        while not self._fired.is_set():
-            self._supervisor.check()
+        while True:
+            self._supervisor.check()  # takes what has been told: look only after it
+            if self._fired.is_set():
+                return
             await self._supervisor.changed()
-        self._supervisor.check()
 
     async def settle(self) -> list[dict[str, Any]]:
         """The process has ended: do to its files what the rule is about; a list of what was done to which."""
@@ -236,8 +237,10 @@ class Supervisor:
         try:
             os.write(self._commands.fileno(), json.dumps({"do": do, "rule": rule, **details}).encode() + b"\n")
             async with asyncio.timeout(ANSWER_S):
-                while (found := self._answers.pop((rule, answer), None)) is None:
-                    self.check()
+                while True:
+                    self.check()  # takes what has been told: look only after it
+                    if (found := self._answers.pop((rule, answer), None)) is not None:
+                        break
                     await self.changed()
         except (BrokenPipeError, TimeoutError) as error:
             self.check()
