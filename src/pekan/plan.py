@@ -64,12 +64,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The faults of a run and its phases, in ms since traffic began: quiet until `quiet_ms`, faults until `heal_ms`, then recovery."""
+    """The faults of a run and its phases, in ms since traffic began: quiet until `quiet_ms`, faults until `heal_ms`, then recovery.
+
+    storms  when each storm of drawn faults begins; it begins later where the calm before it does
+    """
 
     quiet_ms: int
     heal_ms: int
     end_ms: int
     faults: tuple[Fault, ...] = ()
+    storms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ class Plan:
             fault = dict(_object(item, where))
             trigger = _build(Trigger, _object(fault.pop("trigger", None), f"{where}.trigger"), f"{where}.trigger")
             faults.append(_build(Fault, {**fault, "trigger": trigger}, where))
-        obj["schedule"] = _build(Schedule, {**schedule, "faults": tuple(faults)}, "plan.schedule")
+        storms = tuple(_whole(item, "plan.schedule.storms") for item in _array(schedule.pop("storms", []), "plan.schedule.storms"))
+        obj["schedule"] = _build(Schedule, {**schedule, "faults": tuple(faults), "storms": storms}, "plan.schedule")
         for name in ("workloads", "fault_classes", "allow"):
             if name in obj:
                 obj[name] = tuple(_text(item, f"plan.{name}") for item in _array(obj[name], f"plan.{name}"))
@@ -158,6 +163,12 @@ def _pair(data: object) -> tuple[str, str]:
 def _text(data: object, where: str) -> str:
     if not isinstance(data, str):
         raise UsageError(f"{where}: expected text, found {data!r}")
+    return data
+
+
+def _whole(data: object, where: str) -> int:
+    if not isinstance(data, int) or isinstance(data, bool):
+        raise UsageError(f"{where}: expected a whole number, found {data!r}")
     return data
 
 

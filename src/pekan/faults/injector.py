@@ -32,6 +32,7 @@ from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
 from pekan.faults.album import Album
 from pekan.faults.journal import Journal
+from pekan.faults.storms import Storms
 from pekan.faults.triggers import until_due
 from pekan.plan import ROLES, Fault, Schedule
 
@@ -48,6 +49,8 @@ E = TypeVar("E", bound="Equipment")
 DRAWN_WAIT_MS = 2_500
 """How long a drawn fault waits for a victim of its role: an election with default timeouts takes 1 to 2 s. One asked for by name waits
 until the faults' phase ends, because a run in which it does not fire is undecided."""
+CLUSTER_WAIT_MS = 8_000
+"""The same for what claims an affair of the whole cluster: there is no other victim for it, and a change of members takes some seconds."""
 LEADER_TIMEOUT_S = 1.0
 """One look for the leader, a login included where auth is on; looks are repeated, and one that hangs on a dead member must not eat a short
 phase."""
@@ -191,8 +194,12 @@ class Context:
     claimed: set[tuple[str, str]] = field(default_factory=set)
     fired: int = 0
     expired: int = 0
+    armed: int = 0
+    """How many faults have had a victim so far."""
     holding: dict[int, str] = field(default_factory=dict)
     """What is armed now, in order of arming: "pause m2"."""
+    calm: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by the hunt when nothing is armed, every member has answered a linearizable read, and the members have been compared."""
     fired_by_kind: dict[str, int] = field(default_factory=dict)
     _firing: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -238,13 +245,15 @@ async def carry_out(schedule: Schedule, context: Context, injectors: Mapping[str
 
     Raises what a heal raises: a member that cannot be started again (`ClusterFailure`) is for the hunt to judge.
     """
+    storms = Storms(schedule, context)
     async with asyncio.TaskGroup() as group:
+        group.create_task(storms.open(), name="storms")
         for index, fault in enumerate(schedule.faults):
-            group.create_task(_one(fault, index, context, injectors[fault.kind]), name=f"fault {index} {fault.kind}")
+            group.create_task(_one(fault, index, context, injectors[fault.kind], storms), name=f"fault {index} {fault.kind}")
 
 
-async def _one(fault: Fault, index: int, context: Context, injector: Injector) -> None:
-    cause = await until_due(fault, context)
+async def _one(fault: Fault, index: int, context: Context, injector: Injector, storms: Storms) -> None:
+    cause = await until_due(fault, context, await storms.late_ms(fault))
     if cause is None:
         context.recorder.mark("untriggered", fault=fault.kind, required=fault.required, trigger=asdict(fault.trigger))
         context.expired += 1
@@ -266,6 +275,8 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
         context.expired += 1
         return
     context.holding[number] = f"{fault.kind} {name}"
+    context.calm.clear()
+    context.armed += 1
     try:
         await injector.inject(victim, armed)
     except (ClusterFailure, UsageError):
@@ -283,7 +294,8 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector) -
 
 async def _victim(fault: Fault, context: Context, claims: frozenset[str], rng: random.Random, cause: str) -> Member | None:
     """The member, claimed; None where there was none in time. Of those that "any" may take, `cause` is tried first."""
-    wait_ms = context.left_ms() if fault.required else min(DRAWN_WAIT_MS, context.left_ms())
+    drawn_wait_ms = CLUSTER_WAIT_MS if any(claim.startswith(CLUSTER) for claim in claims) else DRAWN_WAIT_MS
+    wait_ms = context.left_ms() if fault.required else min(drawn_wait_ms, context.left_ms())
     deadline = context.elapsed_ms() + wait_ms
     while True:
         last = context.elapsed_ms() >= deadline

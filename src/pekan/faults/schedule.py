@@ -13,6 +13,8 @@ shuffled again: in a long run no kind starves, in a short one each has its chanc
 *failure budget* allows, (members - 1) / 2: then a majority goes on serving. A share of faults goes beyond it on purpose, and short. All
 faults are healed, so that a majority returns from whatever happens here, and the faults' promises are the injectors' own.
 
+What a heal takes on a busy machine is not known beforehand: a storm begins later where the calm before it does (`storms`).
+
 In a share of storms everything that may hit any member hits the same one: a slow disk, a cut link and a kill on one victim.
 
 `draw` is a pure function of its arguments: a plan is replayed by drawing it again, or by reading it from plan.json.
@@ -84,16 +86,20 @@ def draw(seed: int, kinds: tuple[str, ...], members: int, time_ms: int, injector
         random.Random(f"pekan/schedule/{seed}"), tuple(injectors[kind] for kind in injectors if kind in kinds), members, heal
     )
     faults: list[Fault] = []
+    storms: list[int] = []
     if drawing.injectors:
         faults = _last_pause(random.Random(f"pekan/schedule/{seed}/last"), time_ms, heal) if "pause" in kinds and members > 1 else []
         drawing.place(faults, injectors)
         at = quiet + drawing.rng.randint(0, min(1_000, (heal - quiet) // 4))
         while at < heal and len(faults) < FAULTS_MAX:
+            storms.append(at)
             end = drawing.storm(at, faults)
             after = end + drawing.calm(end - at)
             # The pause in the last fifth belongs to a storm of its own where it would disturb a calm.
             at = next((fault.trigger.at_ms for fault in faults[:1] if end < fault.trigger.at_ms < after), after)
-    return Schedule(quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=tuple(sorted(faults, key=_order)[:FAULTS_MAX]))
+    return Schedule(
+        quiet_ms=quiet, heal_ms=heal, end_ms=time_ms, faults=tuple(sorted(faults, key=_order)[:FAULTS_MAX]), storms=tuple(storms)
+    )
 
 
 def _order(fault: Fault) -> tuple[int, str, str]:
@@ -274,4 +280,4 @@ def with_faults(schedule: Schedule, faults: tuple[Fault, ...]) -> Schedule:
             if there < int(number or 1):
                 raise UsageError(f"--fault {show(fault)!r}: it waits for {fault.trigger.after}, and there are {there} of {kind} besides")
 
-    return Schedule(schedule.quiet_ms, schedule.heal_ms, schedule.end_ms, merged)
+    return replace(schedule, faults=merged)

@@ -43,12 +43,15 @@ def points_of(schedule: Schedule) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fault.trigger.failpoint for fault in schedule.faults if fault.trigger.failpoint))
 
 
-async def until_due(fault: Fault, context: Context) -> str | None:
-    """Return at the moment that `fault` waits for: the member that brought it about, or "". None where it did not come in time."""
+async def until_due(fault: Fault, context: Context, late_ms: int = 0) -> str | None:
+    """Return at the moment that `fault` waits for: the member that brought it about, or "". None where it did not come in time.
+
+    `late_ms`: by how much its storm began later than planned.
+    """
     trigger = fault.trigger
     try:
         async with asyncio.timeout(context.left_ms() / 1000):
-            await asyncio.sleep(max(0, trigger.at_ms - context.elapsed_ms()) / 1000)
+            await asyncio.sleep(max(0, trigger.at_ms + late_ms - context.elapsed_ms()) / 1000)
             return await _event(fault, trigger, context)
     except TimeoutError:
         return None

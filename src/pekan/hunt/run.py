@@ -383,25 +383,25 @@ class _Run:
 
     async def watch_health(self, traffic: Traffic) -> None:
         """After each heal: the first linearizable read through every member ends the fault window; then compare members once."""
-        seen = 0
         while True:
             await asyncio.sleep(HEALTH_POLL_S)
             self.mark_started()
             faults = self.faults
-            if faults is None or faults.active or faults.fired == seen:
+            if faults is None or faults.active or faults.calm.is_set():
                 continue
-            fired = faults.fired
+            armed = faults.armed
             try:
                 await self.cluster.wait_ready(self.plan.timeout_ms / 1000)
             except (PekanError, OSError):
                 continue
-            if faults.active or faults.fired != fired:
+            if faults.armed != armed:
                 continue
             self.recorder.mark("healthy")
-            seen = fired
             if self.live.phase != "final":
                 async with self.comparing:
                     await compare(self.to_compare(traffic), rounds=COMPARE_ROUNDS_BUSY)
+            if faults.armed == armed:
+                faults.calm.set()
 
     async def finish(self, works: list[Workload], traffic: Traffic) -> None:
         """Watchers catch up, workloads tidy up, members are compared at rest."""

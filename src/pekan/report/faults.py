@@ -152,9 +152,11 @@ def bars(history: History) -> list[Bar]:
 
 
 def _together(drawn: Sequence[Bar]) -> list[int]:
-    """For each fault, how many held somebody at some moment of its own, itself included."""
+    """For each fault, how many held somebody at one moment of its own at most, itself included."""
     starts, ends = [bar.start for bar in drawn], sorted(bar.end for bar in drawn)
-    return [bisect_right(starts, bar.end) - bisect_left(ends, bar.start) for bar in drawn]
+    # The number changes for the higher only where one begins.
+    holding = [bisect_right(starts, start) - bisect_left(ends, start) for start in starts]
+    return [max(holding[number : bisect_right(starts, bar.end)]) for number, bar in enumerate(drawn)]
 
 
 # ---- for a terminal ----
@@ -283,8 +285,9 @@ def _lanes(drawn: Sequence[Bar], healthy: Sequence[float], begin: float, seconds
             first = max(0, min(columns - 1, int((bar.start - begin) / seconds * columns)))
             last = max(first, min(columns - 1, int((bar.end - begin) / seconds * columns)))
             shape = _shape(bar.kind, last - first + 1)
-            # A name that would stand beyond the edge stands before its bar's end instead.
-            shape = shape if first + len(shape) <= columns else shape[: columns - first]
+            if first + len(shape) > columns:  # the name stands before its bar where there is no room behind it
+                shape = f"{bar.kind} {'═' * (last - first + 1)}"[-(last + 1) :]
+                first = last + 1 - len(shape)
             # One column stays free, so that neighbours are told apart.
             lane = next((lane for lane in lanes if not "".join(lane[max(0, first - 1) : first + len(shape)]).strip()), None)
             if lane is None:
