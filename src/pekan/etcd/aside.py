@@ -117,11 +117,11 @@ def exit_detail(end: MemberExit) -> dict[str, object]:
     return detail
 
 
-def alone(spec: MemberSpec, data_dir: Path, log: Path, ports: PortLease) -> MemberSpec:
+def alone(spec: MemberSpec, data_dir: Path, log: Path, ports: PortLease, *, forced: bool = True) -> MemberSpec:
     """The member `spec` as a cluster of its own on `data_dir`, on two ports of `ports`, without what faults need around it.
 
-    etcd's `--force-new-cluster` makes it the only member; entries of its log that it does not know to be committed are dropped (etcd
-    server/etcdserver/bootstrap.go). Data of a cluster of one are rather started without it: nothing of them is to be dropped.
+    `forced` is etcd's `--force-new-cluster`, which makes it the only member of what was a cluster of several. It then drops the entries
+    of its log that it does not know to be committed (etcd server/etcdserver/bootstrap.go): acknowledged writes among them.
     """
     client, peer = Address(ports.host, ports.take()), Address(ports.host, ports.take())
     return replace(
@@ -134,6 +134,6 @@ def alone(spec: MemberSpec, data_dir: Path, log: Path, ports: PortLease) -> Memb
         listen_peer=peer,
         advertise_peer=peer,
         attachments=(),
-        options={**spec.options, "force-new-cluster": "true"},
+        options={**spec.options, **({"force-new-cluster": "true"} if forced else {})},
         initial_cluster_state="new",
     )

@@ -68,9 +68,9 @@ CLOSE_SECONDS_MAX = 20.0
 
 EXIT_SUCCESS = 0  # the wait status
 
-# How long members may take until all of them stand still together; Pekan itself waits meanwhile. An fsync under way has to end first,
-# and on a disk that needs longer for it another moment is chosen.
-STANDSTILL_SECONDS_MAX = 0.1
+# How long members may take until all of them stand still together. Pekan itself waits meanwhile, and so do the members that stand already:
+# an fsync under way has to end first, and on a disk that needs longer for it another moment is chosen.
+STANDSTILL_SECONDS_MAX = 0.04
 
 # Between two looks whether they do: a look at some twenty threads takes about as long.
 STILL_LOOK_SECONDS = 0.0002

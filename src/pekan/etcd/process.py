@@ -201,7 +201,8 @@ class Process:
         that may still write.
         """
         try:
-            return all(_thread_state(entry.path) in "TtZX" for entry in os.scandir(f"/proc/{self.pid}/task"))
+            tasks = f"/proc/{self.pid}/task"
+            return all(_thread_state(f"{tasks}/{thread}") in "TtZX" for thread in os.listdir(tasks))
         except FileNotFoundError:
             return True
 

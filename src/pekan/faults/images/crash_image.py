@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pekan.etcd.client import Reply
 from pekan.etcd.cluster import Standstill
-from pekan.etcd.spec import MemberSpec, MemberState
+from pekan.etcd.spec import MemberPart, MemberSpec, MemberState
 from pekan.faults.album import Image
 from pekan.faults.images.image import Reader, Taken, TooMuch, told, write
 from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
@@ -39,8 +39,9 @@ JITTER = (0.3, 1.7)
 """Of `every_ms`: etcd commits its database every 100 ms, and images at a fixed pace would always meet it in the same phase."""
 ASK_S = 0.1
 """For a member to tell its revision. One that does not in that time is not waited for: what others tell is as good."""
-BUSY_MS = 20
-"""How soon to look again where a member was being started or stopped: an image is of members that nobody is at."""
+BUSY_MS = (20, 40, 80, 160, 320)
+"""When to try again where members did not all stand still (one was being started or stopped, a slow fsync was under way). Each try costs
+them up to 40 ms, so the pauses grow, and after the last one this image is left out."""
 KEPT_BYTES_MAX = 512 << 20
 """Of all images of a run. Kept are stretches that were written, so it is 30 to 100 images of a run of a minute."""
 KEY = b"pekan/probe"
@@ -103,20 +104,26 @@ class _Taking:
         await self._ask()
         if self.last is None:
             return True
-        standstill = None
-        while standstill is None:
+        for pause_ms in BUSY_MS:
             members = self.context.cluster.members
+            if any(member.part is not MemberPart.VOTER for member in members):
+                # Who is on the way in or out may be needed for a majority, and may have no data yet.
+                return self._skip("membership")
+            if any(member.process is None for member in members):
+                # Whoever ended it may be at its files.
+                return self._skip("down")
             # In a thread: the first look at a long log takes some time, and clients go on meanwhile.
             await shielded(asyncio.to_thread(self._prepare, [(member.name, member.spec, member.incarnation) for member in members]))
             try:
                 standstill = await self.context.cluster.standing_still(self._read)
             except (TooMuch, OSError) as error:
                 return self._skip(type(error).__name__)
-            if standstill is None:
-                await asyncio.sleep(BUSY_MS / 1000)
-                if not self.context.left_ms():
-                    return False
-        return await self._keep(standstill, self.last)
+            if standstill is not None:
+                return await self._keep(standstill, self.last)
+            if not self.context.left_ms():
+                return False
+            await self.armed.hold(pause_ms)
+        return self._skip("busy")
 
     def _prepare(self, members: list[tuple[str, MemberSpec, int]]) -> None:
         for name, spec, incarnation in members:
