@@ -1,7 +1,7 @@
 # Two commands for a newcomer, each works first, alone, and again:
 #   make hunt    an isolated environment, Pekan, etcd 3.5.1 from PyPI, a hunt of about a minute, and the line to type next
 #   make test    everything set up and all tests passed
-# Longer work has targets of its own: hunt-seeds, no-false-alarms, soak-faults, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
+# Longer work has targets of its own: hunt-seeds, no-false-alarms, soak-faults, soak-hooks, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
 #
 # Where a Rust toolchain is (cargo on PATH or in its usual place) the native core is built at install, linted and tested; without one
 # everything works by the reference in Python.
@@ -9,7 +9,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help hunt hunt-seeds no-false-alarms soak-faults test lint native-test fuzz fuzz-objects fuzz-readers bench bench-peers clean
+.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks test lint native-test fuzz fuzz-objects fuzz-readers bench bench-peers clean
 
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -30,6 +30,7 @@ help:
 	@echo 'make test                  set up and run all tests'
 	@echo 'make hunt-seeds            the default hunt for seeds 1 to 5'
 	@echo 'make no-false-alarms       ten one-minute hunts on the newest 3.5, 3.6 and 3.7'
+	@echo 'make soak-hooks            an hour with a hundred hooks in every member of 3.5.1, and one of the newest 3.7 [TIME=1h] [ETCD=3.7]'
 	@echo 'make soak-faults           an hour on the newest 3.7 under every fault inside its promises [TIME=1h] [ETCD=3.7]'
 	@echo 'make fuzz                  the long differential fuzz of the checkers'
 	@echo 'make bench                 what recording and checking cost'
@@ -69,6 +70,11 @@ no-false-alarms: $(VENV)/.hunt
 		$(VENV)/bin/pekan hunt --etcd $$version --time 60s --seed 1 --runs 10 --faults kill,pause --allow $(KNOWN) $(ARGS) || exit $$?; done
 
 # TIME and ETCD mean another default here than in `make hunt`.
+soak-hooks: SOAK_TIME = $(if $(filter file,$(origin TIME)),1h,$(TIME))
+soak-hooks: SOAK_ETCD = $(if $(filter file,$(origin ETCD)),3.5.1 3.7,$(ETCD))
+soak-hooks: $(VENV)/.hunt
+	@for version in $(SOAK_ETCD); do $(VENV)/bin/python tests/soak/hooks.py --time '$(SOAK_TIME)' --etcd "$$version" --seed '$(SEED)' $(ARGS) || exit $$?; done
+
 soak-faults: SOAK_TIME = $(if $(filter file,$(origin TIME)),1h,$(TIME))
 soak-faults: SOAK_ETCD = $(if $(filter file,$(origin ETCD)),3.7,$(ETCD))
 soak-faults: $(VENV)/.hunt

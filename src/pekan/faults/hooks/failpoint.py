@@ -121,6 +121,7 @@ class _Shot:
                 self.armed.fired(self._evidence(firing))
             await self._until_released(min(self.hold_ms + END_MS, self.armed.context.left_ms()))
             if self.kills:
+                self.hooks.release(self.victim.name, self.point)  # where the faults' phase ended during the hold
                 # In one piece even under cancellation: its end is waited for and recorded as this fault's doing.
                 await shielded(self._death(firing))
                 await self.armed.hold(self.armed.number("down_ms") if self.armed.has_fired else 0)
