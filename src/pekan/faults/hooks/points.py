@@ -54,6 +54,7 @@ it."""
 _CANDIDATES_SHOWN: Final = 8
 _LINE: Final = re.compile(r"([^:\s]+\.(?:go|s)):([1-9][0-9]*)")
 _BBOLT_VERSION: Final = re.compile(r"bbolt@v([0-9.]+)/")
+_WRAPPER: Final = re.compile(r"\.(deferwrap|gowrap)[0-9]+$")
 _MAJOR_VERSION: Final = re.compile(r"/v[0-9]+(?=[/.])")
 
 
@@ -142,7 +143,7 @@ class Points:
         raise UsageError(f"{self._what()} has no point {name!r}: {why}{self._near(name)}")
 
     def _of_site(self, name: str, site: sites.Site) -> Point:
-        parts = self._index.parts(site.file, site.line)
+        parts = _written(self._index.parts(site.file, site.line))
         addresses: list[int] = []
         for function, ranges in parts:
             flow = self._index.flow(function)
@@ -158,18 +159,12 @@ class Points:
         if len(files) > 1:
             raise UsageError(f"{name!r} may be in {_some(sorted(files))}; write more of the path")
         (file,) = files
-        addresses: list[int] = []
-        first: Function | None = None
-        for function in files[file]:
-            ranges = ranges_of(self.binary, function, file, number)
-            if ranges:
-                found = self._index.flow(function).begins(ranges)
-                if found:
-                    first = first or function
-                    addresses.extend(found)
-        if first is None:
+        parts = _written([(each, ranges) for each in files[file] if (ranges := ranges_of(self.binary, each, file, number))])
+        found = [(function, self._index.flow(function).begins(ranges)) for function, ranges in parts]
+        addresses = tuple(address for _, places in found for address in places)
+        if not addresses:
             raise UsageError(f"{name!r}: no code of {self._what()} belongs to this line{self._lines_near(file, files[file], number)}")
-        return Point(name, "line", tuple(addresses), first.name, file, number)
+        return Point(name, "line", addresses, next(function.name for function, places in found if places), file, number)
 
     def _lines_near(self, file: str, functions: list[Function], number: int) -> str:
         with_code = {part.line for function in functions for part in self.binary.lines(function) if part.file == file}
@@ -280,6 +275,12 @@ class _Index:
                 if lines and sites.plain_path(lines[0].file).endswith("/" + path):
                     return function
         return None
+
+
+def _written(parts: list[tuple[Function, list[LineRange]]]) -> list[tuple[Function, list[LineRange]]]:
+    """Without the functions that the compiler makes of a `defer` or `go` statement, unless there are no others: they run what the statement
+    has put off, and the statement's line is where it is put off."""
+    return [part for part in parts if not _WRAPPER.search(part[0].name)] or parts
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,88 @@
+"""Places of etcd's program against what a real etcd does: lines and gofail sites are passed when their code runs, and as often."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pekan.etcd.binaries import find
+from pekan.faults.hooks import Hooks
+from pekan.faults.hooks.gobinary import GoBinary
+from pekan.faults.hooks.patches import patches_for
+from pekan.faults.hooks.points import Point, Points
+from stage import stage
+
+pytestmark = pytest.mark.live
+
+if not (ability := Hooks.probe()).possible:
+    pytest.skip(f"{ability.why_not}; {ability.remedy}", allow_module_level=True)
+
+PUTS = 100
+
+# What runs once for each put, without a loop: from the request over the log to the index in memory.
+ONCE = (
+    "v3rpc.(*kvServer).Put",
+    "etcdserver.(*EtcdServer).processInternalRaftRequestOnce",
+    "wal.(*WAL).saveEntry",
+    "etcdserver.(*EtcdServer).applyEntryNormal",
+    "mvcc.(*storeTxnWrite).put",
+    "mvcc.(*treeIndex).Put",
+)
+LINES_MIN = 120
+
+# gofail sites that every put on a lone member passes, and some that none does.
+EACH_PUT = ("beforeApplyOneEntryNormal", "beforeWritebackBuf", "afterWritebackBuf", "walBeforeSync", "walAfterSync")
+NO_PUT = ("beforeApplyOneConfChange", "raftBeforeApplySnap", "raftAfterSaveSnap", "defragBeforeCopy", "compactBeforeSetFinishedCompact")
+
+
+def lines(points: Points, names: tuple[str, ...]) -> list[Point]:
+    """Every line of the functions `names` that has a place of its own there."""
+    found: list[Point] = []
+    for name in names:
+        function = points.binary.by_name[points.find(name).function]
+        ranges = points.binary.lines(function)
+        file = ranges[0].file
+        for line in sorted({part.line for part in ranges if part.file == file and part.line > ranges[0].line}):
+            point = points.find(f"{file}:{line}")
+            # Lines of other functions of the file are inlined here as well.
+            if point.function == function.name and len(point.addresses) == 1:
+                found.append(point)
+    return found
+
+
+@pytest.mark.parametrize("version", ["3.5.1", "3.7.3"])
+def test_lines_and_sites_are_passed_when_their_code_runs_and_as_often(tmp_path: Path, version: str) -> None:
+    """A hundred puts: each line of six functions is passed a hundred times or never, each gofail site as etcd's source has it."""
+    points = Points(GoBinary(find(version).path), version)
+    known = points.gofail_names()
+    sites = [name for name in (*EACH_PUT, *NO_PUT) if name in known or version == "3.7.3"]
+    of_lines = lines(points, ONCE)
+    planted = patches_for(points.binary, [*map(points.find, sites), *of_lines])
+    assert [name for name in sites if name in planted.refused] == []
+    of_lines = [point for point in of_lines if point.name in planted.cells]
+    assert len(of_lines) > LINES_MIN
+
+    async def go() -> None:
+        names = [*sites, *(point.name for point in of_lines)]
+        async with stage(version, tmp_path, *(f"failpoint m1 point={name} action=count at 0s" for name in names), members=1) as it:
+            hooks = it.equipment[Hooks.name]
+            assert isinstance(hooks, Hooks)
+            for _ in range(3):
+                await it.put("m1", b"key", b"value")
+            before = hooks.counters("m1")
+            for _ in range(PUTS):
+                await it.put("m1", b"key", b"value")
+            passed = {name: hits - before[name] for name, hits in hooks.counters("m1").items()}
+            by_function: dict[str, dict[str, int]] = {}
+            for point in of_lines:
+                by_function.setdefault(point.function, {})[point.name] = passed[point.name]
+            assert len(by_function) == len(ONCE)
+            for function, counts in by_function.items():
+                assert set(counts.values()) <= {0, PUTS}, (function, counts)
+                assert PUTS in counts.values(), function
+            for name in sites:
+                assert passed[name] == 0 if name in NO_PUT else passed[name] >= PUTS, (name, passed[name])
+
+    asyncio.run(go())
