@@ -1,0 +1,115 @@
+"""What the faults of links have in common: whose links, in which direction, for how long, and what proves that something happened.
+
+::
+
+    victim and peer and direction ──> directed links ──> armed in the proxy ──> first bytes touched: fired ──> hold_ms over: undone
+
+None of them claims anything: they stack on one link as they do in life. A delayed link can be cut, and a slow one held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pekan.errors import UsageError
+from pekan.faults.injector import Armed, Injector, Parameter, shielded
+from pekan.faults.network.equipment import EVERY, Link, Proxy
+
+if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
+
+OUT, IN, BOTH = "out", "in", "both"
+DIRECTION = Parameter(BOTH, "text", "which bytes: those that leave the victim, those that come to it, or both", (BOTH, OUT, IN))
+LEADER_TIMEOUT_S = 1.0
+"""One look for the leader, where a link to it is asked for."""
+ELECTION_MS = 1_000
+"""etcd's default election timeout: a member that hears nothing for so long is no part of a majority."""
+RECOVERY_MS = 800
+"""To dial again and to catch up, after a link is whole again (measured: 0.05 to 0.5 s)."""
+
+
+def peer(default: str) -> Parameter:
+    """To whom the link leads."""
+    return Parameter(default, "text", "the other end of the link: all, any, leader, or a member's name")
+
+
+def hold(default: int) -> Parameter:
+    """For how long."""
+    return Parameter(default, "ms", "how long it stays so")
+
+
+def directed(victim: str, others: tuple[str, ...], direction: str) -> tuple[Link, ...]:
+    """The links of `victim` with `others`. Raises `UsageError` for an unknown direction."""
+    if direction not in (OUT, IN, BOTH):
+        raise UsageError(f"direction={direction}: write {BOTH}, {OUT} or {IN}")
+    out = tuple((victim, other) for other in others) if direction in (OUT, BOTH) else ()
+    back = tuple((other, victim) for other in others) if direction in (IN, BOTH) else ()
+    return out + back
+
+
+async def others(victim: Member, armed: Armed) -> tuple[str, ...]:
+    """The members at the other end, as the parameter `peer` asks; empty where there is none."""
+    wanted = armed.text("peer")
+    if wanted == "all":
+        return (EVERY,)
+    names = tuple(member.name for member in armed.context.cluster.members if member.name != victim.name)
+    if wanted == "any":
+        return (armed.rng.choice(names),) if names else ()
+    if wanted == "leader":
+        name = (await armed.context.cluster.leader(LEADER_TIMEOUT_S)).name
+        return (name,) if name != victim.name else ()
+    if wanted not in names:
+        raise UsageError(f"peer={wanted}: there is no other member of that name; there are {', '.join(names) or 'none'}")
+    return (wanted,)
+
+
+class LinkFault(Injector):
+    """A fault that the proxy does to links for a while."""
+
+    does: ClassVar[str]
+    """What the proxy calls it."""
+    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "day"
+    needs: ClassVar[tuple[str, ...]] = ("proxy",)
+    duration: ClassVar[str] = "hold_ms"
+
+    async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
+        """Which; none where there is nobody at the other end."""
+        return directed(victim.name, await others(victim, armed), armed.text("direction"))
+
+    @abstractmethod
+    def settings(self, armed: Armed) -> Mapping[str, Any]:
+        """What the proxy is told besides the links."""
+
+    async def inject(self, victim: Member, armed: Armed) -> None:
+        """Arm it in the proxy, hold, undo. Evidence of firing are the bytes, messages or connections that it touched first."""
+        proxy = armed.equipment(Proxy)
+        links = await self.links(victim, armed)
+        if not links:
+            return
+        key = proxy.number()
+        try:
+            effect = await shielded(proxy.add(key, self.does, links, **self.settings(armed)))
+            await self.keep(proxy, key, armed, links, effect)
+        finally:
+            did = await shielded(proxy.remove(key))
+            if armed.has_fired:
+                armed.healed({"links": shown(links), **did})
+
+    async def keep(
+        self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]
+    ) -> None:
+        """Hold it for its time; it has fired as soon as the proxy says that it did something."""
+        context = armed.context
+        end_ms = min(context.elapsed_ms() + armed.number("hold_ms"), context.heal_ms)
+        await asyncio.wait({effect}, timeout=max(0, end_ms - context.elapsed_ms()) / 1000)
+        if effect.done():
+            armed.fired({"links": shown(links), **effect.result()})
+            await armed.hold(end_ms - context.elapsed_ms())
+
+
+def shown(links: tuple[Link, ...]) -> list[str]:
+    """Links as evidence names them."""
+    return [f"{a}>{b}" for a, b in links]

@@ -1,0 +1,163 @@
+"""Links between members that are slow in one way or another, or end: held, delayed, thin, reset.
+
+::
+
+    hold    ──████████████──>|||||||     nothing for a while, then everything, in order
+    delay   ── ─ ─── ── ─ ──>            each byte late by some, and by some more at random, in order
+    rate    ──▏──▏──▏──▏──▏──>           so many bytes, or messages, a second: what is said ages without any silence
+    reset   ──────X────X─────>           TCP resets: connections are lost with what was on its way, and dialled again
+
+A link that ages messages without silence is what cuts and pauses cannot make: a leader goes on in office by answers that are seconds old
+(#20418). `within`, all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pekan.errors import UsageError
+from pekan.faults.injector import Armed, Drawn, Parameter, shielded
+from pekan.faults.network.cut import DIRECTIONS, some_time, weighted
+from pekan.faults.network.equipment import Link, Proxy
+from pekan.faults.network.links import DIRECTION, ELECTION_MS, RECOVERY_MS, LinkFault, hold, peer, shown
+
+TARGETS = {"leader": 45, "follower": 20, "any": 35}
+MESSAGES = (3, 40)
+"""A second. A leader says 10 heartbeats a second to each follower, and is told 10."""
+BYTES = (2_000, 100_000)
+"""A second. Heartbeats and their answers are about 1 kB a second."""
+MESSAGES_SHARE = 0.5
+
+
+def _where(rng: random.Random) -> dict[str, int | str]:
+    """All links of the victim, or one."""
+    return {"peer": "all" if rng.random() < 0.5 else "any", "direction": weighted(rng, DIRECTIONS)}
+
+
+class Hold(LinkFault):
+    """Nothing for a while, then everything in order."""
+
+    kind: ClassVar[str] = "hold"
+    does: ClassVar[str] = "hold"
+    summary: ClassVar[str] = "what members send waits on its link, and arrives late, all at once and in order"
+    frequency: ClassVar[Literal["year"]] = "year"
+    parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": hold(1_500), "peer": peer("all"), "direction": DIRECTION}
+
+    def draw(self, rng: random.Random) -> Drawn:
+        return Drawn(weighted(rng, TARGETS), {"hold_ms": some_time(rng), **_where(rng)})
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        return int(parameters["hold_ms"]) + RECOVERY_MS
+
+    def settings(self, armed: Armed) -> Mapping[str, Any]:
+        return {}
+
+
+class Delay(LinkFault):
+    """Each byte late."""
+
+    kind: ClassVar[str] = "delay"
+    does: ClassVar[str] = "delay"
+    summary: ClassVar[str] = "what members send arrives late by a fixed time and a random one, in order"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "hold_ms": hold(5_000),
+        "delay_ms": Parameter(100, "ms", "how late everything is"),
+        "jitter_ms": Parameter(0, "ms", "and up to so much more, uniformly"),
+        "peer": peer("all"),
+        "direction": DIRECTION,
+    }
+
+    def draw(self, rng: random.Random) -> Drawn:
+        delay_ms = int(rng.choice((rng.uniform(5, 60), rng.uniform(60, 400), rng.uniform(400, 1_500))))
+        jitter_ms = rng.choice((0, delay_ms // 2, delay_ms))
+        return Drawn(
+            weighted(rng, TARGETS), {"hold_ms": rng.randint(1_500, 6_000), "delay_ms": delay_ms, "jitter_ms": jitter_ms, **_where(rng)}
+        )
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        late = int(parameters.get("delay_ms", self.parameters["delay_ms"].default)) + int(parameters.get("jitter_ms", 0))
+        # Heartbeats keep coming, late: the first silence is what costs an election, and requests take two ways.
+        return int(parameters["hold_ms"]) + RECOVERY_MS if late >= ELECTION_MS // 2 else 0
+
+    def settings(self, armed: Armed) -> Mapping[str, Any]:
+        return {"delay_ms": armed.number("delay_ms"), "jitter_ms": armed.number("jitter_ms")}
+
+
+class Rate(LinkFault):
+    """So many bytes, or messages, a second."""
+
+    kind: ClassVar[str] = "rate"
+    does: ClassVar[str] = "rate"
+    summary: ClassVar[str] = "a link takes only so many bytes, or raft messages, a second: what is said on it ages"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "hold_ms": hold(5_000),
+        "messages": Parameter(0, "count", "raft messages a second; 0: no such limit"),
+        "bytes": Parameter(0, "bytes", "bytes a second; 0: no such limit; with neither, 20,000"),
+        "peer": peer("all"),
+        "direction": DIRECTION,
+    }
+    BYTES_DEFAULT: ClassVar[int] = 20_000
+
+    def draw(self, rng: random.Random) -> Drawn:
+        by_messages = rng.random() < MESSAGES_SHARE
+        limit = {"messages": rng.randint(*MESSAGES), "bytes": 0} if by_messages else {"messages": 0, "bytes": rng.randint(*BYTES)}
+        return Drawn(weighted(rng, TARGETS), {"hold_ms": rng.randint(1_500, 6_000), **limit, **_where(rng)})
+
+    def down_ms(self, parameters: Mapping[str, int | str]) -> int:
+        # Under traffic appends fill the link and heartbeats wait behind them.
+        return int(parameters["hold_ms"]) + RECOVERY_MS
+
+    def settings(self, armed: Armed) -> Mapping[str, Any]:
+        messages, size = armed.number("messages"), armed.number("bytes")
+        if messages < 0 or size < 0:
+            raise UsageError("rate: messages and bytes a second are not negative")
+        return {"messages_a_second": messages, "bytes_a_second": size or (0 if messages else self.BYTES_DEFAULT)}
+
+
+class Reset(LinkFault):
+    """Connections reset, once or again and again."""
+
+    kind: ClassVar[str] = "reset"
+    does: ClassVar[str] = "reset"
+    summary: ClassVar[str] = "the connections between a member and others are reset (TCP RST), again and again for a while"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "hold_ms": hold(0),
+        "every_ms": Parameter(200, "ms", "from one reset to the next; once where hold_ms is shorter"),
+        "peer": peer("all"),
+    }
+
+    def draw(self, rng: random.Random) -> Drawn:
+        again = rng.random() < 0.5
+        return Drawn(
+            weighted(rng, TARGETS),
+            {"hold_ms": rng.randint(500, 3_000) if again else 0, "every_ms": rng.randint(50, 500), "peer": "all"},
+        )
+
+    async def keep(
+        self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]
+    ) -> None:
+        await reset_for(proxy, key, armed, links)
+
+    async def links(self, victim: Any, armed: Armed) -> tuple[Link, ...]:
+        from pekan.faults.network.links import directed, others
+
+        return directed(victim.name, await others(victim, armed), "both")
+
+    def settings(self, armed: Armed) -> Mapping[str, Any]:
+        return {}
+
+
+async def reset_for(proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...]) -> None:
+    """Reset the connections of the fault `key` now, and every `every_ms` until `hold_ms` are over."""
+    context = armed.context
+    end_ms = min(context.elapsed_ms() + armed.number("hold_ms"), context.heal_ms)
+    while True:
+        did = await shielded(proxy.reset(key))
+        if did:
+            armed.fired({"links": shown(links), **did})
+        if context.elapsed_ms() >= end_ms:
+            return
+        await armed.hold(min(max(1, armed.number("every_ms")), end_ms - context.elapsed_ms()))
