@@ -98,7 +98,5 @@ class ClientReset(_ClientFault):
     async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
         return directed(victim.name, (CLIENT,), BOTH)
 
-    async def keep(
-        self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]
-    ) -> None:
+    async def keep(self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]) -> None:
         await reset_for(proxy, key, armed, links)

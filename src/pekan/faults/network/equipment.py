@@ -48,11 +48,6 @@ Link = tuple[str, str]
 """From whom to whom bytes flow: members' names, `CLIENT` or `EVERY` (any member, also one that joins later)."""
 
 
-def for_clients(fault: Fault) -> bool:
-    """Whether `fault` is one between clients and members."""
-    return fault.kind.startswith("client-")
-
-
 def for_messages(fault: Fault) -> bool:
     """Whether `fault` needs raft messages one by one. All others work on bytes, which costs less."""
     return fault.kind in ("messages", "corrupt") or (fault.kind == "rate" and int(fault.parameters.get("messages", 0)) > 0)
@@ -65,10 +60,10 @@ class Proxy(Equipment):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        ours = [fault for fault in site.plan.schedule.faults if fault.kind in KINDS]
-        self.clients = any(for_clients(fault) for fault in ours)
-        self.peers = any(not for_clients(fault) for fault in ours)
-        self.framed = any(for_messages(fault) for fault in ours)
+        faults = site.plan.schedule.faults
+        self.clients = any(fault.kind in CLIENT_KINDS for fault in faults)
+        self.peers = any(fault.kind in PEER_KINDS for fault in faults)
+        self.framed = any(for_messages(fault) for fault in faults)
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -101,7 +96,9 @@ class Proxy(Equipment):
                     limit=LINE_BYTES_MAX,
                 )
             except OSError as error:
-                raise EnvironmentFailure(f"the proxy between members cannot be started: {error}; is the machine out of processes?") from error
+                raise EnvironmentFailure(
+                    f"the proxy between members cannot be started: {error}; is the machine out of processes?"
+                ) from error
         self._reading = asyncio.create_task(self._read(), name="proxy")
         try:
             async with asyncio.timeout(START_SECONDS_MAX):
@@ -192,7 +189,7 @@ class Proxy(Equipment):
         try:
             self._process.stdin.write(json.dumps({"id": number, "do": what, **details}).encode() + b"\n")
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                found = await answer
+                found: dict[str, Any] = await answer
         except TimeoutError as error:
             raise ClusterFailure(f"the proxy did not answer {what!r} within {ANSWER_SECONDS_MAX:g} s{self._shown()}") from error
         except OSError as error:
@@ -245,7 +242,6 @@ def between(some: Iterable[str], others: Iterable[str]) -> tuple[Link, ...]:
     return tuple(link for a in some for b in others if a != b for link in ((a, b), (b, a)))
 
 
-KINDS = frozenset(
-    "cut isolate partition hold delay rate reset messages corrupt client-cut client-delay client-reset".split()
-)
+PEER_KINDS = frozenset(("cut", "isolate", "partition", "hold", "delay", "rate", "reset", "messages", "corrupt"))
+CLIENT_KINDS = frozenset(("client-cut", "client-delay", "client-reset"))
 """The faults of this family; what is around the members follows from which of them a plan has."""

@@ -98,9 +98,7 @@ class LinkFault(Injector):
             if armed.has_fired:
                 armed.healed({"links": shown(links), **did})
 
-    async def keep(
-        self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]
-    ) -> None:
+    async def keep(self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]) -> None:
         """Hold it for its time; it has fired as soon as the proxy says that it did something."""
         context = armed.context
         end_ms = min(context.elapsed_ms() + armed.number("hold_ms"), context.heal_ms)

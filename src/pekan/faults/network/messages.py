@@ -49,7 +49,9 @@ def _kinds(armed: Armed) -> list[str]:
     text = armed.text("kind")
     wanted = [] if text == ANY else text.split(",")
     if unknown := [kind for kind in wanted if kind not in KINDS]:
-        raise UsageError(f"kind={text}: no raft message is called {unknown[0]}; write {ANY}, or of {', '.join(SENT)} one or more with commas")
+        raise UsageError(
+            f"kind={text}: no raft message is called {unknown[0]}; write {ANY}, or of {', '.join(SENT)} one or more with commas"
+        )
     return wanted
 
 
@@ -59,7 +61,7 @@ class Messages(LinkFault):
     kind: ClassVar[str] = "messages"
     does: ClassVar[str] = "messages"
     summary: ClassVar[str] = "raft messages of a kind are dropped, held until the end, or late; the others overtake them"
-    frequency: ClassVar[Literal["century"]] = "century"
+    frequency: ClassVar[Literal["year"]] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(3_000),
         "kind": Parameter("MsgApp", "text", "which: names of raft's messages with commas, or any"),

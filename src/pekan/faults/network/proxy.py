@@ -825,7 +825,10 @@ class Door:
         self.role: str = command["role"]
         self.address: tuple[str, int] = tuple(command["address"])
         self.target: tuple[str, int] = tuple(command["target"])
-        self.accept_tls, self.dial_tls = _contexts(command["tls"]) if command.get("tls") else (None, None)
+        self.accept_tls: ssl.SSLContext | None = None
+        self.dial_tls: ssl.SSLContext | None = None
+        if command.get("tls"):
+            self.accept_tls, self.dial_tls = _contexts(command["tls"])
 
     async def open(self) -> None:
         await self.proxy.loop.create_server(lambda: Connection(self).near, *self.address, ssl=self.accept_tls, backlog=512)
@@ -896,7 +899,9 @@ class Proxy:
                 except OSError:
                     continue
                 for argument in arguments:
-                    if argument.startswith(b"--initial-advertise-peer-urls=") and (name := self.member_at(argument.partition(b"=")[2].decode())):
+                    if argument.startswith(b"--initial-advertise-peer-urls=") and (
+                        name := self.member_at(argument.partition(b"=")[2].decode())
+                    ):
                         self.processes[int(entry)] = name
         return list(self.processes)
 
@@ -940,9 +945,7 @@ class Proxy:
 
     def reset(self, command: dict[str, Any]) -> dict[str, Any]:
         fault = self.faults[command["key"]]
-        hit = {
-            pipe.source.connection for link in self.links.values() if fault.matches(link.sender, link.receiver) for pipe in link.pipes
-        }
+        hit = {pipe.source.connection for link in self.links.values() if fault.matches(link.sender, link.receiver) for pipe in link.pipes}
         for connection in hit:
             connection.reset()
         if hit:
@@ -950,10 +953,7 @@ class Proxy:
         return fault.evidence()
 
     def counts(self, command: dict[str, Any]) -> dict[str, Any]:
-        links = [
-            {"from": link.sender, "to": link.receiver, "bytes": link.bytes, "messages": link.messages}
-            for link in self.links.values()
-        ]
+        links = [{"from": link.sender, "to": link.receiver, "bytes": link.bytes, "messages": link.messages} for link in self.links.values()]
         return {"links": links, "connections": len(self.connections), "not_understood": self.not_understood}
 
     # ---- Pekan ----

@@ -4,7 +4,7 @@
 
     GET /raft/stream/message/ID ──> 200, chunked body:  [length 8][raftpb.Message] [length 8][raftpb.Message] ...
     GET /raft/stream/msgapp/ID  ──> 200, chunked body:  [0]                                              link heartbeat
-                                                        [1][count 8]([length 8][raftpb.Entry])*[commit 8]   entries that follow the last ones
+                                                        [1][count 8]([length 8][raftpb.Entry])*[commit 8]   what follows
                                                         [2][length 8][raftpb.Message]                    a whole MsgApp
     POST /raft                      one raftpb.Message as the body
     POST /raft/snapshot             [length 8][raftpb.Message] and then the database
@@ -24,11 +24,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 KINDS = (
-    "MsgHup MsgBeat MsgProp MsgApp MsgAppResp MsgVote MsgVoteResp MsgSnap MsgHeartbeat MsgHeartbeatResp MsgUnreachable MsgSnapStatus "
-    "MsgCheckQuorum MsgTransferLeader MsgTimeoutNow MsgReadIndex MsgReadIndexResp MsgPreVote MsgPreVoteResp"
-).split()
+    "MsgHup",
+    "MsgBeat",
+    "MsgProp",
+    "MsgApp",
+    "MsgAppResp",
+    "MsgVote",
+    "MsgVoteResp",
+    "MsgSnap",
+    "MsgHeartbeat",
+    "MsgHeartbeatResp",
+    "MsgUnreachable",
+    "MsgSnapStatus",
+    "MsgCheckQuorum",
+    "MsgTransferLeader",
+    "MsgTimeoutNow",
+    "MsgReadIndex",
+    "MsgReadIndexResp",
+    "MsgPreVote",
+    "MsgPreVoteResp",
+)
 """Kinds of raft message by number (raft.proto, MessageType)."""
-MSG_APP = 3
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 """What is taken for a message at most. raft puts about 1 MiB of entries into one, and an entry is a request of 1.5 MiB at most by default

@@ -16,13 +16,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pekan.errors import UsageError
 from pekan.faults.injector import Armed, Drawn, Parameter, shielded
 from pekan.faults.network.cut import DIRECTIONS, some_time, weighted
 from pekan.faults.network.equipment import Link, Proxy
-from pekan.faults.network.links import DIRECTION, ELECTION_MS, RECOVERY_MS, LinkFault, hold, peer, shown
+from pekan.faults.network.links import BOTH, DIRECTION, ELECTION_MS, RECOVERY_MS, LinkFault, directed, hold, others, peer, shown
+
+if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
 
 TARGETS = {"leader": 45, "follower": 20, "any": 35}
 MESSAGES = (3, 40)
@@ -136,15 +139,11 @@ class Reset(LinkFault):
             {"hold_ms": rng.randint(500, 3_000) if again else 0, "every_ms": rng.randint(50, 500), "peer": "all"},
         )
 
-    async def keep(
-        self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]
-    ) -> None:
+    async def keep(self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]) -> None:
         await reset_for(proxy, key, armed, links)
 
-    async def links(self, victim: Any, armed: Armed) -> tuple[Link, ...]:
-        from pekan.faults.network.links import directed, others
-
-        return directed(victim.name, await others(victim, armed), "both")
+    async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
+        return directed(victim.name, await others(victim, armed), BOTH)
 
     def settings(self, armed: Armed) -> Mapping[str, Any]:
         return {}
