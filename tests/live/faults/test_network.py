@@ -1,0 +1,219 @@
+"""Faults of links, on real clusters, seen from outside: who leads, what is answered and when, and what the proxy counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from pekan.errors import ClusterFailure
+from pekan.etcd.client import Reply
+from pekan.etcd.cluster import Member
+from pekan.faults.network import Proxy
+from pekan.history.types import FaultSpan
+from stage import Stage, stage
+
+pytestmark = pytest.mark.live
+
+LONG_S = 10.0
+"""A deadline for what is to be answered late."""
+
+
+async def _another_leader(it: Stage, old: str) -> Member:
+    """Wait for a leader that is not `old`; the stage's deadline bounds it."""
+    while True:
+        try:
+            leader = await it.cluster.leader(1.0)
+        except ClusterFailure:
+            continue
+        if leader.name != old:
+            return leader
+
+
+async def _firing(it: Stage, kind: str) -> FaultSpan:
+    """Wait until the last fault of `kind` has fired."""
+    while not (spans := it.spans(kind)) or spans[-1].fired is None:
+        await asyncio.sleep(0.01)
+    return spans[-1]
+
+
+async def _timed_put(it: Stage, member: str) -> tuple[Reply, float]:
+    began = time.monotonic()
+    reply = await it.put(member, b"timed", b"value", LONG_S)
+    return reply, time.monotonic() - began
+
+
+def _did(span: FaultSpan) -> dict[str, int]:
+    """What the proxy counted until the end of a fault that has fired and was healed."""
+    assert span.fired is not None
+    assert span.healed is not None
+    return dict(span.evidence["healed"])
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_cut_links_depose_a_leader_and_come_back(tmp_path: Path, tls: bool) -> None:
+    """An isolated leader is replaced and can write nothing; afterwards it serves again; a link that is cut one way only does the same."""
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, "isolate leader 20s at 0s", "cut leader at 0s", tls=tls) as it:
+            proxy = it.context.equipment["proxy"]
+            assert isinstance(proxy, Proxy)
+            names = {member.name for member in it.cluster.members}
+            assert set(await proxy.counts()) >= {(a, b) for a in names for b in names if a != b}  # who dials is known by name
+
+            old = (await it.cluster.leader()).name
+            isolated = it.carry_out("isolate leader 60s at 0s")
+            new = await _another_leader(it, old)
+            assert (await it.put(old, b"k", b"lost", 0.5)).outcome == "indefinite"
+            assert (await it.put(new.name, b"k", b"v", LONG_S)).outcome == "ok"
+            isolated.cancel()
+            await asyncio.wait({isolated})
+            await it.cluster.wait_ready()
+            assert (await it.get(old, b"k")).output.kvs[0].value in (b"v", b"lost")
+            (span,) = it.spans("isolate")
+            assert span.target == old
+            assert _did(span)["bytes"] > 0
+
+            # Only what it says is lost: it hears the others, and steps down when they have elected one.
+            old = (await it.cluster.leader()).name
+            mute = it.carry_out(f"isolate {old} 60s direction=out at 0s")
+            new = await _another_leader(it, old)
+            mute.cancel()
+            await asyncio.wait({mute})
+            await it.cluster.wait_ready()
+            assert _did(it.spans("isolate")[-1])["bytes"] > 0
+
+    asyncio.run(go())
+
+
+def test_slow_links_delay_what_is_decided(tmp_path: Path) -> None:
+    """Delayed, held and thin links make a write wait as long as they say, a reset loses connections only, and nothing waits without them."""
+
+    async def go() -> None:
+        async with stage("3.5.35", tmp_path, "delay leader at 0s", seconds=90) as it:
+            leader = (await it.cluster.leader()).name
+            plain = [await _timed_put(it, leader) for _ in range(5)]
+            assert {reply.outcome for reply, _ in plain} == {"ok"}
+
+            delayed = it.carry_out("delay leader 3s delay_ms=300 jitter_ms=50 at 0s")
+            await _firing(it, "delay")
+            reply, late_s = await _timed_put(it, leader)
+            await delayed
+            assert reply.outcome == "ok"
+            assert late_s >= 0.6  # the entry's way to a follower and the answer's way back
+            assert min(seconds for _, seconds in plain) < 0.6
+
+            held = it.carry_out("hold leader 800ms at 0s")
+            await _firing(it, "hold")
+            reply, _ = await _timed_put(it, leader)
+            assert reply.outcome == "ok"
+            await held
+            assert _did(it.spans("hold")[-1])["bytes"] > 0
+
+            size = 50_000
+            thin = it.carry_out("rate leader 60s bytes=25000 direction=out at 0s")
+            await _firing(it, "rate")
+            began = time.monotonic()
+            reply = await it.put(leader, b"large", b"x" * size, LONG_S)
+            assert time.monotonic() - began >= 1.0  # 2 s for 50 kB at 25 kB/s; an election may end it by another way, not at once
+            thin.cancel()
+            await asyncio.wait({thin})
+            await it.cluster.wait_ready()
+
+            await it.carry_out("reset any 500ms every_ms=100 at 0s")
+            assert _did(it.spans("reset")[-1])["connections"] > 1
+            await it.cluster.wait_ready()
+            assert (await it.put(leader, b"k", b"v", LONG_S)).outcome == "ok"
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("version", ["3.4.23", "3.7.3"])
+def test_messages_by_kind(tmp_path: Path, version: str) -> None:
+    """One kind of raft message is dropped or held while the others go on: no heartbeats depose a leader, no read answers wait."""
+
+    async def go() -> None:
+        async with stage(version, tmp_path, "messages leader at 0s", seconds=90) as it:
+            leader = (await it.cluster.leader()).name
+            follower = (await it.cluster.followers())[0].name
+
+            # Appends that are left out are sent again; those that follow them name their own place in the log.
+            thinned = it.carry_out("messages leader 2s kind=MsgApp action=drop percent=30 direction=out at 0s")
+            await _firing(it, "messages")
+            written = 0
+            while not thinned.done():
+                reply = await it.put(leader, b"counted", str(written).encode(), LONG_S)
+                assert reply.outcome == "ok"
+                written += 1
+            await thinned
+            did = _did(it.spans("messages")[-1])
+            assert did["messages"] > 0
+            assert set(did["kinds"]) == {"MsgApp"}  # type: ignore[call-overload]
+            for member in it.cluster.members:
+                assert (await it.get(member.name, b"counted", LONG_S)).output.kvs[0].value == str(written - 1).encode()
+
+            held = it.carry_out(f"messages {leader} 60s kind=MsgReadIndexResp action=hold direction=out at 0s")
+            read = asyncio.create_task(it.get(follower, b"counted", LONG_S))
+            await _firing(it, "messages")
+            assert (await it.put(leader, b"other", b"v")).outcome == "ok"  # appends, and their answers, overtake
+            assert not read.done()
+            held.cancel()
+            await asyncio.wait({held})
+            assert (await read).outcome == "ok"
+            assert set(_did(it.spans("messages")[-1])["kinds"]) == {"MsgReadIndexResp"}  # type: ignore[call-overload]
+
+            silent = it.carry_out(f"messages {leader} 60s kind=MsgHeartbeat,MsgApp direction=out at 0s")
+            new = await _another_leader(it, leader)
+            assert new.name != leader
+            silent.cancel()
+            await asyncio.wait({silent})
+            await it.cluster.wait_ready()
+
+            trickle = it.carry_out("rate leader 3s messages=20 at 0s")
+            await _firing(it, "rate")
+            await trickle
+            assert _did(it.spans("rate")[-1])["messages"] > 0
+            await it.cluster.wait_ready()
+
+    asyncio.run(go())
+
+
+def test_between_clients_and_members(tmp_path: Path) -> None:
+    """Answers that do not come leave a write that happened, requests that do not arrive one that did not; a reset ends a call."""
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, "client-cut m1 at 0s", members=1) as it:
+            assert (await it.put("m1", b"k", b"0")).outcome == "ok"
+
+            async def written_under(fault: str, value: bytes) -> Reply:
+                task = it.carry_out(fault)
+                while not it.context.active:
+                    await asyncio.sleep(0.01)
+                reply = await it.put("m1", b"k", value, 1.0)
+                task.cancel()
+                await asyncio.wait({task})
+                await it.cluster.wait_ready()
+                return reply
+
+            assert (await written_under("client-cut m1 60s direction=out at 0s", b"arrives")).outcome == "indefinite"
+            assert (await it.get("m1", b"k", LONG_S)).output.kvs[0].value == b"arrives"
+            assert (await written_under("client-cut m1 60s direction=in at 0s", b"does not")).outcome == "indefinite"
+            assert (await it.get("m1", b"k", LONG_S)).output.kvs[0].value == b"arrives"
+            assert all(_did(span)["bytes"] > 0 for span in it.spans("client-cut"))
+
+            late = it.carry_out("client-delay m1 3s delay_ms=250 at 0s")
+            while not it.context.active:
+                await asyncio.sleep(0.01)
+            reply, seconds = await _timed_put(it, "m1")
+            assert reply.outcome == "ok"
+            assert seconds >= 0.5
+            await late
+
+            await it.carry_out("client-reset m1 at 0s")
+            assert _did(it.spans("client-reset")[-1])["connections"] > 0
+            await it.cluster.wait_ready()
+            assert (await it.put("m1", b"k", b"again", LONG_S)).outcome == "ok"
+
+    asyncio.run(go())
