@@ -89,7 +89,7 @@ def test_cut_links_depose_a_leader_and_come_back(tmp_path: Path, tls: bool) -> N
 
 
 def test_slow_links_delay_what_is_decided(tmp_path: Path) -> None:
-    """Delayed, held and thin links make a write wait as long as they say, a reset loses connections only, and nothing waits without them."""
+    """Delayed, held and thin links make a write wait as long as they say, a reset loses connections, and nothing waits without them."""
 
     async def go() -> None:
         async with stage("3.5.35", tmp_path, "delay leader at 0s", seconds=90) as it:
