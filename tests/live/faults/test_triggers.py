@@ -83,3 +83,23 @@ def test_a_trigger_that_never_comes_leaves_a_mark(tmp_path: Path) -> None:
         ]
 
     asyncio.run(go())
+
+
+def test_a_fault_waits_for_a_failpoint(tmp_path: Path) -> None:
+    """A trigger plants its point: the fault comes when a member has come by it the second time, not the first, and on that member."""
+
+    async def go() -> None:
+        async with stage(VERSION, tmp_path, "pause any 100ms on failpoint defragBeforeCopy#2") as it:
+            task = it.carry_out()
+            await it.call("m2", pb.DefragmentRequest())
+            await it.call("m3", pb.DefragmentRequest())
+            assert not it.spans()
+            await it.call("m3", pb.DefragmentRequest())
+            await task
+            (span,) = it.spans()
+            assert (span.target, span.fired is not None) == ("m3", True)
+            history = load(tmp_path / "history.pb")
+            last = max((op for op in history.operations if isinstance(op.input, pb.DefragmentRequest)), key=lambda op: op.call)
+            assert span.armed >= last.call
+
+    asyncio.run(go())
