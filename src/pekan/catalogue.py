@@ -224,6 +224,12 @@ CODES: dict[str, Entry] = {
         "A member ended by itself.",
         "Its wait status and last log lines are in the certificate.",
     ),
+    "REMOVED-MEMBER-CRASH": Entry(
+        "A removed member ends in good order.",
+        API_REFERENCE,
+        "A member crashed between its removal and its end, as it was still asked something.",
+        "Nothing is lost by it: see the panic in its log; #21966 and #17223 are two known ones. --allow it to look past it.",
+    ),
     "MEMBER-CORRUPT-ALARM": Entry(
         "Data stays consistent over members.",
         API_REFERENCE,

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.members import check_members
+from pekan.history.types import Mark
 from pekan.wire import pb
 from pekan.wire.errors import FUTURE_REVISION, INVALID_ARGUMENT, OUT_OF_RANGE, UNIMPLEMENTED, WireError
 from pekan.wire.messages import CompactionRequest, CompactionResponse, PutRequest, PutResponse, RangeRequest, TxnRequest
 
-from .judging import DENIED, Clock, case, codes, header, pb_header
+from .judging import DENIED, MS, Clock, case, codes, header, pb_header
 
 REVISION = [("MEMBER-REVISION", "counts")]
 HASH = [("MEMBER-HASH", "counts")]
@@ -495,6 +496,18 @@ def test_an_exit_that_nobody_asked_for_is_caught() -> None:
     assert "exited with code 2" in report.findings[0].summary
     assert any("panic: freepages" in exhibit.what for exhibit in report.findings[0].certificate)
     assert found(exited(True, 9)) == []
+
+
+def test_a_crash_on_the_way_out_has_a_code_of_its_own() -> None:
+    """A member that panics after its removal has begun is told from one that ends in the middle of its life, or that stays after all."""
+    for parts, expected in (
+        ((("leaving", 400),), "REMOVED-MEMBER-CRASH"),
+        ((("leaving", 600),), "MEMBER-EXIT"),
+        ((("leaving", 400), ("voter", 450)), "MEMBER-EXIT"),
+    ):
+        clock = exited(False, 2 << 8)
+        clock.marks += [Mark(ms * MS, "part", "m1", {"part": part}) for part, ms in parts]
+        assert found(clock) == [(expected, "counts")]
 
 
 def test_a_fault_predicts_the_exits_it_causes_and_no_others() -> None:

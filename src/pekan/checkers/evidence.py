@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pekan.checkers.case import Case
-from pekan.history.types import Outcome, Stream, StreamMessage
+from pekan.history.types import History, Outcome, Stream, StreamMessage
 from pekan.wire import messages as wire
 from pekan.wire.messages import CompactionRequest, Event, WatchCancelRequest, WatchCreateRequest
 
@@ -524,3 +524,16 @@ __all__ = [
     "watched",
     "watches",
 ]
+
+
+def leaving(history: History) -> dict[str, int]:
+    """Member -> when its removal began (ns), of those that were removed during the run."""
+    found: dict[str, int] = {}
+    for mark in history.marks:
+        if mark.kind == "part":
+            match mark.detail.get("part"):
+                case "leaving":
+                    found[mark.member] = mark.time
+                case "voter" | "learner":  # etcd did not do it
+                    found.pop(mark.member, None)
+    return found

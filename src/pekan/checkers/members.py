@@ -1,4 +1,5 @@
-"""Do members hold the same, and do they stay up? (MEMBER-REVISION, MEMBER-HASH, MEMBER-AUTH-REVISION, MEMBER-EXIT, MEMBER-CORRUPT-ALARM)
+"""Do members hold the same, and do they stay up? (MEMBER-REVISION, MEMBER-HASH, MEMBER-AUTH-REVISION,
+MEMBER-EXIT, REMOVED-MEMBER-CRASH, MEMBER-CORRUPT-ALARM)
 
 ::
 
@@ -31,13 +32,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.causes import follows
-from pekan.checkers.evidence import compactions
+from pekan.checkers.evidence import compactions, leaving
 from pekan.history.types import FAILED, OK, FaultSpan, History, Mark, Operation
 from pekan.verdict import CheckerReport, Exhibit, Finding
 from pekan.wire import pb
@@ -140,7 +141,11 @@ def check_members(case: Case) -> CheckerReport:
     if log is not None:
         findings += _auth_revisions(_auth_standings(asked, log), judged)
     findings += _alarms(case, asked)
-    findings += [_exit(mark) for mark in exits if not mark.detail.get("asked", True) and not _predicted(mark, history.faults)]
+    gone = leaving(history)
+    for mark in exits:
+        if not mark.detail.get("asked", True) and not _predicted(mark, history.faults):
+            removed = gone.get(mark.member)
+            findings.append(_exit(mark) if removed is None or mark.time < removed else _crash(mark, removed))
     return CheckerReport(NAME, applicable=True, judged=judged, findings=tuple(findings))
 
 
@@ -586,6 +591,21 @@ def _exit(mark: Mark) -> Finding:
         certificate=(Exhibit(f"{mark.member} {ended}", member=mark.member, start=mark.time, end=mark.time), *log),
         subject={"member": mark.member, "incarnation": mark.detail.get("incarnation"), "wait_status": status},
         shape=("exit", ended),
+    )
+
+
+def _crash(mark: Mark, removed: int) -> Finding:
+    """What etcd does against its own intent, though nothing is lost by it: a code of its own, so that one may look past it."""
+    finding = _exit(mark)
+    return replace(
+        finding,
+        code="REMOVED-MEMBER-CRASH",
+        summary=f"{mark.member}, which was being removed, {_wait_status(mark.detail.get('wait_status'))}",
+        explanation=(
+            f"The removal of {mark.member} began before. A member that learns of its removal ends by itself with exit code 0; this one was "
+            "ended by something else on the way."
+        ),
+        certificate=(Exhibit(f"the removal of {mark.member} begins", member=mark.member, start=removed, end=removed), *finding.certificate),
     )
 
 

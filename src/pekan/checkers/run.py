@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from pekan import native
 from pekan.checkers.case import Case
-from pekan.checkers.evidence import watches
+from pekan.checkers.evidence import leaving, watches
 from pekan.checkers.native.evidence import shown
 from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Operation
 from pekan.verdict import CheckerReport, Undecided
@@ -221,10 +221,10 @@ def _due(history: History, whole: Sequence[_Whole]) -> list[int]:
     A member that is being removed may hear of no further write, and not even of its removal.
     """
     open_at_end = _last_moment(history)
-    leaving = _leaving(history)
+    gone = leaving(history)
     spans = []
     for watch in whole:
-        end = min(watch.ended if watch.ended is not None else open_at_end, leaving.get(watch.member, open_at_end))
+        end = min(watch.ended if watch.ended is not None else open_at_end, gone.get(watch.member, open_at_end))
         if watch.canceled is not None:
             end = min(end, watch.canceled)
         spans.append((watch.created, end - DELIVERY_NS, watch.start))
@@ -236,19 +236,6 @@ def _due(history: History, whole: Sequence[_Whole]) -> list[int]:
         sum(1 for _, revision in writes[bisect_right(times, after) : bisect_right(times, until)] if revision >= start)
         for after, until, start in spans
     ]
-
-
-def _leaving(history: History) -> dict[str, int]:
-    """Member -> when it began to be removed, of those that were."""
-    leaving: dict[str, int] = {}
-    for mark in history.marks:
-        if mark.kind == "part":
-            match mark.detail.get("part"):
-                case "leaving":
-                    leaving[mark.member] = mark.time
-                case "voter" | "learner":  # etcd did not do it
-                    leaving.pop(mark.member, None)
-    return leaving
 
 
 def _last_moment(history: History) -> int:

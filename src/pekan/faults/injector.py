@@ -177,6 +177,7 @@ class Context:
     ask         one recorded request to the member of that name, with the administrator's token where auth is on
     open        a recorded client of its own, for streams; the hunt closes it at the end of the run
     directory   the run's
+    administrator  tells the traffic whom its clients are to speak as from now on (name, password); None: as nobody
     journal     the run's: notes what the kernel does not undo by itself, before it is made
     """
 
@@ -188,6 +189,7 @@ class Context:
     open: Callable[[str, str], Client]
     directory: Path
     seed: int = 0
+    administrator: Callable[[tuple[str, str] | None], None] = lambda user: None
     equipment: Mapping[str, Equipment] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     album: Album = field(default_factory=Album)

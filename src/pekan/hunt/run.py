@@ -213,6 +213,11 @@ class _Run:
         """What faults ask of members (`pekan.faults.Context`)."""
         return await self.probe.ask(self.cluster.member(member).spec, request, timeout_s)
 
+    def speak_as(self, user: tuple[str, str] | None) -> None:
+        """What faults tell the traffic where they have turned auth on or off (`pekan.faults.Context`)."""
+        if self.traffic is not None:
+            self.traffic.administrator = None if user is None else Credentials(*user)
+
     async def close_clients(self) -> None:
         await asyncio.gather(*(client.close() for client in self.clients), return_exceptions=True)
 
@@ -349,6 +354,7 @@ class _Run:
                 open=lambda name, member: self.open_client(name, self.cluster.member(member).spec),
                 directory=self.run.path,
                 seed=self.plan.seed,
+                administrator=self.speak_as,
                 equipment=self.equipment,
                 journal=self.journal,
             )

@@ -15,7 +15,7 @@ from typing import Any
 
 from pekan import native
 from pekan.checkers.case import SUSPECTED_FORK, Case
-from pekan.checkers.evidence import by_revision, matches
+from pekan.checkers.evidence import by_revision, leaving, matches
 from pekan.checkers.native.evidence import Shown, difference, event, proven, shown, watch
 from pekan.checkers.watch.check import NAME, diverged, fork_of, silence
 from pekan.checkers.watch.truth import compacts_itself
@@ -145,8 +145,9 @@ def _silent(case: Case, judge: Any) -> list[Undecided]:
     """As in the reference: members whose watches of everything received nothing of what was written while they were connected."""
     if proven(case) is None or case.history.order != "real-time":
         return []
+    gone = leaving(case.history)
     missed: dict[str, int] = {}
     for member, silent, indexes in judge.whole_by_member():
-        if silent:
+        if silent and member not in gone:
             missed[member] = max(judge.missed(index) for index in indexes)
     return [silence(member, count) for member, count in missed.items() if count]

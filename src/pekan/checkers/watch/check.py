@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pekan.checkers import telling
 from pekan.checkers.case import Case, Fork
-from pekan.checkers.evidence import Difference, Told, Watch, first_difference, watched, watches
+from pekan.checkers.evidence import Difference, Told, Watch, first_difference, leaving, watched, watches
 from pekan.checkers.watch.truth import Truth
 from pekan.checkers.watch.walk import passing, walk
 from pekan.history.types import OK
@@ -68,13 +68,18 @@ def _told(revision: int, told: Told) -> Exhibit:
 
 
 def _silent(truth: Truth, all_watches: tuple[Watch, ...]) -> list[Undecided]:
-    """Members whose watches of everything received nothing of what was written while they were connected: watched in name only."""
+    """Members whose watches of everything received nothing of what was written while they were connected: watched in name only.
+
+    Not those that were removed: some were there for a moment only, and a removed one hears of nothing any more. The checker of the run
+    itself says so of them, where they had time.
+    """
     order = truth.case.order
     if order is None or not truth.real_time:
         return []
+    gone = leaving(truth.case.history)
     by_member: dict[str, list[Watch]] = {}
     for watch in all_watches:
-        if watch.whole and watch.created is not None and not watch.refused:
+        if watch.whole and watch.created is not None and not watch.refused and watch.member not in gone:
             by_member.setdefault(watch.member, []).append(watch)
     silent = [member for member, mine in by_member.items() if not any(item.message.events for watch in mine for item in watch.messages)]
     if not silent:

@@ -1,0 +1,133 @@
+"""An operator's doings, seen from outside: what clients are refused, what files and streams hold, and that service is whole afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pekan.history.reading import load
+from pekan.wire.errors import COMPACTED, NO_SPACE
+from pekan.wire.messages import RangeRequest, pb
+from stage import Stage, stage
+
+pytestmark = pytest.mark.live
+
+NEWEST = "3.7.3"
+
+
+def message(output: object) -> str:
+    return getattr(output, "message", "")
+
+
+async def alarms(it: Stage) -> list[int]:
+    reply = await it.call("m1", pb.AlarmRequest())
+    return [alarm.alarm for alarm in reply.output.alarms]
+
+
+@pytest.mark.parametrize(("version", "delivered"), [("3.5.1", False), (NEWEST, True)])
+def test_a_compaction_at_a_tombstone(version: str, delivered: bool, tmp_path: Path) -> None:
+    """Reads below are refused, and reads at it are not. The watch from it is told of the deletion, but by releases with #18089."""
+
+    async def go() -> None:
+        async with stage(version, tmp_path, members=1) as it:
+            await it.carry_out("compact m1 place=tombstone physical=yes at 0s")
+            (span,) = it.spans()
+            revision = span.evidence["revision"]
+            assert span.evidence["healed"]["delete_seen"] is delivered
+            below = await it.call("m1", RangeRequest(b"k", revision=revision - 1))
+            assert message(below.output) == COMPACTED
+            assert (await it.call("m1", RangeRequest(b"k", revision=revision))).outcome == "ok"
+            await it.carry_out("compact m1 place=back revisions=1 at 0s")
+            assert it.spans()[1].evidence["revision"] > revision
+
+    asyncio.run(go())
+
+
+def test_space_runs_out_and_comes_back(tmp_path: Path) -> None:
+    """Under an alarm, and with a quota used up by writes, every member refuses writes and answers reads; then there is no alarm, the member
+    has its old quota, its file is smaller, and writes are taken."""
+
+    async def go() -> None:
+        async with stage(NEWEST, tmp_path) as it:
+            assert (await it.put("m1", b"k", b"before")).outcome == "ok"
+            assert await alarms(it) == []
+            task = it.carry_out("alarm m2 60s at 0s")
+            while not it.spans("alarm") or it.spans("alarm")[0].fired is None:
+                await asyncio.sleep(0.05)
+            assert await alarms(it) == [pb.NOSPACE]
+            for member in ("m1", "m2", "m3"):
+                assert message((await it.put(member, b"k", b"during")).output) == NO_SPACE
+                assert (await it.get(member, b"k")).output.kvs[0].value == b"before"
+            heal_ms, it.context.heal_ms = it.context.heal_ms, 0
+            task.cancel()
+            await asyncio.wait({task})
+            assert await alarms(it) == []
+            assert (await it.put("m1", b"k", b"after")).outcome == "ok"
+            it.context.heal_ms = heal_ms
+
+            await it.carry_out("quota m2 at 0s")
+            (span,) = it.spans("quota")
+            assert span.evidence["writes"] > 3
+            healed = span.evidence["healed"]
+            assert healed["written_under_the_quota"]
+            assert healed["bytes"] < span.evidence["quota_bytes"]
+            assert await alarms(it) == []
+            await it.cluster.wait_ready()
+            assert "quota-backend-bytes" not in it.cluster.member("m2").spec.options
+            assert (await it.put("m2", b"k", bytes(1_000_000), 10.0)).outcome == "ok"
+            assert [end.asked for end in it.cluster.exits] == [True, True]
+
+    asyncio.run(go())
+
+
+def test_a_database_is_streamed_and_made_smaller(tmp_path: Path) -> None:
+    """The file of the snapshot is what the stream held, under the digest that the stream ended with; compacted and defragmented, the
+    database is a tenth of what it was."""
+
+    async def go() -> None:
+        async with stage("3.6.16", tmp_path, members=1) as it:
+            for number in range(20):
+                await it.put("m1", b"big", b"%d" % number + bytes(100_000))
+            await it.carry_out("snapshot-save m1 at 0s")
+            await it.carry_out("compact m1 physical=yes at 0s")
+            await it.carry_out("defragment m1 at 0s")
+            save, _, defragment = it.spans()
+            path = tmp_path / "snapshots" / str(save.id) / "db"
+            data = path.read_bytes()
+            assert save.evidence["healed"]["whole"]
+            assert save.evidence["healed"]["bytes"] == len(data) > 2_000_000
+            assert hashlib.sha256(data).hexdigest() == save.evidence["healed"]["sha256"]
+            (stream,) = load(tmp_path / "history.pb").streams
+            blobs = [each.message.blob for each in stream.messages if isinstance(each.message, pb.SnapshotResponse)]
+            assert b"".join(blobs) == data + hashlib.sha256(data).digest()
+            before, after = defragment.evidence["before"]["bytes"], defragment.evidence["after"]["bytes"]
+            assert after * 10 < before
+
+    asyncio.run(go())
+
+
+def test_auth_is_turned_on_and_off(tmp_path: Path) -> None:
+    """While it is on, a client without a token is refused by every member; before and afterwards it is served. What it finds on, it turns
+    off and on again."""
+
+    async def go() -> None:
+        told: list[tuple[str, str] | None] = []
+        async with stage(NEWEST, tmp_path, "auth-toggle any at 0s") as it:
+            it.context.administrator = told.append
+            assert (await it.get("m1", b"k")).outcome == "ok"
+            task = it.carry_out("auth-toggle m1 60s at 0s")
+            while not it.spans() or it.spans()[0].fired is None:
+                await asyncio.sleep(0.05)
+            for member in ("m1", "m2", "m3"):
+                assert "user name is empty" in message((await it.get(member, b"k")).output)
+            task.cancel()
+            await asyncio.wait({task})
+            for member in ("m1", "m2", "m3"):
+                assert (await it.get(member, b"k")).outcome == "ok"
+            assert told == [("root", "root-of-a-fault"), None]
+            assert it.spans()[0].evidence["healed"]["auth"] == "off"
+
+    asyncio.run(go())
