@@ -110,8 +110,7 @@ def test_a_database_is_streamed_and_made_smaller(tmp_path: Path) -> None:
 
 
 def test_auth_is_turned_on_and_off(tmp_path: Path) -> None:
-    """While it is on, a client without a token is refused by every member; before and afterwards it is served. What it finds on, it turns
-    off and on again."""
+    """While it is on, a client without a token is refused by every member; before and afterwards it is served."""
 
     async def go() -> None:
         told: list[tuple[str, str] | None] = []
