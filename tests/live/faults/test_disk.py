@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pekan.etcd.spec import MemberState
+from pekan.faults.disk.device import BlockDevice
 from pekan.faults.disk.supervision import Supervision
 from pekan.wire.messages import PutRequest, RangeRequest
 from stage import Stage, stage
@@ -192,6 +193,37 @@ def test_a_supervisor_that_dies_is_no_finding(tmp_path: Path) -> None:
             assert (await put).outcome != "ok"
 
     asyncio.run(go())
+
+
+def test_a_file_system_loses_power(tmp_path: Path) -> None:
+    """A file that nobody synced is there after a kill and gone after a shutdown of the file system; one that was synced, and every
+    acknowledged write, is there after both. Neither mount nor loop device is left."""
+    ability = BlockDevice.probe()
+    if not ability.possible:
+        pytest.skip(ability.why_not)
+
+    async def go() -> Path:
+        async with stage(NEW, tmp_path, "filesystem-shutdown m1 0ms at 0s", members=1) as it:
+            data = it.cluster.member("m1").spec.data_dir
+            assert os.path.ismount(data)
+            with (data / "synced").open("wb") as file:
+                file.write(b"x" * 5_000)
+                os.fsync(file.fileno())
+            (data / "unsynced").write_bytes(b"x" * 5_000)
+            acknowledged = await under_load(it, "kill m1 0ms at 0s")
+            assert (data / "unsynced").exists()
+            (data / "unsynced").write_bytes(b"y" * 5_000)
+            acknowledged += await under_load(it)
+            assert evidence(it, "filesystem-shutdown")["answer"] == "EIO"
+            assert not (data / "unsynced").exists() or b"y" not in (data / "unsynced").read_bytes()
+            assert (data / "synced").read_bytes() == b"x" * 5_000
+            assert await missing(it, acknowledged) == 0
+            return data
+
+    data = asyncio.run(go())
+    assert not os.path.ismount(data)
+    assert (data / "member" / "wal").is_dir()
+    assert str(tmp_path) not in subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
 
 
 ALONE = """

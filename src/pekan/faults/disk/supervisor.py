@@ -83,6 +83,7 @@ PAGES_MAX = 16_384
 """Old pages kept at a time: 64 MiB. What is beyond counts as written back, which a kernel may do at any time."""
 FILES_MAX = 64
 """Files with unsynced writes at a time. etcd syncs two, and a snapshot now and then."""
+ZEROS = bytes(1 << 20)
 LOOK_AHEAD = 64 * 1024
 """Bytes behind the position of an appended file that have to be zero for it to count as one that is only appended to."""
 
@@ -265,7 +266,7 @@ class Unsynced:
     def _marked(self, position: int | None) -> int | None:
         if position is None or position < (self.mark or 0):
             return None
-        return position if not any(os.pread(self.fd, LOOK_AHEAD, position)) else None
+        return position if is_zero(os.pread(self.fd, LOOK_AHEAD, position)) else None
 
     def roll_back(self, rng: random.Random, kept_percent: int = 0) -> dict[str, Any]:
         """Make the file what it was when it was synced last; each page is kept as it is with a chance of `kept_percent`.
@@ -307,10 +308,19 @@ class Unsynced:
         if self.mark is None:
             return
         for begin, end in data_extents(self.fd, self.mark):
-            for number in range(begin // PAGE, (end + PAGE - 1) // PAGE):
-                first = max(self.mark, number * PAGE)
-                if any(os.pread(self.fd, (number + 1) * PAGE - first, first)):
-                    yield number
+            # Preallocated space is read as data on some file systems: most of a segment is zeros, and is passed over in large pieces.
+            for piece in range(begin // PAGE * PAGE, end, len(ZEROS)):
+                found = os.pread(self.fd, len(ZEROS), piece)
+                if not is_zero(found):
+                    for first in range(0, len(found), PAGE):
+                        behind = max(0, self.mark - piece - first)
+                        if not is_zero(found[first : first + PAGE][behind:]):
+                            yield (piece + first) // PAGE
+
+
+def is_zero(data: bytes) -> bool:
+    """Whether there is nothing but zeros; at most as many as `ZEROS`."""
+    return data == (ZEROS if len(data) == len(ZEROS) else ZEROS[: len(data)])
 
 
 def data_extents(fd: int, offset: int) -> Iterator[tuple[int, int]]:
