@@ -257,7 +257,15 @@ async def carry_out(schedule: Schedule, context: Context, injectors: Mapping[str
 async def _one(fault: Fault, index: int, context: Context, injector: Injector, storms: Storms) -> None:
     cause = await until_due(fault, context, await storms.late_ms(fault))
     if cause is None:
-        context.recorder.mark("untriggered", fault=fault.kind, required=fault.required, trigger=asdict(fault.trigger))
+        waited_for = asdict(fault.trigger)
+        context.recorder.mark(
+            "untriggered",
+            fault=fault.kind,
+            fault_class=fault.fault_class,
+            required=fault.required,
+            trigger=waited_for,
+            promise=injector.promise,
+        )
         context.expired += 1
         return
     # The member that "any" takes is a function of the plan as far as the members' states allow it.

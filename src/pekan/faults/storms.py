@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CALM_WAIT_MS = 20_000
 """How long a storm waits for the calm before it: two slow elections, a replay and a comparison of members on a machine that has too much
 to do."""
+CALM_WAIT_SHARE = 1 / 6
+"""And no longer than this part of the faults' phase: a short run would else consist of waiting."""
 
 
 class Storms:
@@ -32,6 +34,7 @@ class Storms:
     def __init__(self, schedule: Schedule, context: Context) -> None:
         self._starts = schedule.storms
         self._context = context
+        self._wait_ms = min(CALM_WAIT_MS, (schedule.heal_ms - schedule.quiet_ms) * CALM_WAIT_SHARE)
         self._opened = [asyncio.Event() for _ in self._starts]
         self._late_ms = [0 for _ in self._starts]
 
@@ -41,7 +44,7 @@ class Storms:
             await asyncio.sleep(max(0, min(start, self._context.heal_ms) - self._context.elapsed_ms()) / 1000)
             if number and self._context.left_ms():
                 try:
-                    async with asyncio.timeout(min(CALM_WAIT_MS, self._context.left_ms()) / 1000):
+                    async with asyncio.timeout(min(self._wait_ms, self._context.left_ms()) / 1000):
                         await self._context.calm.wait()
                 except TimeoutError:
                     pass

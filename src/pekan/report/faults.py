@@ -71,7 +71,8 @@ def fault_table(history: History) -> dict[str, Any]:
         row["class"] = row["class"] if row["class"] not in ("", ASKED) else span.fault_class or ASKED
         _count(row, span)
     for detail in _marks(history, "untriggered"):
-        row = kinds.setdefault(str(detail.get("fault", "?")), {"class": ASKED, "promise": "", **_zero()})
+        named = {"class": str(detail.get("fault_class") or ASKED), "promise": str(detail.get("promise") or "")}
+        row = kinds.setdefault(str(detail.get("fault", "?")), {**named, **_zero()})
         row["asked"] += bool(detail.get("required"))
         row["untriggered"] += 1
     classes: dict[str, dict[str, int]] = {}
