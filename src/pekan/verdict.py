@@ -93,6 +93,24 @@ class Undecided:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """What etcd did about a fault for which it promises nothing: altered or lost storage, corrupted bytes between members.
+
+    fault    kind and target, e.g. "flip-byte on m2"
+    noticed  whether it said or did anything: a CORRUPT alarm, a refusal to start, a panic, a complaint in its log
+    how      its words; empty where it stayed silent
+    left     what has become of the member, where the fault says so: put back, replaced, as it is, down
+    time     when the fault fired (ns of the run's clock)
+    """
+
+    fault: str
+    noticed: bool
+    how: str = ""
+    left: str = ""
+    time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckerReport:
     """What one checker did: `applicable` False where the history held nothing for it to judge; `judged` counts what it looked at.
 
@@ -120,6 +138,7 @@ class Verdict:
     engine: str = "reference"
     checkers: tuple[CheckerReport, ...] = ()
     notes: tuple[str, ...] = ()
+    outside: tuple[Noticed, ...] = ()
 
     @property
     def verdict(self) -> Word:
@@ -147,6 +166,7 @@ class Verdict:
             "engine": self.engine,
             "checkers": {c.name: {"applicable": c.applicable, "judged": c.judged, "seconds": c.seconds} for c in self.checkers},
             "notes": list(self.notes),
+            "outside": [asdict(each) for each in self.outside],
         }
 
 

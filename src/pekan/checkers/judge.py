@@ -30,6 +30,7 @@ from pekan.checkers.leases import check_leases
 from pekan.checkers.members import check_members
 from pekan.checkers.native import kv as native_kv
 from pekan.checkers.native import watch as native_watch
+from pekan.checkers.noticed import noticed
 from pekan.checkers.objects import check_generic, check_objects, of_objects
 from pekan.checkers.run import check_run
 from pekan.checkers.watch import check_watch
@@ -96,6 +97,7 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         engine=", ".join(engines) or ("reference" if declined else "native"),
         checkers=reports,
         notes=tuple(notes),
+        outside=noticed(history),
     )
 
 

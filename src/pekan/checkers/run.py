@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from pekan import native
 from pekan.checkers.case import Case
+from pekan.checkers.causes import OUTSIDE
 from pekan.checkers.evidence import leaving, watches
 from pekan.checkers.native.evidence import shown
 from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Operation
@@ -346,7 +347,9 @@ def _recovery(history: History) -> Iterator[Undecided]:
         if mark.kind == "recovery" and not mark.detail.get("ok", True):
             states = mark.detail.get("states") or {}
             told = ", ".join(f"{member}: {state}" for member, state in states.items()) or "states unknown"
+            outside = next((span for span in history.faults if span.promise == OUTSIDE and (span.fired or mark.time) < mark.time), None)
+            because = f"; {outside.kind} on {outside.target}, for which etcd promises nothing, may be why" if outside else ""
             yield _reason(
-                f"not recovered within {mark.detail.get('within_s', '?')} s after the last fault was healed ({told})",
+                f"not recovered within {mark.detail.get('within_s', '?')} s after the last fault was healed ({told}){because}",
                 "longer recovery; the members' logs say what they wait for",
             )

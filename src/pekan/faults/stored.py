@@ -14,12 +14,45 @@ internal/common/page.go, meta.go, bucket.go. Offsets are bytes from the beginnin
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pekan.etcd.spec import MemberSpec
 
 Read = Callable[[int, int], bytes]
 """(offset, size) -> the bytes there; fewer at the end of the file."""
+
+
+def reader(fd: int) -> Read:
+    """What reads the open file `fd`, whatever its position."""
+
+    def read(offset: int, size: int) -> bytes:
+        data = os.pread(fd, size, offset)
+        while len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
+            data += more
+        return data
+
+    return read
+
+
+def wal_directory(spec: MemberSpec) -> Path:
+    """Where a member keeps its write-ahead log."""
+    return spec.wal_dir if spec.wal_dir is not None else spec.data_dir / "member" / "wal"
+
+
+def database(spec: MemberSpec) -> Path:
+    """Where a member keeps its database."""
+    return spec.data_dir / "member" / "snap" / "db"
+
+
+def segments(spec: MemberSpec) -> list[Path]:
+    """The files of a member's log in their order: names are sequence and first index, in hexadecimal digits of a fixed number."""
+    return sorted(path for path in wal_directory(spec).iterdir() if path.suffix == ".wal")
+
 
 _LENGTH = struct.Struct("<Q").unpack_from
 _RECORD_BITS = (1 << 56) - 1
@@ -149,6 +182,20 @@ class Database:
                 kind, position, key_size, _ = _LEAF_ELEMENT(data, at)
                 if kind & _IS_BUCKET and (inner := _BUCKET(data, at + position + key_size)[0]):
                     yield from self.pages(inner)
+
+    def used(self, number: int) -> int:
+        """Bytes of a page from its beginning that mean something: the header, the elements, and what they point to."""
+        flags, count, data = self.page(number)
+        end = PAGE_HEADER.size + count * _ELEMENT_BYTES
+        for index in range(count):
+            at = PAGE_HEADER.size + index * _ELEMENT_BYTES
+            if flags & LEAF:
+                _, position, key_size, size = _LEAF_ELEMENT(data, at)
+                end = max(end, at + position + key_size + size)
+            else:
+                position, key_size, _ = _BRANCH_ELEMENT(data, at)
+                end = max(end, at + position + key_size)
+        return end
 
     def value(self, bucket: bytes, key: bytes) -> Place | None:
         """Where the value of `key` in the top-level `bucket` lies; None where there is no such key."""

@@ -14,20 +14,20 @@ Nothing is judged here: `pekan.checkers.images` compares the records with the ru
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pekan.errors import ClusterFailure
 from pekan.etcd.aside import Aside, aside
 from pekan.etcd.client import Client, Reply
 from pekan.etcd.spec import MemberExit, MemberSpec
 from pekan.faults import Image
+from pekan.faults.copies import copy_tree
 from pekan.wire.errors import PERMISSION_DENIED, WireError
 from pekan.wire.messages import DELETE, PutRequest, RangeRequest, Request, WatchCreateRequest, WatchResponse, pb
 from pekan.workloads.traffic import Credentials, token_refused
@@ -171,39 +171,3 @@ async def _listen(client: Client, start: int, until: int) -> tuple[int, int]:
             if message.events and message.events[-1].kv.mod_revision >= until:
                 break
     return 0, deleted
-
-
-# ---- copies ----
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy files and directories below `source`, holes as holes; where the file system can, the copy shares its blocks."""
-    target.mkdir(mode=0o700, parents=True)
-    for entry in os.scandir(source):
-        if entry.is_dir(follow_symlinks=False):
-            copy_tree(Path(entry.path), target / entry.name)
-        elif entry.is_file(follow_symlinks=False):
-            copy_file(Path(entry.path), target / entry.name)
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy one file as above."""
-    with source.open("rb", buffering=0) as original, target.open("xb", buffering=0) as copy:
-        size = os.fstat(original.fileno()).st_size
-        os.truncate(copy.fileno(), size)
-        at = 0
-        while at < size:
-            try:
-                at = os.lseek(original.fileno(), at, os.SEEK_DATA)
-            except OSError:  # ENXIO: a hole up to the end
-                break
-            end = os.lseek(original.fileno(), at, os.SEEK_HOLE)
-            while at < end:
-                at += _some(original.fileno(), copy.fileno(), at, end - at)
-
-
-def _some(source: int, target: int, offset: int, count: int) -> int:
-    copied: Any = os.copy_file_range(source, target, count, offset, offset)
-    if not copied:
-        raise OSError("a file became shorter while it was copied")
-    return int(copied)

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from pekan.catalogue import CODES
 from pekan.history.types import History
-from pekan.verdict import Exhibit, Finding, Verdict, Word
+from pekan.verdict import Exhibit, Finding, Noticed, Verdict, Word
 
 STYLES: dict[Word, str] = {"holds": "bold green", "broken": "bold red", "undecided": "bold yellow"}
 SHOWN_CODES_MAX = 12
@@ -57,12 +57,24 @@ def print_verdict(console: Console, verdict: Verdict, history: History) -> None:
         console.print("not counted:")
         for finding in others:
             console.print(f"  {finding.code}{_times(finding)}: {finding.summary} ({finding.status}: {finding.because})", markup=False)
+    if verdict.outside:
+        console.print()
+        console.print("outside etcd's promises, and did it notice?")
+        for each in verdict.outside:
+            console.print(f"  {_noticed(each, origin_ns)}", markup=False)
     for reason in verdict.undecided:
         console.print()
         console.print(Text.assemble(("undecided  ", "yellow"), reason.reason))
         console.print(Text.assemble(("to decide  ", "dim"), reason.would_decide))
     for note in verdict.notes:
         console.print(f"note: {note}", markup=False)
+
+
+def _noticed(each: Noticed, origin_ns: int | None) -> str:
+    """One fault in a line: when, what, and what etcd did about it."""
+    when = "" if each.time is None or origin_ns is None else f"+{(each.time - origin_ns) / 1e9:.3f} s  "
+    said = f"noticed: {each.how}" if each.noticed else f"silent{f': {each.how}' if each.how else ''}"
+    return f"{when}{each.fault}  {said}{f' (the member was left: {each.left})' if each.left else ''}"
 
 
 def _version(history: History) -> str:

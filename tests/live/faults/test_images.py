@@ -16,8 +16,9 @@ from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import boot_id
 from pekan.etcd.spec import MemberState
 from pekan.faults import Image
+from pekan.faults.copies import copy_tree
 from pekan.history.reading import load
-from pekan.hunt.images import copy_tree, examine
+from pekan.hunt.images import examine
 from pekan.plan import Plan
 from pekan.verdict import Verdict
 from pekan.wire.messages import RangeRequest

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pekan.etcd.spec import MemberSpec, MemberState
-from pekan.faults.stored import end_of_log, frames, metas
+from pekan.faults.stored import end_of_log, frames, metas, reader, wal_directory
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -123,16 +123,11 @@ def write(taken: Taken, target: Path) -> None:
             if found.later:
                 source = os.open(wal_directory(taken.spec) / path.name, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    _pwrite(fd, _pread(source, found.later, 0), 0)
+                    _pwrite(fd, reader(source)(0, found.later), 0)
                 finally:
                     os.close(source)
         finally:
             os.close(fd)
-
-
-def wal_directory(spec: MemberSpec) -> Path:
-    """Where a member keeps its write-ahead log."""
-    return spec.wal_dir if spec.wal_dir is not None else spec.data_dir / "member" / "wal"
 
 
 def told(taken: Taken) -> dict[str, Any]:
@@ -160,7 +155,7 @@ def _settled(path: Path, start: int) -> int:
     except FileNotFoundError:
         return 0
     try:
-        for frame in frames(lambda offset, size: _pread(fd, size, offset), start):
+        for frame in frames(reader(fd), start):
             start = frame.start
         return start
     finally:
@@ -169,26 +164,19 @@ def _settled(path: Path, start: int) -> int:
 
 def _read(fd: int, name: str, known: int) -> _File:
     """What there is of one open file. `known`: up to here a log does not change any more."""
-    size = os.fstat(fd).st_size
+    size, read = os.fstat(fd).st_size, reader(fd)
     if name.startswith("wal/"):
         # A segment that is not in use yet (N.tmp) has the same form.
-        end = min(size, end_of_log(lambda offset, count: _pread(fd, count, offset), known))
-        return _File(name, size, (_Part(known, _pread(fd, end - known, known)),) if end > known else (), known)
+        end = min(size, end_of_log(read, known))
+        return _File(name, size, (_Part(known, read(known, end - known)),) if end > known else (), known)
     end = size
     if name == "snap/db":
-        valid = metas(lambda offset, count: _pread(fd, count, offset))
+        valid = metas(read)
         # Both metas: pages that only the older one names are as much a part of what is there.
         end = min(size, max((meta.high_water * meta.page_size for meta in valid), default=size))
     if end > MEMBER_BYTES_MAX:
         raise TooMuch(f"{end} bytes in {name}")
-    return _File(name, size, (_Part(0, _pread(fd, end, 0)),), 0)
-
-
-def _pread(fd: int, size: int, offset: int) -> bytes:
-    data = os.pread(fd, size, offset)
-    while len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
-        data += more
-    return data
+    return _File(name, size, (_Part(0, read(0, end)),), 0)
 
 
 def _pwrite(fd: int, data: bytes, offset: int) -> None:

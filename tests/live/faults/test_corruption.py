@@ -1,0 +1,119 @@
+"""Files of a stopped member altered: what is on disk before and after, what etcd does about it, and a member to rely on again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pekan.checking import check
+from pekan.etcd.spec import MemberState
+from pekan.history.reading import load
+from pekan.plan import Plan
+from pekan.wire.messages import RangeRequest
+from stage import Stage, stage
+
+pytestmark = pytest.mark.live
+
+KEYS = 40
+
+
+async def filled(it: Stage) -> None:
+    """Some keys through every member."""
+    names = [member.name for member in it.cluster.members]
+    for n in range(KEYS):
+        reply = await it.put(names[n % len(names)], b"k%d" % n, b"v" * 64)
+        assert reply.outcome == "ok"
+
+
+async def struck(it: Stage) -> dict[str, Any]:
+    """The evidence of the fault that the stage was made for, once it has been healed."""
+    await it.carry_out()
+    (span,) = it.spans()
+    assert span.promise == "outside"
+    assert span.fired is not None, "it altered nothing"
+    assert span.healed is not None
+    return span.evidence
+
+
+def test_a_member_refuses_what_was_altered(tmp_path: Path) -> None:
+    """A log with another byte is not started from: etcd's words are told, the byte is put back, and the member serves again."""
+
+    async def go() -> None:
+        async with stage("3.5.35", tmp_path, "flip-byte m1 file=wal place=record hold_ms=200 at 0s", members=1) as it:
+            await filled(it)
+            evidence = await struck(it)
+            (member,) = it.cluster.members
+            assert evidence["file"].endswith(".wal")
+            assert evidence["before"] != evidence["after"]
+            healed = evidence["healed"]
+            assert (healed["noticed"], healed["served"], healed["left"]) == (True, False, "put back")
+            assert healed["how"].startswith("did not start: ")
+            assert member.state is MemberState.RUNNING
+            assert [end.asked for end in member.exits] == [True, True], "the stop, and the end that was predicted"
+            everything = await it.call("m1", RangeRequest(b"k", b"l"))
+            assert everything.output.count == KEYS
+            with (member.spec.data_dir / evidence["file"]).open("rb") as file:
+                file.seek(evidence["offset"])
+                assert file.read(1).hex() == evidence["before"]
+
+    asyncio.run(go())
+    (tmp_path / "plan.json").write_text(Plan(etcd="3.5.35", seed=1, members=1).to_text())
+    verdict = check(tmp_path)
+    (answer,) = verdict.outside
+    assert (answer.fault, answer.noticed) == ("flip-byte on m1", True)
+    assert verdict.verdict != "broken"
+
+
+def test_a_member_serves_on_an_altered_index_and_is_replaced(tmp_path: Path) -> None:
+    """With its consistent index ahead a member starts, leaves the next entry out and says nothing; a fresh one takes its place."""
+
+    async def go() -> None:
+        async with stage("3.5.35", tmp_path, "consistent-index follower hold_ms=600 at 0s") as it:
+            await filled(it)
+            task = it.carry_out()
+            while not task.done():
+                running = [member.name for member in it.cluster.members if member.state is MemberState.RUNNING]
+                if running:
+                    await it.put(running[0], b"while", b"it stands", 0.5)
+                await asyncio.sleep(0.02)
+            await task
+            (span,) = it.spans()
+            assert span.evidence["index_after"] == span.evidence["index_before"] + 1
+            healed = span.evidence["healed"]
+            assert (healed["served"], healed["left"]) == (True, "replaced")
+            assert healed["noticed"] is False
+            others = [member.name for member in it.cluster.members]
+            assert span.target not in others
+            assert len(others) == 3
+            for name in others:
+                reply = await it.call(name, RangeRequest(b"k", b"l"))
+                assert reply.output.count == KEYS
+
+    asyncio.run(go())
+    assert load(tmp_path / "history.pb").faults[0].fired is not None
+
+
+@pytest.mark.parametrize(
+    ("fault", "file"), [("truncate-wal m1 bytes=4096", ".wal"), ("lost-rename m1", "wal"), ("flip-byte m1 place=leaf", "member/snap/db")]
+)
+def test_a_member_alone_comes_back(tmp_path: Path, fault: str, file: str) -> None:
+    """A member alone in its cluster ends whole or as it served: what was altered is told, and it answers afterwards."""
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, f"{fault} hold_ms=100 at 0s", members=1) as it:
+            await filled(it)
+            evidence = await struck(it)
+            assert evidence["file"].endswith(file)
+            healed = evidence["healed"]
+            assert healed["left"] == ("as it is" if healed["served"] else "put back")
+            reply = await it.call("m1", RangeRequest(b"k", b"l"))
+            assert reply.outcome == "ok"
+            if not healed["served"]:
+                assert reply.output.count == KEYS
+            (member,) = it.cluster.members
+            assert not list(member.spec.data_dir.parent.glob("*.unaltered"))
+
+    asyncio.run(go())
