@@ -21,11 +21,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -66,22 +68,22 @@ class Program:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._turn = asyncio.Lock()
+        self._turn = threading.Lock()
 
     async def ask(self, command: dict[str, Any] | None = None) -> tuple[dict[str, Any], list[int]]:
         """One command's answer, with the descriptors that came along; without a command the answer to being started.
 
         Raises `EnvironmentFailure` where it says why not, or is gone.
         """
-        async with self._turn:
-            return await asyncio.to_thread(self.exchange, command)
+        return await asyncio.to_thread(self.exchange, command)
 
     def exchange(self, command: dict[str, Any] | None) -> tuple[dict[str, Any], list[int]]:
-        """`ask`, without an event loop."""
+        """`ask`, without an event loop. One at a time, also where whoever asked has been cancelled and nobody waits for the answer."""
         try:
-            if command is not None:
-                self.control.send(json.dumps(command).encode())
-            text, descriptors, _, _ = socket.recv_fds(self.control, ANSWER_BYTES_MAX, DESCRIPTORS_MAX)
+            with self._turn:
+                if command is not None:
+                    self.control.send(json.dumps(command).encode())
+                text, descriptors, _, _ = socket.recv_fds(self.control, ANSWER_BYTES_MAX, DESCRIPTORS_MAX)
         except OSError as error:
             raise EnvironmentFailure(f"{self.name} (pid {self.process.pid}) of the members' network does not answer: {error}") from error
         if not text:
@@ -105,7 +107,7 @@ class Refused(EnvironmentFailure):
     """A program says why it could not do as told: text, errno and the file concerned, where it knows them."""
 
     def __init__(self, text: str, number: int, file: str) -> None:
-        super().__init__(f"the members' network: {text}; {_remedy(number, file)}")
+        super().__init__(f"the members' network: {text}; {_remedy(number, file)}" if number else f"the members' network: {text}")
         self.text = text
         self.number = number
         self.file = file
@@ -133,7 +135,7 @@ class Packets(Equipment):
         self._relay: Program | None = None
         self._namespaces: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, str] = {}
-        self._rules = 0
+        self._rules = itertools.count(1)
 
     @classmethod
     def probe(cls) -> Ability:
@@ -185,9 +187,9 @@ class Packets(Equipment):
 
     async def add(self, pairs: Sequence[tuple[str, str]], effects: dict[str, float], seed: str) -> int:
         """A rule for the packets of directed pairs of members' names and `CLIENTS` (`switch` has the effects); its number."""
-        self._rules += 1
-        await self._tell("add", rule=self._rules, pairs=list(pairs), effects=effects, seed=seed)
-        return self._rules
+        rule = next(self._rules)
+        await self._tell("add", rule=rule, pairs=list(pairs), effects=effects, seed=seed)
+        return rule
 
     async def counts(self, rule: int) -> dict[str, int]:
         """What the rule has done so far."""
