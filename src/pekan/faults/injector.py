@@ -357,12 +357,17 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
 
 async def down_and_up(victim: Member, armed: Armed, end: Coroutine[Any, Any, None], down_ms: int) -> None:
     """`end` the victim's process, hold, start it again on every path out."""
+
+    async def heal() -> None:
+        # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
+        if victim.state is MemberState.STOPPED:
+            await victim.start()
+        if armed.has_fired:
+            armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)})
+
     try:
         await shielded(end)
         await armed.hold(down_ms)
     finally:
-        # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
-        if victim.state is MemberState.STOPPED:
-            await shielded(victim.start())
-        if armed.has_fired:
-            armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)})
+        # In one piece: a cancellation while it starts must not keep the heal out of the record.
+        await shielded(heal())

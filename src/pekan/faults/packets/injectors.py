@@ -71,6 +71,14 @@ class PacketFault(Injector):
         others = [member.name for member in armed.context.cluster.members if member.name != victim.name]
         pairs = _pairs(victim.name, others, armed.text("traffic"), armed.text("direction"))
         rule = await shielded(packets.add(pairs, self.effects(armed), f"{armed.context.seed}/{armed.id}"))
+
+        async def heal() -> None:
+            counts = await packets.remove(rule)
+            if counts[self.proof]:
+                armed.fired(counts)
+            if armed.has_fired:
+                armed.healed(counts)
+
         try:
             holding = asyncio.ensure_future(armed.hold(armed.number("hold_ms")))
             try:
@@ -84,11 +92,7 @@ class PacketFault(Injector):
             finally:
                 holding.cancel()
         finally:
-            counts = await shielded(packets.remove(rule))
-            if counts[self.proof]:
-                armed.fired(counts)
-            if armed.has_fired:
-                armed.healed(counts)
+            await shielded(heal())
 
 
 def _pairs(victim: str, others: list[str], traffic: str, direction: str) -> list[tuple[str, str]]:
