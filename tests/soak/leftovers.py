@@ -56,7 +56,7 @@ class Aside:
             },
             "network devices": {line.split(":")[0].strip() for line in _read("/proc/net/dev").splitlines() if ":" in line},
             "temporary files": {str(path) for path in (self.directory / "tmp").rglob("*")},
-            "journals": {str(path) for path in (self.directory / "data").rglob("*journal*") if path.is_file()},
+            "journals": {str(path) for path in (self.directory / "data").rglob("journals/*")},
         }
 
     def settle(self, before: dict[str, set[str]], seconds: float) -> dict[str, set[str]]:
