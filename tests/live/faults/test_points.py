@@ -12,6 +12,7 @@ from pekan.faults.hooks import Hooks
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import patches_for
 from pekan.faults.hooks.points import Point, Points
+from pekan.faults.hooks.profile import KINDS, profile_of
 from stage import stage
 
 pytestmark = pytest.mark.live
@@ -84,5 +85,28 @@ def test_lines_and_sites_are_passed_when_their_code_runs_and_as_often(tmp_path: 
                 assert PUTS in counts.values(), function
             for name in sites:
                 assert passed[name] == 0 if name in NO_PUT else passed[name] >= PUTS, (name, passed[name])
+
+    asyncio.run(go())
+
+
+def test_kinds_of_operation_are_told_apart(tmp_path: Path) -> None:
+    """What only a delete, a lease, a compaction or a start does is in the profile of that kind and of no other; it is kept, and read again."""
+
+    async def go() -> None:
+        profile = await profile_of(find("3.7.3"), keep=tmp_path)
+        assert set(profile.kinds) == set(KINDS)
+        only = {
+            "delete": "etcdserver.(*EtcdServer).DeleteRange",
+            "lease": "lease.(*lessor).Grant",
+            "compact": "etcdserver.(*EtcdServer).Compact",
+            "defragment": "backend.defragdb",
+            "restart": "wal.(*WAL).ReadAll",
+        }
+        for kind, end in only.items():
+            assert [each for each, functions in profile.kinds.items() if any(name.endswith(end) for name in functions)] == [kind]
+        (kept,) = tmp_path.iterdir()
+        written = kept.stat().st_mtime_ns
+        assert await profile_of(find("3.7.3"), keep=tmp_path) == profile
+        assert kept.stat().st_mtime_ns == written
 
     asyncio.run(go())

@@ -19,16 +19,18 @@ members get an environment in which none is due: no collection below a limit of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import os
+import random
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from pekan.errors import UsageError
+from pekan.errors import EnvironmentFailure, UsageError
 from pekan.etcd.binaries.binary import Binary
 from pekan.faults.ability import Ability, able, unable
 from pekan.faults.equipment import Equipment, Site
@@ -36,6 +38,7 @@ from pekan.faults.hooks import stub
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import Patches, plan_patches
 from pekan.faults.hooks.points import Points
+from pekan.faults.hooks.profile import KINDS, Profile, draw_point, profile_of
 from pekan.faults.planting import REMEDY, Code, Replacement, Shared, SharedMemory, attachment, why_not, write_patches
 from pekan.faults.triggers import points_of
 
@@ -127,6 +130,7 @@ class Hooks(Equipment):
         self._files: dict[Path, tuple[Path, Patches]] = {}
         self._members: dict[str, _Hooked] = {}
         self._functions: frozenset[str] = frozenset()
+        self._profiles: dict[Path, Profile] = {}
         self.environment: Mapping[str, str] = {}
         """What members were started with because of long holds; for the evidence."""
 
@@ -138,6 +142,9 @@ class Hooks(Equipment):
 
     async def prepare(self) -> None:
         """Raises `UsageError` for a point that this etcd does not have or that cannot be hooked, with what comes near."""
+        for point in filter(is_reached, _points(self.site.plan)):
+            if (kind := point.removeprefix(REACHED).removeprefix(":")) and kind not in KINDS:
+                raise UsageError(f"{point!r}: there is no kind of operation {kind!r}; there are {', '.join(KINDS)}")
         await self._planned(self.site.binary)
 
     async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
@@ -163,6 +170,14 @@ class Hooks(Equipment):
     def functions(self, member: str) -> dict[str, int]:
         """Of etcd's functions, by full name, where the plan draws points from what is reached: how often `member` has entered them."""
         return {name: hits for name, hits in self.counters(member).items() if name in self._functions}
+
+    def draw(self, member: str, rng: random.Random, kind: str, live: Collection[str]) -> str | None:
+        """One of the functions `live`: one that operations of `kind` reach ("": of any kind, drawn evenly). None where there is none."""
+        profile = self._profiles.get(self._hooked(member).binary, Profile({}))
+        found = draw_point(profile, rng, kind or None, live)
+        if found is None and live and not kind:
+            return rng.choice(sorted(live))
+        return found
 
     async def until_hits(self, member: str, name: str, number: int) -> None:
         """Return once `member` has come by the point `name` `number` times from now on; the caller bounds the wait."""
@@ -270,6 +285,10 @@ class Hooks(Equipment):
             file = self.site.directory / "scratch" / f"hooks-{len(self._files)}"
             patches = await asyncio.to_thread(self._plan, binary, file)
             self._files[path] = file, patches
+            if self._wants_reached:
+                # Points are drawn without regard to the kind of operation where none could be done to this etcd.
+                with contextlib.suppress(EnvironmentFailure, TimeoutError):
+                    self._profiles[path] = await profile_of(binary)
         return self._files[path]
 
     def _plan(self, binary: EtcdBinary, file: Path) -> Patches:

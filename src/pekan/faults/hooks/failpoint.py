@@ -58,7 +58,7 @@ class Failpoint(Injector):
     summary: ClassVar[str] = "one thread is held, or the process killed, at a point of etcd's program"
     frequency: ClassVar[Literal["year"]] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
-        "point": Parameter(REACHED, "text", "gofail name, function or file:line; reached: a function that the run reaches"),
+        "point": Parameter(REACHED, "text", "gofail name, function or file:line; reached, reached:KIND: drawn from what the run reaches"),
         "action": Parameter("hold", "text", "what happens there", tuple(ACTIONS)),
         "hold_ms": Parameter(200, "ms", "how long the thread is held"),
         "nth": Parameter(1, "count", "at which hit from the arming on"),
@@ -198,5 +198,5 @@ async def _reached(hooks: Hooks, member: str, wanted: str, armed: Armed) -> str 
     before = hooks.functions(member)
     await armed.hold(LOOK_MS)
     now = hooks.functions(member)
-    live = sorted(name for name, hits in now.items() if hits > before.get(name, 0))
-    return armed.rng.choice(live) if live else None
+    live = {name for name, hits in now.items() if hits > before.get(name, 0)}
+    return hooks.draw(member, armed.rng, wanted.removeprefix(REACHED).removeprefix(":"), live)

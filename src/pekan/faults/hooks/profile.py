@@ -69,6 +69,11 @@ TIMEOUT_S: Final = 5.0
 MEASURE_SECONDS_MAX: Final = 60.0
 """Bound of the whole; it takes two to four seconds, a start included."""
 
+KINDS: Final = (
+    "range", "put", "txn", "delete", "lease", "watch", "compact", "snapshot", "maintenance", "auth", "membership", "defragment", "restart"
+)  # fmt: skip
+"""The kinds that a profile tells apart; one that a release cannot do is missing from its profile."""
+
 KEEP_ALIVE: Final = "/etcdserverpb.Lease/LeaseKeepAlive"
 SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
 
@@ -115,7 +120,7 @@ async def profile_of(binary: EtcdBinary, *, keep: Path | None = None) -> Profile
     sha256 = await asyncio.to_thread(file_sha256, path)
     made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     file = (keep or cache_root() / "hooks") / f"{sha256}-{made_by}.profile"
-    kept = _load(file)
+    kept = load(file)
     if kept is not None:
         return kept
     with tempfile.TemporaryDirectory(prefix="pekan-profile-") as directory:
@@ -127,7 +132,7 @@ async def profile_of(binary: EtcdBinary, *, keep: Path | None = None) -> Profile
     return profile
 
 
-def _load(file: Path) -> Profile | None:
+def load(file: Path) -> Profile | None:
     """A kept profile; None where there is none or it is damaged."""
     try:
         kinds = json.loads(file.read_bytes())
