@@ -90,7 +90,7 @@ def test_lines_and_sites_are_passed_when_their_code_runs_and_as_often(tmp_path: 
 
 
 def test_kinds_of_operation_are_told_apart(tmp_path: Path) -> None:
-    """What only a delete, a lease, a compaction or a start does is in the profile of that kind and of no other; it is kept, and read again."""
+    """What only a delete, a lease, a compaction or a start does is in the profile of that kind and of no other; it is kept."""
 
     async def go() -> None:
         profile = await profile_of(find("3.7.3"), keep=tmp_path)
