@@ -20,6 +20,9 @@ IMAGE-WATCH            a watch from the past leaves out, invents or repeats a re
 IMAGE-START            members do not start: the same panic or fatal error, on three fresh copies
 =====================  =====================================================================================
 
+A snapshot that a member streamed is judged in the same way: it holds everything up to T, a revision that this member had told before. It is
+restored as a cluster of one.
+
 Not judged: from the revision of a proven or suspected divergence on; images taken after a request was refused that other members may have
 applied (#18667, before 3.7.0), since members' revisions may differ from there on; revisions that nothing proves.
 """
@@ -60,6 +63,23 @@ class _Image(NamedTuple):
     revision: int
     told: Operation
     epochs: tuple[Epoch, ...]
+    snapshot: str
+    """The member that streamed the snapshot that it was made from; empty for a crash image."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return f"{'snapshot' if self.snapshot else 'crash image'} {self.number}"
+
+    @property
+    def before_it(self) -> str:
+        """What revision T came before."""
+        return f"{self.snapshot} streamed its snapshot" if self.snapshot else "any member was stopped"
+
+    @property
+    def start(self) -> str:
+        """When its members answered."""
+        return "After a start on that snapshot" if self.snapshot else "After a start on the files that all members had then"
 
 
 def check_images(case: Case) -> CheckerReport:
@@ -94,7 +114,7 @@ def _image(case: Case, mark: Mark) -> _Image | None:
     if op is None or op.outcome != OK or op.ret is None or op.ret >= before or op.output.header.revision != told.get("revision"):
         return None
     epochs = tuple(epoch for epoch in case.history.epochs if epoch.image == number)
-    return _Image(number, before, done, op.output.header.revision, op, epochs)
+    return _Image(number, before, done, op.output.header.revision, op, epochs, str(detail.get("snapshot") or ""))
 
 
 def _operation(case: Case, number: Any) -> Operation | None:
@@ -200,10 +220,10 @@ class _Judge:
         mark = next(end[0] for end in ends if end)
         yield Finding(
             code="IMAGE-START",
-            summary=f"members do not start from crash image {image.number}: {text}",
+            summary=f"members do not start from {image.name}: {text}",
             explanation=(
-                f"The image holds the files of all members as a SIGKILL of all of them would have left them. {len(ends)} times members "
-                f"were started on a fresh copy, and each time {', '.join(sorted(members))} ended in the same way."
+                f"{_holds(image)} {len(ends)} times members were started on a fresh copy, and each time {', '.join(sorted(members))} "
+                "ended in the same way."
             ),
             certificate=(
                 _taken(image),
@@ -224,10 +244,10 @@ class _Judge:
         if answer.outcome == FAILED:
             yield Finding(
                 code="IMAGE-LOST-WRITE",
-                summary=f"revision {image.revision} had been told, and is in the future for {answer.member} on crash image {image.number}",
+                summary=f"revision {image.revision} had been told, and is in the future for {answer.member} on {image.name}",
                 explanation=(
-                    f"Revision {image.revision} was told before any member was stopped, so it had been committed. After a start on the "
-                    f"files that all members had then, {answer.member} was read linearizably and has not come so far."
+                    f"Revision {image.revision} was told before {image.before_it}, so it had been committed. {image.start}, "
+                    f"{answer.member} was read linearizably and has not come so far."
                 ),
                 certificate=(telling.exhibit(image.told), _taken(image), _said(image, answer)),
                 subject=subject,
@@ -244,10 +264,10 @@ class _Judge:
             was, has = (_shown(side.get(key)) for side in (expected, found))
             yield Finding(
                 code="IMAGE-CONTENT",
-                summary=f"on crash image {image.number}, {answer.member} holds another state of revision {image.revision} than the run had",
+                summary=f"on {image.name}, {answer.member} holds another state of revision {image.revision} than the run had",
                 explanation=(
-                    f"Revision {image.revision} was told before any member was stopped. After a start on the files that all members had "
-                    f"then, {answer.member} was asked for everything at that revision: {len(wrong)} of {len(expected)} keys differ. "
+                    f"Revision {image.revision} was told before {image.before_it}. {image.start}, {answer.member} was asked for "
+                    f"everything at that revision: {len(wrong)} of {len(expected)} keys differ. "
                     f"{telling.text(key)} is {has}, and what was written up to that revision leaves {was}."
                 ),
                 certificate=(telling.exhibit(image.told), _taken(image), _said(image, answer, f"{telling.text(key)}: {has}")),
@@ -303,10 +323,10 @@ class _Judge:
         time = watch.messages[-1].time if watch.messages else watch.asked
         return Finding(
             code="IMAGE-WATCH",
-            summary=f"on crash image {image.number} a {where} {what}",
+            summary=f"on {image.name} a {where} {what}",
             explanation=(
-                f"Revision {image.revision} was told before any member was stopped, so every event up to there had been made. After a "
-                f"start on the files that all members had then, the {where} {what}."
+                f"Revision {image.revision} was told before {image.before_it}, so every event up to there had been made. {image.start}, "
+                f"the {where} {what}."
             ),
             certificate=(
                 telling.exhibit(image.told),
@@ -334,10 +354,10 @@ class _Judge:
                     what = f"a watch delivered revision {kv.mod_revision}: {telling.event(change)}"
                     return Finding(
                         code="IMAGE-APPLIED-TWICE",
-                        summary=f"crash image {image.number}: revision {before.mod_revision} shows again at {kv.mod_revision}",
+                        summary=f"{image.name}: revision {before.mod_revision} shows again at {kv.mod_revision}",
                         explanation=(
-                            f"{telling.text(kv.key)} got its value at revision {before.mod_revision}, before any member was stopped. "
-                            "After a start on the files that all members had then, it gets the same value once more at revision "
+                            f"{telling.text(kv.key)} got its value at revision {before.mod_revision}, before {image.before_it}. "
+                            f"{image.start}, it gets the same value once more at revision "
                             f"{kv.mod_revision}, and no request that was under way can have written it: it was applied a second time."
                         ),
                         certificate=(
@@ -395,7 +415,14 @@ def _crash(epoch: Epoch) -> tuple[Mark, str] | None:
 
 
 def _taken(image: _Image) -> Exhibit:
-    return Exhibit(f"image {image.number}: all members stood still, and their files were copied", start=image.before, end=image.done)
+    what = f"{image.snapshot} streamed a snapshot" if image.snapshot else "all members stood still, and their files were copied"
+    return Exhibit(f"{image.name}: {what}", start=image.before, end=image.done)
+
+
+def _holds(image: _Image) -> str:
+    if image.snapshot:
+        return f"What the snapshot of {image.snapshot} held was put into a data directory of its own, its digest being right."
+    return "The image holds the files of all members as a SIGKILL of all of them would have left them."
 
 
 def _said(image: _Image, answer: Operation, said: str = "") -> Exhibit:

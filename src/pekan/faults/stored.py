@@ -199,12 +199,15 @@ class Database:
 
     def value(self, bucket: bytes, key: bytes) -> Place | None:
         """Where the value of `key` in the top-level `bucket` lies; None where there is no such key."""
+        return next((place for name, place in self.entries(bucket) if name == key), None)
+
+    def entries(self, bucket: bytes) -> Iterator[tuple[bytes, Place]]:
+        """The keys of the top-level `bucket` in order, each with where its value lies; none where there is no such bucket."""
         for place, kind, name in self._elements(self.meta.root):
             if name == bucket and kind & _IS_BUCKET:
                 inner = _BUCKET(self._read(place.offset, 16))[0]
                 found = self._elements(inner) if inner else self._inline(place.offset + 16)
-                return next((at for at, _, each in found if each == key), None)
-        return None
+                yield from ((each, at) for at, _, each in found)
 
     def _elements(self, root: int) -> Iterator[tuple[Place, int, bytes]]:
         flags, count, data = self.page(root)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 
+from pekan.checking import check
+from pekan.faults import Image
 from pekan.history.reading import load
+from pekan.hunt.images import copy_tree, examine
+from pekan.plan import Plan
 from pekan.wire.errors import COMPACTED, NO_SPACE
 from pekan.wire.messages import RangeRequest, pb
 from stage import Stage, stage
@@ -130,3 +135,36 @@ def test_auth_is_turned_on_and_off(tmp_path: Path) -> None:
             assert it.spans()[0].evidence["healed"]["auth"] == "off"
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("version", ["3.5.35", NEWEST])
+def test_a_snapshot_is_restored(version: str, tmp_path: Path) -> None:
+    """A cluster of one starts on a snapshot that was streamed under load from a cluster of three, holds what had been told, delivers it to
+    watches and takes writes; an older one in its place is found to have lost
+    some of it."""
+
+    async def go() -> tuple[Image, ...]:
+        async with stage(version, tmp_path) as it:
+            for number in range(30):
+                await it.put("m1", b"k%d" % (number % 7), b"%d" % number)
+            for _ in range(2):
+                await it.carry_out("snapshot-restore m2 at 0s")
+                await it.put("m1", b"later", b"value")
+            images = tuple(it.context.album.images)
+        assert [image.revision > 30 for image in images] == [True, True]
+        examined = await examine(list(images), seed=1)
+        assert (examined.kept, examined.started, examined.up) == (2, 2, 2)
+        return images
+
+    older, newer = asyncio.run(go())
+    (tmp_path / "plan.json").write_text(Plan(etcd=version, seed=1).to_text())
+    verdict = check(tmp_path)
+    judged = next(report.judged for report in verdict.checkers if report.name == "images")
+    assert judged["answers"] == judged["judged"] == 2
+    assert judged["watches"] > 0
+    assert verdict.findings == ()
+    # The older one in the place of the newer one: what had been told by then is missing.
+    shutil.rmtree(newer.directory)
+    copy_tree(older.directory / "data", newer.directory / "data")
+    asyncio.run(examine([newer], seed=1))
+    assert [finding.code for finding in check(tmp_path).findings] == ["IMAGE-LOST-WRITE"]

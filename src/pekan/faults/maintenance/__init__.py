@@ -9,7 +9,7 @@ from pekan.faults.maintenance.auth import AuthToggle, CheapLogins
 from pekan.faults.maintenance.compacting import Compact
 from pekan.faults.maintenance.defragmenting import Defragment
 from pekan.faults.maintenance.quota import Quota
-from pekan.faults.maintenance.snapshot import SnapshotSave
+from pekan.faults.maintenance.snapshot import SnapshotRestore, SnapshotSave
 
-INJECTORS: tuple[Injector, ...] = (Compact(), Defragment(), SnapshotSave(), Alarm(), Quota(), AuthToggle())
+INJECTORS: tuple[Injector, ...] = (Compact(), Defragment(), SnapshotSave(), SnapshotRestore(), Alarm(), Quota(), AuthToggle())
 EQUIPMENT: tuple[type[Equipment], ...] = (CheapLogins,)

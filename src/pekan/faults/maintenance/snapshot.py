@@ -3,6 +3,7 @@
 ::
 
     Snapshot stream (recorded) ──> run/snapshots/N/db        the database as of one moment, then 32 bytes: SHA-256 of what came before
+                                          └ restored ──> run/images/N: a cluster of one started on it after the traffic, and judged
 
 The member reads its database in one transaction for as long as the stream takes: what it frees meanwhile cannot be used again, and the file
 grows. `within`: nothing changes.
@@ -10,16 +11,20 @@ grows. `within`: nothing changes.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pekan.errors import PekanError
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter
+from pekan.etcd.process import now_ns
+from pekan.faults.album import Image
+from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
 from pekan.faults.maintenance.asking import ASK_S, repeat
+from pekan.faults.maintenance.restoring import Source, Unfit, restore, source
 from pekan.wire.messages import SNAPSHOT, RangeRequest, pb
 
 if TYPE_CHECKING:
@@ -29,6 +34,8 @@ DIGEST_BYTES = 32
 """At the end of the stream (etcd server/etcdserver/api/v3rpc/maintenance.go)."""
 BYTES_MAX = 64 << 20
 """Every message is in the record too: a database larger than this is not streamed to its end."""
+NAME = "restored"
+"""Of the member that is started on a restored snapshot."""
 MESSAGE_S = 5.0
 """For the next piece; a member that stands still for longer has lost its stream."""
 
@@ -37,7 +44,8 @@ MESSAGE_S = 5.0
 class Saved:
     """What came of one stream. `whole` where all of it came and its digest is right; `reason` else.
 
-    before  a revision that the member had told before the stream began: the snapshot holds it
+    before     a revision that the member had told before the stream began, in the answer to `operation`: the snapshot holds it
+    began      when that had been told; `ended` when the stream had (ns)
     """
 
     path: Path
@@ -46,6 +54,9 @@ class Saved:
     whole: bool
     reason: str
     before: int
+    operation: int
+    began: int
+    ended: int
 
 
 class SnapshotSave(Injector):
@@ -71,12 +82,78 @@ class SnapshotSave(Injector):
         await repeat(armed, once)
 
 
+class SnapshotRestore(Injector):
+    """Snapshot, and a start on what it holds."""
+
+    kind: ClassVar[str] = "snapshot-restore"
+    summary: ClassVar[str] = "a snapshot is streamed under load and restored; a cluster of one is started on it afterwards, and judged"
+    frequency: ClassVar[Literal["year"]] = "year"
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
+
+    def draw(self, rng: random.Random) -> Drawn:
+        return Drawn("any", {})
+
+    async def inject(self, victim: Member, armed: Armed) -> None:
+        """As `SnapshotSave`; where all of it came, it becomes an image of the run, on which a member is started after the traffic."""
+
+        async def once() -> bool:
+            before = await armed.context.ask(victim.name, pb.StatusRequest(), ASK_S)
+            saved = await save(victim, armed)
+            if armed.has_fired:
+                evidence = told(saved)
+                if saved.whole and saved.before and before.outcome == "ok":
+                    evidence |= await shielded(_restored(victim, armed, saved, before.output))
+                armed.healed(evidence)
+            return armed.has_fired
+
+        await repeat(armed, once)
+
+
+async def _restored(victim: Member, armed: Armed, saved: Saved, status: pb.StatusResponse) -> dict[str, Any]:
+    """Make an image of what was saved; what of it is evidence."""
+    context = armed.context
+    album = context.album
+    album.digests.add((f"snapshot {armed.id}", saved.sha256))
+    number = len(album.digests)
+    directory = context.directory / "images" / str(number)
+
+    def make() -> Source:
+        data = saved.path.read_bytes()
+        found = source(lambda offset, size: data[offset : offset + size], status.raftTerm)
+        restore(found, status.header.member_id, status.header.cluster_id, data, directory / "data" / NAME)
+        saved.path.unlink()
+        return found
+
+    try:
+        found = await asyncio.to_thread(make)
+    except (Unfit, OSError) as error:
+        return {"not_restored": str(error)}
+    # Loopback ports of its own: what was put around the members of the run has gone by then.
+    spec = context.cluster.newcomer()
+    options = {**spec.options, "force-new-cluster": "true"}
+    alone = replace(spec, name=NAME, options=options, attachments=(), initial_cluster_state="new")
+    album.bytes += saved.bytes
+    album.images.append(Image(number, directory, (alone,), saved.before))
+    context.recorder.mark(
+        "image",
+        number=number,
+        snapshot=victim.name,
+        before_ns=saved.began,
+        done_ns=saved.ended,
+        told={"revision": saved.before, "operation": saved.operation, "member": victim.name},
+        raft_index=found.raft_index,
+        raft_term=found.raft_term,
+    )
+    return {"image": number, "raft_index": found.raft_index}
+
+
 async def save(victim: Member, armed: Armed) -> Saved:
     """Stream a snapshot of `victim` into the run's directory; `armed.fired` with the first piece of it."""
     directory = armed.context.directory / "snapshots" / str(armed.id)
     path = directory / "db"
     looked = await armed.context.ask(victim.name, RangeRequest(b"pekan/probe", serializable=True), ASK_S)
     before = looked.output.header.revision if looked.outcome == "ok" else 0
+    began = now_ns()
     digest, tail, count, left = hashlib.sha256(), b"", 0, 1
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -100,7 +177,8 @@ async def save(victim: Member, armed: Armed) -> Saved:
     right = digest.digest() == tail
     if ended and not right:
         reason = "the digest differs"
-    return Saved(path, count, digest.hexdigest(), ended and right, "" if ended and right else reason, before)
+    whole = ended and right
+    return Saved(path, count, digest.hexdigest(), whole, "" if whole else reason, before, looked.operation, began, now_ns())
 
 
 def told(saved: Saved) -> dict[str, Any]:
