@@ -8,7 +8,7 @@
       ──> member/wal/0-0.wal     crc | metadata (member, cluster) | snapshot 0 | hard state (T, i) | snapshot i
 
 etcdutl writes other members into the database and begins a log anew; here the database stays untouched, and the log is made to end
-where the database stands. Started with `--force-new-cluster`, the member goes on from there as the only one: etcd removes the others by itself.
+where the database stands. Started with `--force-new-cluster`, the member goes on from there as the only one: etcd removes the others.
 
 Sources: etcd server/storage/wal/{wal,encoder}.go, api/snap/snapshotter.go, api/v2store/store.go, etcdserver/bootstrap.go.
 """
