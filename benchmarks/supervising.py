@@ -116,9 +116,8 @@ async def compare(version: str, rounds: int) -> None:
             for _ in range(rounds):
                 for name in rng.sample(list(ASKED), len(ASKED)):
                     figures[name].append(await sides[name].drive(SECONDS))
-    print(
-        f"etcd {version}, one member, {CLIENTS} clients, {rounds} rounds of {SECONDS:g} s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    )
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(f"etcd {version}, one member, {CLIENTS} clients, {rounds} rounds of {SECONDS:g} s; {load}")
     for name, measured in figures.items():
         ratios = [rate / bare for (rate, _), (bare, _) in zip(measured, figures["bare"], strict=True)]
         middle, low, high = interval(ratios, rng)

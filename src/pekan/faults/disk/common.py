@@ -67,13 +67,18 @@ async def end_of(victim: Member, timeout_s: float = EXIT_S) -> MemberExit | None
 
 
 async def heal(victim: Member, rule: Rule) -> dict[str, Any]:
-    """Disarm, let a process that is dying of the fault die, and start it again. Returns evidence of all that."""
-    dying = rule.has_fired and victim.alive
+    """Disarm, let a process that is dying of a refused call die, and start it again. Returns evidence of all that."""
     done = await rule.disarm()
-    if dying:
+    # Asked only now: the call may have come while the rule was being disarmed.
+    if rule.has_fired and victim.alive:
         await end_of(victim)
+    return {**done, **await up_again(victim)}
+
+
+async def up_again(victim: Member) -> dict[str, Any]:
+    """Start a process that has ended as predicted; what became of it, as evidence."""
     victim.expect_exit(None)
     # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
     if victim.state is MemberState.STOPPED:
         await victim.start()
-    return {**done, "pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)}
+    return {"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)}

@@ -20,8 +20,7 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pekan.etcd.spec import MemberState
-from pekan.faults.disk.common import CLAIM, DOWN, KILLED, RECOVERY_MS, TARGETS, acted, end_of, heal, patience_ms, rule_for
+from pekan.faults.disk.common import CLAIM, DOWN, KILLED, RECOVERY_MS, TARGETS, acted, end_of, patience_ms, rule_for, up_again
 from pekan.faults.disk.supervision import ACCOUNT, Supervision
 from pekan.faults.disk.supervisor import SYNCS
 from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
@@ -64,7 +63,7 @@ class _Loss(Injector):
         was lost of which file."""
         rule = rule_for(victim, armed)
         try:
-            victim.expect_exit(rule.predicts(KILLED))
+            victim.expect_exit(lambda status: status == KILLED and _has_killed(rule))
             settings: dict[str, Any] = {"file": "any", "moment": "later", "nth": 1, "lies": False, "torn_bytes": 0, "kept_percent": 0}
             settings |= {"seed": armed.rng.getrandbits(32), **self.settings(armed)}
             await rule.arm("loss", SYNCS | ACCOUNT, settings.pop("file"), **settings)
@@ -96,11 +95,18 @@ async def _settled(victim: Member, rule: Rule, armed: Armed) -> None:
 
 
 async def _restored(victim: Member, rule: Rule, armed: Armed) -> None:
-    if rule.has_fired and victim.state is not MemberState.EXITED:
+    done = await rule.disarm()
+    # Asked only now: it may have killed while it was being disarmed.
+    if _has_killed(rule):
         await _settled(victim, rule, armed)
-    evidence = await heal(victim, rule)
+    evidence = await up_again(victim)
     if armed.has_fired:
-        armed.healed(evidence)
+        armed.healed({**done, **evidence})
+
+
+def _has_killed(rule: Rule) -> bool:
+    """Whether the supervisor has killed; a lie is told as well, and kills nobody."""
+    return rule.has_fired and "pid" in rule.evidence
 
 
 class PowerLoss(_Loss):

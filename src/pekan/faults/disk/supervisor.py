@@ -145,6 +145,11 @@ class Call:
                     return int(line[4:])
         raise OSError(errno.EINVAL, "no position in fdinfo")
 
+    def process(self) -> int:
+        """The process id of the member, of which this is a thread."""
+        with open(f"/proc/{self.tid}/status", "rb") as file:
+            return next(int(line[5:]) for line in file if line.startswith(b"Tgid:"))
+
     def evidence(self, places: Places) -> dict[str, Any]:
         return {"call": self.name, "path": places.shown(self.path), "file": self.file, "tid": self.tid}
 
@@ -177,24 +182,20 @@ class Listener:
             if failure.errno != errno.ENOENT:
                 raise
 
-    def kill(self, call: Call) -> int:
-        """SIGKILL to the process of `call`, none of whose calls is answered from now on; its process id, 0 where it is gone already."""
-        with open(f"/proc/{call.tid}/status", "rb") as file:
-            pid = next(int(line[5:]) for line in file if line.startswith(b"Tgid:"))
+    def kill(self, call: Call, pid: int) -> None:
+        """SIGKILL to the process `pid` of `call`; no call of this incarnation is answered from now on."""
         try:
             pidfd = os.pidfd_open(pid)
             try:
-                # The thread still waits for this answer, so that the process is the one that the path named.
+                # The thread still waits for this answer, so that the process is the one that was looked up.
                 fcntl.ioctl(self.fd, NOTIFICATION_VALID, struct.pack("<Q", call.id))
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESRCH):
+            if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has ended by itself
                 raise
-            pid = 0
         self.killed = True
-        return pid
 
 
 class Refuse(NamedTuple):
@@ -347,6 +348,7 @@ class Rule:
         self.places = places
         self.met = 0
         self.done = 0
+        self.killed = False
         self.did: dict[str, int] = {}
         """On which it acted, by "call class-of-file"."""
 
@@ -515,8 +517,11 @@ class Loss(Rule):
         self.met += 1
         if self.met < self.nth:
             return False
-        if pid := call.listener.kill(call):
-            self.fire(call, pid=pid)
+        pid = call.process()
+        # Said first: who learns of the end finds the reason told.
+        self.fire(call, pid=pid)
+        call.listener.kill(call, pid)
+        self.killed = True
         return True
 
     def _of(self, call: Call) -> Unsynced:
@@ -575,6 +580,8 @@ class Supervisor:
         self.handover = handover
         self.listeners: dict[int, Listener] = {}
         self.rule: Rule | None = None
+        self.unsettled: Rule | None = None
+        """A rule that has killed and been disarmed since; it can be settled until the next one is armed."""
         self.waiting: list[tuple[int, int, int]] = []
         """When (CLOCK_MONOTONIC, ns), fd of the listener, id of the notification."""
         self.counts: dict[str, int] = {}
@@ -685,20 +692,32 @@ class Supervisor:
         match command["do"]:
             case "arm":
                 self._drop_rule()
+                self._drop_unsettled()
                 self.rule = RULES[command["kind"]](number, command, self.places)
                 event("armed", rule=number)
             case "settle":
-                rule = self.rule
                 for listener in [each for each in self.listeners.values() if each.killed]:
                     self._leave(listener)
-                event("settled", rule=number, files=rule.settle() if rule is not None and rule.number == number else [])
+                rule = next((each for each in (self.rule, self.unsettled) if each is not None and each.number == number), None)
+                event("settled", rule=number, files=rule.settle() if rule is not None else [])
+                if rule is not None:
+                    rule.close()  # the file system may be unmounted next
             case "disarm":
+                details: dict[str, Any] = {"met": 0, "did": {}}
                 rule = self.rule
-                mine = rule is not None and rule.number == number
-                details = {"met": rule.met, "did": rule.did} if rule is not None and mine else {"met": 0, "did": {}}
-                if mine:
+                if rule is not None and rule.number == number:
+                    details = {"met": rule.met, "did": rule.did}
+                    if rule.killed:
+                        # Perhaps just now: what is to be done to the files is still known here.
+                        self._drop_unsettled()
+                        self.rule, self.unsettled = None, rule
                     self._drop_rule()
                 event("disarmed", rule=number, counts=self.counts, **details)
+
+    def _drop_unsettled(self) -> None:
+        if self.unsettled is not None:
+            self.unsettled.close()
+            self.unsettled = None
 
     def _drop_rule(self) -> None:
         if self.rule is not None:
