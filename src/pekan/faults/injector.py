@@ -23,6 +23,7 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
@@ -51,6 +52,9 @@ DRAWN_WAIT_MS = 2_500
 until the faults' phase ends, because a run in which it does not fire is undecided."""
 CLUSTER_WAIT_MS = 8_000
 """The same for what claims an affair of the whole cluster: there is no other victim for it, and a change of members takes some seconds."""
+DRAWN_LATE_MS = 8_000
+"""How much longer than its parameters say a drawn fault may take, waiting for its moment and for its end: two elections, a replay, a change
+of members. Without a bound one that waits for what never comes would hold its claims, and keep calm away, to the end of an hour."""
 LEADER_TIMEOUT_S = 1.0
 """One look for the leader, a login included where auth is on; looks are repeated, and one that hangs on a dead member must not eat a short
 phase."""
@@ -61,6 +65,10 @@ PROCESS = "process"
 """The claim of whatever ends, stops or starts the victim's process."""
 CLUSTER = "cluster:"
 """A claim that begins so is one for the whole cluster: `cluster:membership` belongs to one fault at a time, whoever its victim is."""
+
+
+_own_end_ms: ContextVar[int | None] = ContextVar("own_end_ms", default=None)
+"""In the tasks of a drawn fault: when its own time is over, ms since the traffic began."""
 
 
 class Parameter(NamedTuple):
@@ -119,6 +127,11 @@ class Injector(ABC):
         """For how long its victim does not do its part in a majority, recovery included; 0 where it goes on serving. The failure budget
         of a schedule is drawn on for that time."""
         return 0
+
+    def lasts_ms(self, parameters: Mapping[str, int | str]) -> int:
+        """How long one holds its victim, as far as its parameters tell; recovery included."""
+        held = int(parameters[self.duration]) if self.duration else 0
+        return max(held, self.down_ms(parameters))
 
     @abstractmethod
     async def inject(self, victim: Member, armed: Armed) -> None:
@@ -211,8 +224,10 @@ class Context:
         return len(self.holding)
 
     def left_ms(self) -> int:
-        """What is left of the faults' phase; never negative."""
-        return max(0, self.heal_ms - self.elapsed_ms())
+        """What is left of the faults' phase, and to a drawn fault that asks, of its own time; never negative."""
+        own_end_ms = _own_end_ms.get()
+        end_ms = self.heal_ms if own_end_ms is None else min(own_end_ms, self.heal_ms)
+        return max(0, end_ms - self.elapsed_ms())
 
     def has_fired(self, kind: str) -> None:
         """One of `kind` has fired; whoever waits for that goes on."""
@@ -284,6 +299,8 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector, s
     if victim is None:
         context.expired += 1
         return
+    if not fault.required:
+        _own_end_ms.set(context.elapsed_ms() + injector.lasts_ms(fault.parameters) + DRAWN_LATE_MS)
     context.holding[number] = f"{fault.kind} {name}"
     context.calm.clear()
     context.armed += 1

@@ -232,9 +232,8 @@ def _span(group: list[Fault], injector: Injector, start: int) -> _Span:
     """What faults of one kind take that are injected together."""
     fault = group[0]
     down = injector.down_ms(fault.parameters)
-    held = int(fault.parameters[injector.duration]) if injector.duration else 0
     victim = "" if fault.target in ROLES else fault.target
-    return _Span(start, start + max(down, held), start + down, len(group) if down else 0, victim, injector.claims)
+    return _Span(start, start + injector.lasts_ms(fault.parameters), start + down, len(group) if down else 0, victim, injector.claims)
 
 
 def _claimed(taken: _Span, wanted: _Span) -> bool:
