@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from pekan.etcd.spec import MemberState
 from pekan.faults.hooks import stub
 from pekan.faults.hooks.equipment import KIND, REACHED, Firing, Hooks, is_reached
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import DRAWN_WAIT_MS, LOOK_PAUSE_S, PROCESS, Armed, Drawn, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -39,6 +39,8 @@ DOWN_MS: Final = (100, 1_800)
 RECOVERY_MS: Final = 1_200
 """Replay and catching up, after the start."""
 TARGETS: Final = {"leader": 35, "follower": 35, "any": 30}
+
+ENDS_PROCESS: Final = frozenset({PROCESS})
 
 LOOK_MS: Final = 300
 """How long functions are watched before one is drawn: what only a start or a rare request reaches would not be passed again."""
@@ -65,7 +67,6 @@ class Failpoint(Injector):
         "down_ms": Parameter(500, "ms", "after a kill, from the end of the process to its next start"),
     }
     duration: ClassVar[str] = "hold_ms"
-    claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
     needs: ClassVar[tuple[str, ...]] = (Hooks.name,)
 
     def draw(self, rng: random.Random) -> Drawn:
@@ -88,6 +89,17 @@ class Failpoint(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Arm, wait for the hit, see the action through, start the member again where it was killed."""
+        if "kill" not in armed.text("action"):
+            await self._at_point(victim, armed)
+        # A hold goes with everything, another's kill included; who ends the process must be alone with that.
+        elif await _claimed(victim, armed):
+            try:
+                await self._at_point(victim, armed)
+            finally:
+                armed.context.release(victim.name, ENDS_PROCESS)
+
+    @staticmethod
+    async def _at_point(victim: Member, armed: Armed) -> None:
         hooks = armed.equipment(Hooks)
         point = armed.text("point")
         if is_reached(point):
@@ -106,6 +118,12 @@ class _Shot:
         self.action = armed.text("action")
         self.kills = "kill" in self.action
         self.hold_ms = armed.number("hold_ms") if "hold" in self.action else 0
+        self.incarnation = victim.incarnation
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process that was armed is still there."""
+        return self.victim.alive and self.victim.incarnation == self.incarnation
 
     async def go(self) -> None:
         victim, hooks = self.victim, self.hooks
@@ -169,28 +187,42 @@ class _Shot:
         """Until the held thread goes on, its process ends, or `ms` are over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ms / 1000):
-                while self.victim.alive and self.hooks.held(self.victim.name, self.point):
+                while self.lives and self.hooks.held(self.victim.name, self.point):
                     await asyncio.sleep(POLL_S)
 
     async def _undo(self) -> None:
         victim, armed, hooks = self.victim, self.armed, self.hooks
         hooks.disarm(victim.name, self.point)
         await self._until_released(END_MS)
-        if self.kills and victim.alive:
+        if self.kills and self.lives:
             if hooks.firings(victim.name, self.point) != self.firings:
                 # Its thread may have looked at the action for the last time before it was disarmed: then the process ends just now.
                 with contextlib.suppress(TimeoutError):
                     await victim.wait_exit(END_MS / 1000)
-            if victim.alive:
+            if self.lives:
                 victim.expect_exit(None)
-        if not victim.alive:
+        if not self.lives:
             hooks.settle(victim.name, self.point)
-        # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
-        if victim.state is MemberState.STOPPED:
+        # Not after an exit that nobody asked for, which is the hunt's to judge, nor after another fault's kill, which starts it again.
+        if self.kills and victim.state is MemberState.STOPPED:
             await victim.start()
         if armed.has_fired:
             after = {"hits": hooks.hits(victim.name, self.point), "held": hooks.held(victim.name, self.point)}
             armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state), **after})
+
+
+async def _claimed(victim: Member, armed: Armed) -> bool:
+    """Take the process for this fault; False where others have it for too long."""
+    context = armed.context
+    deadline = context.elapsed_ms() + (context.left_ms() if armed.fault.required else DRAWN_WAIT_MS)
+    while not context.claim(victim.name, ENDS_PROCESS):
+        if context.elapsed_ms() >= deadline or context.left_ms() <= 0:
+            return False
+        await asyncio.sleep(LOOK_PAUSE_S)
+    if victim.state is MemberState.RUNNING:
+        return True
+    context.release(victim.name, ENDS_PROCESS)
+    return False
 
 
 async def _reached(hooks: Hooks, member: str, wanted: str, armed: Armed) -> str | None:
