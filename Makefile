@@ -9,7 +9,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks test lint native-test fuzz fuzz-objects fuzz-readers bench bench-peers clean
+.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks test survey lint native-test fuzz fuzz-objects fuzz-readers bench bench-hooks bench-peers clean
 
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -32,8 +32,10 @@ help:
 	@echo 'make no-false-alarms       ten one-minute hunts on the newest 3.5, 3.6 and 3.7'
 	@echo 'make soak-hooks            an hour with a hundred hooks in every member of 3.5.1, and one of the newest 3.7 [TIME=1h] [ETCD=3.7]'
 	@echo 'make soak-faults           an hour on the newest 3.7 under every fault inside its promises [TIME=1h] [ETCD=3.7]'
+	@echo 'make survey                which gofail sites of six releases a load passes; writes docs/failpoints.md'
 	@echo 'make fuzz                  the long differential fuzz of the checkers'
 	@echo 'make bench                 what recording and checking cost'
+	@echo 'make bench-hooks           what hooks cost that count and do not fire (the cost of one hit needs Go)'
 	@echo 'make bench-peers           Pekan beside Porcupine on the same files (needs Go)'
 
 $(VENV)/bin/python:
@@ -80,6 +82,10 @@ soak-faults: SOAK_ETCD = $(if $(filter file,$(origin ETCD)),3.7,$(ETCD))
 soak-faults: $(VENV)/.hunt
 	@$(VENV)/bin/python tests/soak/all_faults.py --time '$(SOAK_TIME)' --etcd '$(SOAK_ETCD)' --seed '$(SEED)' --members '$(MEMBERS)' $(ARGS)
 
+# Which gofail sites of six releases a load passes; writes docs/failpoints.md.
+survey: $(VENV)/.test
+	cd tests && ../$(VENV)/bin/python -m gofail.survey --write $(ARGS)
+
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
@@ -112,6 +118,9 @@ bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/foreign.py
 
 # Wants Go for the peer's side; twenty minutes.
+bench-hooks: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/hooks.py $(ARGS)
+
 bench-peers: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/peers.py $(ARGS)
 

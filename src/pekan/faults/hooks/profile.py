@@ -141,8 +141,8 @@ def load(file: Path) -> Profile | None:
         return None
 
 
-class _Counting:
-    """Memory in which a member counts the entries of every function of etcd's packages."""
+class Counting:
+    """Memory in which a member counts the entries of every function of etcd's packages; `arrange` is a cluster's."""
 
     def __init__(self, binary: EtcdBinary, directory: Path) -> None:
         path = Path(binary.path)
@@ -168,6 +168,10 @@ class _Counting:
         counts = self.memory.words[::step].tolist()
         return {name: counts[cell] for name, cell in self.cells.items()}
 
+    def close(self) -> None:
+        """Idempotent; after the members have ended."""
+        self.memory.close()
+
 
 def reached(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """What was passed between two readings of counters, and how often."""
@@ -176,7 +180,7 @@ def reached(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, in
 
 async def measure(binary: EtcdBinary, directory: Path) -> dict[str, dict[str, float]]:
     """Hits of each function for one operation, by kind, of one member in `directory`. Raises `EnvironmentFailure`."""
-    counting = await asyncio.to_thread(_Counting, binary, directory)
+    counting = await asyncio.to_thread(Counting, binary, directory)
     recorder = Recorder(RecordWriter(directory / "history.pb"))
     found: dict[str, dict[str, float]] = {}
     try:
@@ -211,7 +215,7 @@ async def measure(binary: EtcdBinary, directory: Path) -> dict[str, dict[str, fl
             found["restart"] = {name: float(count) for name, count in reached(before, counting.read()).items()}
     finally:
         recorder.close()
-        counting.memory.close()
+        counting.close()
     return found
 
 
