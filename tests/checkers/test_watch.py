@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from pekan.catalogue import CODES
 from pekan.checkers.case import Case, Fork, Options
-from pekan.history.types import Operation
+from pekan.history.types import Mark, Operation
 from pekan.verdict import CheckerReport
 from pekan.wire import messages as wire
 from pekan.wire.messages import NODELETE, NOPUT, Event, KeyValue
@@ -494,6 +495,9 @@ def test_a_member_whose_watches_saw_nothing_is_undecided() -> None:
     (reason,) = report(late).undecided
     assert "m1" in reason.reason
     assert report(case_of(STORY, watched)).undecided == ()
+    # Not of a member that was removed: it hears of nothing any more, and some were there for a moment only.
+    late.history = replace(late.history, marks=(Mark(0, "part", "m1", {"part": "leaving"}),))
+    assert report(late).undecided == ()
 
 
 def test_counts_tell_what_was_judged() -> None:

@@ -148,3 +148,34 @@ def test_workloads_answer_to_their_names() -> None:
     assert not {make().name for make in COMPANIONS} & set(WORKLOADS)
     with pytest.raises(UsageError, match=r"'queue'.*kv, kubernetes, auth"):
         workload("queue")
+
+
+def test_clients_stay_at_home_while_it_is_there() -> None:
+    """Without newcomers no client moves, whoever else has departed; with nobody left it stays too."""
+    traffic = make()
+    assert [traffic.host(home, "kv-0") for home in traffic.members] == ["m1", "m2", "m3"]
+    traffic.present = ("m1", "m3")
+    assert [traffic.host(home, "kv-0") for home in ("m1", "m3")] == ["m1", "m3"]
+    traffic.present = ()
+    assert traffic.host("m2", "kv-0") == "m2"
+
+
+def test_clients_of_a_departed_member_move_to_who_is_there() -> None:
+    """To the newcomer where there is one, else to any; the same client always to the same."""
+    traffic = make()
+    traffic.present = ("m1", "m3")
+    hosts = {traffic.host("m2", f"kv-{index}") for index in range(50)}
+    assert hosts == {"m1", "m3"}
+    assert len({traffic.host("m2", "kv-7") for _ in range(10)}) == 1
+    traffic.present = ("m1", "m3", "m4")
+    assert {traffic.host("m2", f"kv-{index}") for index in range(50)} == {"m4"}
+
+
+def test_a_newcomer_gets_a_fair_share_of_all_clients() -> None:
+    """Of 400 clients of three members a fourth one gets between an eighth and three eighths, and the others stay where they are."""
+    traffic = make()
+    traffic.present = ("m1", "m2", "m3", "m4")
+    hosts = [traffic.host(traffic.members[index % 3], f"kv-{index}") for index in range(400)]
+    moved = hosts.count("m4")
+    assert 50 < moved < 150
+    assert all(host in ("m4", traffic.members[index % 3]) for index, host in enumerate(hosts))
