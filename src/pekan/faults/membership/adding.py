@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
-from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
+from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing, cancelled
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -60,7 +60,7 @@ class MemberAdd(Injector):
                     evidence = {"served": member.name}
                     await armed.hold(armed.number("hold_ms"))
         finally:
-            evidence |= await shielded(changing.settle())
+            evidence |= await shielded(changing.settle(cancelled()))
             if armed.has_fired:
                 armed.healed(evidence)
 
@@ -103,6 +103,6 @@ class Learner(Injector):
                     evidence["promoted"] = member.name
                     await armed.hold(armed.number("hold_ms"))
         finally:
-            evidence |= await shielded(changing.settle())
+            evidence |= await shielded(changing.settle(cancelled()))
             if armed.has_fired:
                 armed.healed(evidence)

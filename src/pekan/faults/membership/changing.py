@@ -49,6 +49,8 @@ GRACE_S = 1.0
 SETTLE_S = 30.0
 """How long the way back may take: etcd wants 5 s of quiet connections before it takes a member, and other faults may only just have been
 healed."""
+SETTLE_CANCELLED_S = 10.0
+"""The same where the run is being ended: somebody waits for it."""
 JOIN_MS = 3_000
 """What a newcomer takes to serve, for the failure budget of a schedule."""
 READ_LIMIT = 100
@@ -138,6 +140,8 @@ class Changing:
 
     async def _served(self, member: Member, *, learner: bool) -> bool:
         deadline = asyncio.get_running_loop().time() + JOIN_S
+        if self._settling_until is not None:
+            deadline = min(deadline, self._settling_until)
         while asyncio.get_running_loop().time() < deadline:
             if member.state is MemberState.STOPPED:
                 await asyncio.sleep(AGAIN_S)
@@ -231,12 +235,12 @@ class Changing:
 
     # ---- the way back ----
 
-    async def settle(self) -> dict[str, Any]:
+    async def settle(self, cancelled: bool = False) -> dict[str, Any]:
         """The wanted number of voters again and nobody else on the list, every newcomer having served; what it came to, as evidence.
 
         Every round looks at the list anew and takes one step. What is not reached within `SETTLE_S` is for the hunt to judge.
         """
-        self._settling_until = asyncio.get_running_loop().time() + SETTLE_S
+        self._settling_until = asyncio.get_running_loop().time() + (SETTLE_CANCELLED_S if cancelled else SETTLE_S)
         settled = False
         while not settled and not self.over():
             with contextlib.suppress(ClusterFailure, UsageError):  # somebody ended on the way: look again
@@ -291,6 +295,12 @@ class Changing:
                 await step(member)
             finally:
                 self.context.release(member.name, claim)
+
+
+def cancelled() -> bool:
+    """Whether the current task is being cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _votes(members: list[pb.Member], number: int) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
-from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
+from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing, cancelled
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -59,7 +59,7 @@ class MemberRemove(Injector):
                 if await changing.remove(victim, armed.fired):
                     await armed.hold(armed.number("hold_ms"))
         finally:
-            evidence = await shielded(changing.settle())
+            evidence = await shielded(changing.settle(cancelled()))
             if armed.has_fired:
                 armed.healed({**_end(victim), **evidence})
 
@@ -100,7 +100,7 @@ class MemberReplace(Injector):
                 else:
                     await changing.remove(victim, armed.fired)
         finally:
-            evidence = await shielded(changing.settle())
+            evidence = await shielded(changing.settle(cancelled()))
             if armed.has_fired:
                 armed.healed({**_end(victim), **evidence})
 
