@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pekan.etcd.cluster import Member
+from pekan.faults.network.equipment import Proxy
 from pekan.faults.packets import Packets
 from stage import Stage, stage
 
@@ -127,6 +128,33 @@ def test_what_does_not_arrive_is_not_answered(tmp_path: Path) -> None:
             await it.cluster.member("m1").kill()
             await it.cluster.member("m1").start()
             await served(it, "m1")
+
+    asyncio.run(go())
+
+
+def test_a_proxy_between_members_in_namespaces(tmp_path: Path) -> None:
+    """With links' faults and packets' faults in one run members are reached through the proxy and through the switch, over TLS: the proxy
+    knows who sends to whom, a member that it isolates serves no linearizable read, and packets on the way to it are lost."""
+
+    async def go() -> None:
+        async with stage(VERSION, tmp_path, "packet-loss m1 1s at 0s", "isolate m1 1s at 0s", tls=True) as it:
+            assert (await it.put("m1", b"key", b"value")).outcome == "ok"
+            task = await armed(it, "isolate m1 60s at 0s")
+            await it.context.until_fired("isolate", 1)
+            assert (await it.get("m1", b"key", SHORT_S)).outcome != "ok"
+            task.cancel()
+            await asyncio.wait({task})
+            await served(it, "m1")
+            task = await armed(it, "packet-loss m1 60s percent=20 at 0s")
+            await it.context.until_fired("packet-loss", 1)
+            task.cancel()
+            await asyncio.wait({task})
+            await served(it, "m1")
+            proxy = it.equipment["proxy"]
+            assert isinstance(proxy, Proxy)
+            names = [member.name for member in it.cluster.members]
+            counts = await proxy.counts()
+            assert all(counts[sender, receiver]["bytes"] for sender in names for receiver in names if sender != receiver)
 
     asyncio.run(go())
 

@@ -72,6 +72,8 @@ SLICES_A_SECOND = 50
 SLICE_BYTES_MIN = 64
 EARLY_S = 0.0005
 """Timers of the event loop are no finer."""
+SHARED_HOST = "127.0.0.1"
+"""Where connections on loopback come from; those of members in network namespaces (pekan.faults.packets.relay) have an address each."""
 CLIENT = "@client"
 UNKNOWN = "?"
 KINDS_OF_FAULT = ("cut", "hold", "delay", "rate", "reset", "messages", "corrupt")
@@ -759,7 +761,7 @@ class Connection:
             return
         head = rafthttp.head_of(self.head[:end])
         proxy = self.proxy
-        dialler = proxy.member_at(head.fields.get("x-peerurls", "")) or proxy.holder_of(self.near) or UNKNOWN
+        dialler = proxy.dialler_of(self.near, head.fields.get("x-peerurls", ""))
         if proxy.framed:
             self.join(RequestPipe, StreamPipe, dialler)
             cast(StreamPipe, self.far.outgoing).begin(*_stream(head))
@@ -855,8 +857,10 @@ class Proxy:
         self.links: dict[tuple[str, str], Link] = {}
         self.faults: dict[int, Fault] = {}
         self.connections: set[Connection] = set()
-        self.members: dict[str, str] = {}
-        """Members by advertised peer address."""
+        self.members: dict[int, str] = {}
+        """Members by advertised peer port: no two have one, and a member in a network namespace knows the proxy by another address."""
+        self.hosts: dict[str, str] = {}
+        """Members by the loopback address that their connections come from, where each has one of its own."""
         self.processes: dict[int, str] = {}
         """Members by process id, as found when somebody had to be looked for."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -872,7 +876,17 @@ class Proxy:
 
     def member_at(self, urls: str) -> str:
         """The member that advertises `urls` (comma-separated); "" where it is none of ours."""
-        return self.members.get(urls.partition(",")[0].partition("://")[2].rstrip("/"), "")
+        port = urls.partition(",")[0].rstrip("/").rpartition(":")[2]
+        return self.members.get(int(port), "") if port.isdecimal() else ""
+
+    def dialler_of(self, side: Side, urls: str) -> str:
+        """Who opened a connection whose first request says that it comes from the member that advertises `urls`, or does not say."""
+        assert side.transport is not None
+        host = side.transport.get_extra_info("peername")[0]
+        name = self.member_at(urls)
+        if name and host != SHARED_HOST:
+            self.hosts[host] = name
+        return name or self.hosts.get(host) or self.holder_of(side) or UNKNOWN
 
     def holder_of(self, side: Side) -> str:
         """The member whose process holds the other end of this connection, for requests that do not say (leases, versions, probes)."""
@@ -977,8 +991,7 @@ class Proxy:
             if command["do"] == "listen":
                 door = Door(self, command)
                 if door.role == "peer":
-                    host, port = door.address
-                    self.members[f"[{host}]:{port}" if ":" in host else f"{host}:{port}"] = door.member
+                    self.members[door.address[1]] = door.member
                 await door.open()
                 answer: dict[str, Any] = {}
             else:

@@ -8,6 +8,8 @@ sockets of the hub's namespace from the switch: a socket belongs to the namespac
     clients, proxies ── 127.0.0.1:C ──> relay ── socket of the hub ── TUN, switch, TUN ──> 198.18.0.2:C   a member listens
     a member ── TUN, switch, TUN ── 198.18.0.1:P ──> relay ──> 127.0.0.1:P                                a proxy listens
 
+What a proxy gets from the member 198.18.0.N comes from 127.0.1.N, so that it can tell members apart.
+
 Commands come on fd 0, a SOCK_SEQPACKET socket whose end is the lifeline; fd 1 is one to the switch::
 
     {"do": "inward", "port": C, "to": "198.18.0.2"}     listen on the host's loopback, dial the hub's side      -> {}
@@ -35,6 +37,7 @@ from typing import Any
 CONTROL_FD = 0
 SWITCH_FD = 1
 LOOPBACK = "127.0.0.1"
+LOOPBACK_OF_MEMBERS = "127.0.1"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 BUFFER_BYTES = 64 * 1024
@@ -107,11 +110,13 @@ class Relay:
     def accept(self, fd: int) -> None:
         listener, make, to = self.listeners[fd]
         try:
-            accepted, _ = listener.accept()
+            accepted, came_from = listener.accept()
         except OSError:
             return  # it was reset before it was taken
         try:
             dialled = make()
+            if to[0] == LOOPBACK:
+                dialled.bind((f"{LOOPBACK_OF_MEMBERS}.{came_from[0].rpartition('.')[2]}", 0))
         except OSError:
             reset(accepted)
             return
