@@ -53,10 +53,12 @@ def test_a_killed_hunt_leaves_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as hunt:
         deadline = time.monotonic() + DEADLINE_S
         group = f"pekan-{hunt.pid}-"  # other hunts on this machine have theirs
-        while not any(group in each for each in (more := aside.look())["control groups"]) or not more["journals"]:
+        more = aside.look()
+        while not any(group in each for each in more["control groups"]) or not more["journals"]:
             assert hunt.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
+            more = aside.look()
         assert len(more["processes"]) >= 3 + 3 + 4  # launchers, members; Pekan, switch, relay, proxy
         hunt.kill()
     left = aside.settle(before, SETTLE_S)
