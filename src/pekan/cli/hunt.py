@@ -326,6 +326,7 @@ def _json(results: list[Judged]) -> str:
                 "verdict": result.verdict.verdict if result.verdict else None,
                 "ended": result.conducted.reason,
                 "error": str(result.conducted.failure) if result.conducted.failure else None,
+                "faults": faults_json(result.history).get("faults") if result.history is not None else None,
             }
             for result in results
         ],

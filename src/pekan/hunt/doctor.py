@@ -27,6 +27,9 @@ from pekan.etcd import binaries
 from pekan.faults import EQUIPMENT, INJECTORS, Ability, ability_of, class_of, equipment_ability, sweep
 from pekan.faults.ability import unable
 
+MECHANISM = "mechanism"
+"""The area of equipment."""
+
 
 def examine() -> tuple[Ability, ...]:
     """Everything that is worth knowing, in the order of the module's table."""
@@ -84,7 +87,7 @@ def _faults(drives: Ability) -> Iterator[Ability]:
         found = equipment_ability(name) if drives.possible else unable(name, drives.why_not, drives.remedy)
         lost = [kind for kind, injector in INJECTORS.items() if name in injector.needs]
         detail = found.detail if found.possible else f"lost without it: {', '.join(lost) or 'nothing yet'}"
-        yield replace(found, area="mechanism", detail=detail)
+        yield replace(found, area=MECHANISM, detail=detail)
     for kind, injector in INJECTORS.items():
         found = ability_of(kind) if drives.possible else unable(kind, drives.why_not, drives.remedy)
         yield replace(found, area="fault", detail=f"{class_of(injector)}: {injector.summary}")
