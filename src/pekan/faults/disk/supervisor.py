@@ -182,19 +182,27 @@ class Listener:
             if failure.errno != errno.ENOENT:
                 raise
 
+    def waits(self, call: Call) -> bool:
+        """Whether the thread of `call` still waits for the answer; then its process is the one that /proc shows by its id."""
+        try:
+            fcntl.ioctl(self.fd, NOTIFICATION_VALID, struct.pack("<Q", call.id))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
     def kill(self, call: Call, pid: int) -> None:
         """SIGKILL to the process `pid` of `call`; no call of this incarnation is answered from now on."""
         try:
             pidfd = os.pidfd_open(pid)
             try:
-                # The thread still waits for this answer, so that the process is the one that was looked up.
-                fcntl.ioctl(self.fd, NOTIFICATION_VALID, struct.pack("<Q", call.id))
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                if self.waits(call):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESRCH):  # it has ended by itself
-                raise
+        except ProcessLookupError:
+            pass  # it has ended by itself
         self.killed = True
 
 
@@ -472,7 +480,10 @@ class Loss(Rule):
         if call.name == "pwrite64":
             if self.moment == "write" and self.concerns(call) and self._is_the_one(call):
                 return Silence()
-            self._of(call).before_write(call.arguments[3], call.arguments[2])
+            if call.arguments[2] > PAGES_MAX * PAGE:
+                self._of(call).synced(None)
+            else:
+                self._of(call).before_write(call.arguments[3], call.arguments[2])
             self._bounded()
         elif call.name == "ftruncate":
             self._of(call).before_truncate(call.arguments[1])
@@ -506,7 +517,8 @@ class Loss(Rule):
             return True
         if position is None or file.mark is None:
             return False
-        cut = (file.mark + self.torn_bytes) // SECTOR * SECTOR
+        # At the border that `torn_bytes` reach, or the last one inside a shorter write.
+        cut = min(file.mark + self.torn_bytes, position - 1) // SECTOR * SECTOR
         if not file.mark < cut < position:
             return False
         self.torn = (file, cut)
@@ -653,6 +665,8 @@ class Supervisor:
         except Exception as error:
             if call.listener.killed:
                 return Silence()
+            if not call.listener.waits(call):
+                return None  # its process has been killed meanwhile, and what /proc told of it is gone
             event("bug", rule=rule.number, text=f"{type(error).__name__}: {error} (at {call.name} of {call.path})")
             self._drop_rule()
             return None
