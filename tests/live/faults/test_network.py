@@ -32,11 +32,27 @@ async def _another_leader(it: Stage, old: str) -> Member:
             return leader
 
 
-async def _firing(it: Stage, kind: str) -> FaultSpan:
-    """Wait until the last fault of `kind` has fired."""
-    while not (spans := it.spans(kind)) or spans[-1].fired is None:
-        await asyncio.sleep(0.01)
-    return spans[-1]
+class _Carried:
+    """A fault that is being carried out."""
+
+    def __init__(self, it: Stage, fault: str) -> None:
+        self.kind = fault.partition(" ")[0]
+        self.context = it.context
+        self.before = self.context.fired_by_kind.get(self.kind, 0)
+        self.task = it.carry_out(fault)
+
+    async def armed(self) -> None:
+        while not self.context.active and not self.task.done():
+            await asyncio.sleep(0.01)
+
+    async def fired(self) -> None:
+        """It has done something; the stage's deadline bounds the wait."""
+        await self.context.until_fired(self.kind, self.before + 1)
+
+    async def end(self) -> None:
+        """Undo it now."""
+        self.task.cancel()
+        await asyncio.wait({self.task})
 
 
 async def _timed_put(it: Stage, member: str) -> tuple[Reply, float]:
@@ -64,12 +80,11 @@ def test_cut_links_depose_a_leader_and_come_back(tmp_path: Path, tls: bool) -> N
             assert set(await proxy.counts()) >= {(a, b) for a in names for b in names if a != b}  # who dials is known by name
 
             old = (await it.cluster.leader()).name
-            isolated = it.carry_out("isolate leader 60s at 0s")
+            isolated = _Carried(it, "isolate leader 60s at 0s")
             new = await _another_leader(it, old)
             assert (await it.put(old, b"k", b"lost", 0.5)).outcome == "indefinite"
             assert (await it.put(new.name, b"k", b"v", LONG_S)).outcome == "ok"
-            isolated.cancel()
-            await asyncio.wait({isolated})
+            await isolated.end()
             await it.cluster.wait_ready()
             assert (await it.get(old, b"k")).output.kvs[0].value in (b"v", b"lost")
             (span,) = it.spans("isolate")
@@ -78,10 +93,9 @@ def test_cut_links_depose_a_leader_and_come_back(tmp_path: Path, tls: bool) -> N
 
             # Only what it says is lost: it hears the others, and steps down when they have elected one.
             old = (await it.cluster.leader()).name
-            mute = it.carry_out(f"isolate {old} 60s direction=out at 0s")
-            new = await _another_leader(it, old)
-            mute.cancel()
-            await asyncio.wait({mute})
+            mute = _Carried(it, f"isolate {old} 60s direction=out at 0s")
+            await _another_leader(it, old)
+            await mute.end()
             await it.cluster.wait_ready()
             assert _did(it.spans("isolate")[-1])["bytes"] > 0
 
@@ -97,29 +111,28 @@ def test_slow_links_delay_what_is_decided(tmp_path: Path) -> None:
             plain = [await _timed_put(it, leader) for _ in range(5)]
             assert {reply.outcome for reply, _ in plain} == {"ok"}
 
-            delayed = it.carry_out("delay leader 3s delay_ms=300 jitter_ms=50 at 0s")
-            await _firing(it, "delay")
+            delayed = _Carried(it, "delay leader 3s delay_ms=300 jitter_ms=50 at 0s")
+            await delayed.fired()
             reply, late_s = await _timed_put(it, leader)
-            await delayed
+            await delayed.task
             assert reply.outcome == "ok"
             assert late_s >= 0.6  # the entry's way to a follower and the answer's way back
             assert min(seconds for _, seconds in plain) < 0.6
 
-            held = it.carry_out("hold leader 800ms at 0s")
-            await _firing(it, "hold")
+            held = _Carried(it, "hold leader 800ms at 0s")
+            await held.fired()
             reply, _ = await _timed_put(it, leader)
             assert reply.outcome == "ok"
-            await held
+            await held.task
             assert _did(it.spans("hold")[-1])["bytes"] > 0
 
             size = 50_000
-            thin = it.carry_out("rate leader 60s bytes=25000 direction=out at 0s")
-            await _firing(it, "rate")
+            thin = _Carried(it, "rate leader 60s bytes=25000 direction=out at 0s")
+            await thin.fired()
             began = time.monotonic()
             reply = await it.put(leader, b"large", b"x" * size, LONG_S)
             assert time.monotonic() - began >= 1.0  # 2 s for 50 kB at 25 kB/s; an election may end it by another way, not at once
-            thin.cancel()
-            await asyncio.wait({thin})
+            await thin.end()
             await it.cluster.wait_ready()
 
             await it.carry_out("reset any 500ms every_ms=100 at 0s")
@@ -137,43 +150,43 @@ def test_messages_by_kind(tmp_path: Path, version: str) -> None:
     async def go() -> None:
         async with stage(version, tmp_path, "messages leader at 0s", seconds=90) as it:
             leader = (await it.cluster.leader()).name
-            follower = (await it.cluster.followers())[0].name
 
             # Appends that are left out are sent again; those that follow them name their own place in the log.
-            thinned = it.carry_out("messages leader 2s kind=MsgApp action=drop percent=30 direction=out at 0s")
-            await _firing(it, "messages")
+            thinned = _Carried(it, "messages leader 2s kind=MsgApp action=drop percent=30 direction=out at 0s")
             written = 0
-            while not thinned.done():
+            while not thinned.task.done():
                 reply = await it.put(leader, b"counted", str(written).encode(), LONG_S)
                 assert reply.outcome == "ok"
                 written += 1
-            await thinned
+            await thinned.task
             did = _did(it.spans("messages")[-1])
             assert did["messages"] > 0
             assert set(did["kinds"]) == {"MsgApp"}  # type: ignore[call-overload]
             for member in it.cluster.members:
                 assert (await it.get(member.name, b"counted", LONG_S)).output.kvs[0].value == str(written - 1).encode()
 
-            held = it.carry_out(f"messages {leader} 60s kind=MsgReadIndexResp action=hold direction=out at 0s")
+            follower = (await it.cluster.followers())[0].name
+            held = _Carried(it, f"messages {follower} 60s kind=MsgReadIndexResp action=hold direction=in at 0s")
+            await held.armed()
             read = asyncio.create_task(it.get(follower, b"counted", LONG_S))
-            await _firing(it, "messages")
-            assert (await it.put(leader, b"other", b"v")).outcome == "ok"  # appends, and their answers, overtake
+            await held.fired()
+            assert (
+                await it.put((await it.cluster.leader()).name, b"other", b"v", LONG_S)
+            ).outcome == "ok"  # appends, and their answers, overtake
             assert not read.done()
-            held.cancel()
-            await asyncio.wait({held})
+            await held.end()
             assert (await read).outcome == "ok"
             assert set(_did(it.spans("messages")[-1])["kinds"]) == {"MsgReadIndexResp"}  # type: ignore[call-overload]
 
-            silent = it.carry_out(f"messages {leader} 60s kind=MsgHeartbeat,MsgApp direction=out at 0s")
-            new = await _another_leader(it, leader)
-            assert new.name != leader
-            silent.cancel()
-            await asyncio.wait({silent})
+            leader = (await it.cluster.leader()).name
+            silent = _Carried(it, f"messages {leader} 60s kind=MsgHeartbeat,MsgApp direction=out at 0s")
+            await _another_leader(it, leader)
+            await silent.end()
             await it.cluster.wait_ready()
 
-            trickle = it.carry_out("rate leader 3s messages=20 at 0s")
-            await _firing(it, "rate")
-            await trickle
+            trickle = _Carried(it, "rate leader 3s messages=20 at 0s")
+            await trickle.fired()
+            await trickle.task
             assert _did(it.spans("rate")[-1])["messages"] > 0
             await it.cluster.wait_ready()
 
@@ -188,12 +201,10 @@ def test_between_clients_and_members(tmp_path: Path) -> None:
             assert (await it.put("m1", b"k", b"0")).outcome == "ok"
 
             async def written_under(fault: str, value: bytes) -> Reply:
-                task = it.carry_out(fault)
-                while not it.context.active:
-                    await asyncio.sleep(0.01)
+                carried = _Carried(it, fault)
+                await carried.armed()
                 reply = await it.put("m1", b"k", value, 1.0)
-                task.cancel()
-                await asyncio.wait({task})
+                await carried.end()
                 await it.cluster.wait_ready()
                 return reply
 
@@ -203,13 +214,12 @@ def test_between_clients_and_members(tmp_path: Path) -> None:
             assert (await it.get("m1", b"k", LONG_S)).output.kvs[0].value == b"arrives"
             assert all(_did(span)["bytes"] > 0 for span in it.spans("client-cut"))
 
-            late = it.carry_out("client-delay m1 3s delay_ms=250 at 0s")
-            while not it.context.active:
-                await asyncio.sleep(0.01)
+            late = _Carried(it, "client-delay m1 3s delay_ms=250 at 0s")
+            await late.armed()
             reply, seconds = await _timed_put(it, "m1")
             assert reply.outcome == "ok"
             assert seconds >= 0.5
-            await late
+            await late.task
 
             await it.carry_out("client-reset m1 at 0s")
             assert _did(it.spans("client-reset")[-1])["connections"] > 0
