@@ -28,8 +28,8 @@ TARGETS = {"leader": 30, "any": 70}
 DIRECTION = Parameter(BOTH, "text", "which bytes: requests to the member (in), its answers (out), or both", (BOTH, IN, OUT))
 DIRECTIONS = {OUT: 50, IN: 25, BOTH: 25}
 """Weights. Answers that do not come leave more to decide than requests that do not arrive."""
-HOLD_MS = (200, 3_000)
-"""Around the requests' default deadline of 2 s."""
+HOLD_MS = (500, 3_000)
+"""Around the requests' default deadline of 2 s; in less, few clients have something to say to one member."""
 
 
 class _ClientFault(LinkFault):

@@ -34,6 +34,9 @@ QUORUM_LOSS_MS = (300, 1_500)
 """Of partitions that leave nobody with a majority: traffic waits for their end."""
 DIRECTIONS = {BOTH: 50, OUT: 25, IN: 25}
 """Weights. One direction alone is what retried requests and leases of office are about; both is what happens most."""
+LEADING, FOLLOWING = ("leader", "any"), ("follower", "leader")
+"""Victim and other end of one link that carries something."""
+LEADING_SHARE = 0.6
 MAJORITY, HALF, RING, BRIDGE = "majority-minority", "half", "ring", "bridge"
 SHAPES = {MAJORITY: 55, HALF: 15, RING: 10, BRIDGE: 20}
 
@@ -67,7 +70,7 @@ class Cut(_Cut):
 
     def draw(self, rng: random.Random) -> Drawn:
         # Two followers say little to each other: nearly all that can be lost is lost on a leader's links.
-        target, other = ("leader", "any") if rng.random() < 0.6 else ("follower", "leader")
+        target, other = LEADING if rng.random() < LEADING_SHARE else FOLLOWING
         return Drawn(target, {"hold_ms": some_time(rng), "peer": other, "direction": weighted(rng, DIRECTIONS)})
 
 

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pekan.errors import UsageError
+from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.injector import Armed, Injector, Parameter, shielded
 from pekan.faults.network.equipment import EVERY, Link, Proxy
 
@@ -33,7 +33,7 @@ RECOVERY_MS = 800
 
 def peer(default: str) -> Parameter:
     """To whom the link leads."""
-    return Parameter(default, "text", "the other end of the link: all, any, leader, or a member's name")
+    return Parameter(default, "text", "the other end: all, any, leader (another one where the victim leads), or a member's name")
 
 
 def hold(default: int) -> Parameter:
@@ -56,11 +56,15 @@ async def others(victim: Member, armed: Armed) -> tuple[str, ...]:
     if wanted == "all":
         return (EVERY,)
     names = tuple(member.name for member in armed.context.cluster.members if member.name != victim.name)
-    if wanted == "any":
-        return (armed.rng.choice(names),) if names else ()
-    if wanted == "leader":
-        name = (await armed.context.cluster.leader(LEADER_TIMEOUT_S)).name
-        return (name,) if name != victim.name else ()
+    if wanted in ("any", "leader"):
+        another = (armed.rng.choice(names),) if names else ()
+        if wanted == "any":
+            return another
+        try:
+            leader = (await armed.context.cluster.leader(LEADER_TIMEOUT_S)).name
+        except ClusterFailure:
+            return another  # while they elect, or cannot be asked, anybody may come to lead
+        return (leader,) if leader != victim.name else another
     if wanted not in names:
         raise UsageError(f"peer={wanted}: there is no other member of that name; there are {', '.join(names) or 'none'}")
     return (wanted,)

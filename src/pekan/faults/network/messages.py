@@ -83,7 +83,7 @@ class Messages(LinkFault):
                 "delay_ms": rng.randint(20, 1_500),
                 "jitter_ms": rng.choice((0, 100, 500)),
                 "percent": rng.choice((100, 100, 50, 10)),
-                "peer": rng.choice(("all", "any")),
+                "peer": "all",
                 "direction": weighted(rng, DIRECTIONS),
             },
         )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pekan.errors import UsageError
 from pekan.faults.injector import Armed, Drawn, Parameter, shielded
-from pekan.faults.network.cut import DIRECTIONS, some_time, weighted
+from pekan.faults.network.cut import DIRECTIONS, FOLLOWING, LEADING, LEADING_SHARE, some_time, weighted
 from pekan.faults.network.equipment import Link, Proxy
 from pekan.faults.network.links import BOTH, DIRECTION, ELECTION_MS, RECOVERY_MS, LinkFault, directed, hold, others, peer, shown
 
@@ -35,9 +35,19 @@ BYTES = (2_000, 100_000)
 MESSAGES_SHARE = 0.5
 
 
-def _where(rng: random.Random) -> dict[str, int | str]:
-    """All links of the victim, or one."""
-    return {"peer": "all" if rng.random() < 0.5 else "any", "direction": weighted(rng, DIRECTIONS)}
+ONE_LINK_SHARE = 0.5
+REACH_MS = 1_500
+"""How long a reset is tried again while nobody is connected: clients and members dial again within a second."""
+
+
+def _drawn(rng: random.Random, settings: Mapping[str, int | str]) -> Drawn:
+    """All links of somebody, or one that carries something: two followers say little to each other."""
+    direction = weighted(rng, DIRECTIONS)
+    if rng.random() < ONE_LINK_SHARE:
+        target, other = LEADING if rng.random() < LEADING_SHARE else FOLLOWING
+    else:
+        target, other = weighted(rng, TARGETS), "all"
+    return Drawn(target, {**settings, "peer": other, "direction": direction})
 
 
 class Hold(LinkFault):
@@ -50,7 +60,7 @@ class Hold(LinkFault):
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": hold(1_500), "peer": peer("all"), "direction": DIRECTION}
 
     def draw(self, rng: random.Random) -> Drawn:
-        return Drawn(weighted(rng, TARGETS), {"hold_ms": some_time(rng), **_where(rng)})
+        return _drawn(rng, {"hold_ms": some_time(rng)})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["hold_ms"]) + RECOVERY_MS
@@ -76,9 +86,7 @@ class Delay(LinkFault):
     def draw(self, rng: random.Random) -> Drawn:
         delay_ms = int(rng.choice((rng.uniform(5, 60), rng.uniform(60, 400), rng.uniform(400, 1_500))))
         jitter_ms = rng.choice((0, delay_ms // 2, delay_ms))
-        return Drawn(
-            weighted(rng, TARGETS), {"hold_ms": rng.randint(1_500, 6_000), "delay_ms": delay_ms, "jitter_ms": jitter_ms, **_where(rng)}
-        )
+        return _drawn(rng, {"hold_ms": rng.randint(1_500, 6_000), "delay_ms": delay_ms, "jitter_ms": jitter_ms})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         late = int(parameters.get("delay_ms", self.parameters["delay_ms"].default)) + int(parameters.get("jitter_ms", 0))
@@ -107,7 +115,7 @@ class Rate(LinkFault):
     def draw(self, rng: random.Random) -> Drawn:
         by_messages = rng.random() < MESSAGES_SHARE
         limit = {"messages": rng.randint(*MESSAGES), "bytes": 0} if by_messages else {"messages": 0, "bytes": rng.randint(*BYTES)}
-        return Drawn(weighted(rng, TARGETS), {"hold_ms": rng.randint(1_500, 6_000), **limit, **_where(rng)})
+        return _drawn(rng, {"hold_ms": rng.randint(1_500, 6_000), **limit})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         # Under traffic appends fill the link and heartbeats wait behind them.
@@ -152,11 +160,11 @@ class Reset(LinkFault):
 async def reset_for(proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...]) -> None:
     """Reset the connections of the fault `key` now, and every `every_ms` until `hold_ms` are over."""
     context = armed.context
-    end_ms = min(context.elapsed_ms() + armed.number("hold_ms"), context.heal_ms)
+    began_ms = context.elapsed_ms()
     while True:
-        did = await shielded(proxy.reset(key))
-        if did:
+        if did := await shielded(proxy.reset(key)):
             armed.fired({"links": shown(links), **did})
+        end_ms = min(began_ms + max(armed.number("hold_ms"), 0 if armed.has_fired else REACH_MS), context.heal_ms)
         if context.elapsed_ms() >= end_ms:
             return
         await armed.hold(min(max(1, armed.number("every_ms")), end_ms - context.elapsed_ms()))

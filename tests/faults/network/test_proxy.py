@@ -1,0 +1,263 @@
+"""The proxy's process by itself, between plain sockets: what each fault does to bytes, in order and to the last one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pekan.faults.network.equipment import PROGRAM
+
+DEADLINE_S = 30.0
+AS_SOMEBODY = """
+import encodings.idna, importlib.util, os, sys
+spec = importlib.util.spec_from_file_location("proxy", {program!r})
+proxy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(proxy)
+os.setgroups([])
+os.setresgid({user}, {user}, {user})
+os.setresuid({user}, {user}, {user})
+os._exit(proxy.main(sys.argv[1:]))
+"""
+"""The program, loaded first (the interpreter may lie where others cannot read it) and then run without root's capabilities."""
+
+
+class Proxied:
+    """A proxy with one door, role "client" of member m1, in front of a server of our own."""
+
+    def __init__(self, user: int | None = None) -> None:
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(DEADLINE_S)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.address = free.getsockname()
+        program = [str(PROGRAM)] if user is None else ["-c", AS_SOMEBODY.format(program=str(PROGRAM), user=user)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", *program, json.dumps({"framed": False, "seed": 1})], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.number = 0
+        self.events: list[dict[str, Any]] = []
+        assert self.line()["event"] == "started"
+        self.ask("listen", member="m1", role="client", address=list(self.address), target=list(self.server.getsockname()), tls=None)
+
+    def line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
+
+    def ask(self, what: str, **details: object) -> dict[str, Any]:
+        """A command, answered; what the proxy tells of itself meanwhile goes to `events`."""
+        assert self.process.stdin is not None
+        self.number += 1
+        self.process.stdin.write(json.dumps({"id": self.number, "do": what, **details}).encode() + b"\n")
+        self.process.stdin.flush()
+        while "event" in (found := self.line()):
+            self.events.append(found)
+        assert found.pop("id") == self.number
+        return found
+
+    def connect(self) -> tuple[socket.socket, socket.socket]:
+        """The client's end and the server's end of a new connection."""
+        near = socket.create_connection(self.address, DEADLINE_S)
+        near.sendall(b"?")
+        far, _ = self.server.accept()
+        far.settimeout(DEADLINE_S)
+        assert far.recv(1) == b"?"
+        return near, far
+
+
+@contextmanager
+def _proxied(user: int | None = None) -> Iterator[Proxied]:
+    it = Proxied(user)
+    try:
+        yield it
+    finally:
+        assert it.process.stdin is not None
+        assert it.process.stdout is not None
+        it.process.stdin.close()
+        assert it.process.wait(DEADLINE_S) == 0
+        it.process.stdout.close()
+        it.server.close()
+
+
+def _read(source: socket.socket, size: int) -> bytes:
+    parts = []
+    while size and (part := source.recv(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _silent(source: socket.socket) -> bool:
+    """Whether nothing has come for longer than the loopback takes."""
+    source.settimeout(0.2)
+    try:
+        return source.recv(1) is None
+    except TimeoutError:
+        return True
+    finally:
+        source.settimeout(DEADLINE_S)
+
+
+TO, FROM = ["@client", "m1"], ["m1", "@client"]
+
+
+@pytest.mark.parametrize("user", [None, 65534], ids=["self", "nobody"])
+def test_held_bytes_arrive_in_order(user: int | None) -> None:
+    """What is held waits, does not hold up the other direction, and arrives complete and in order; as a plain user too."""
+    if user is not None and os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with _proxied(user) as it:
+        near, far = it.connect()
+        assert it.ask("add", key=1, kind="hold", links=[TO])["ok"]
+        sent = bytes(range(256)) * 64
+        for at in range(0, len(sent), 1000):
+            near.sendall(sent[at : at + 1000])
+        far.sendall(b"other direction")
+        assert _read(near, 15) == b"other direction"
+        assert _silent(far)
+        did = it.ask("remove", key=1)
+        assert did["bytes"] == len(sent)
+        assert _read(far, len(sent)) == sent
+        near.close()
+        far.close()
+
+
+def test_a_cut_swallows_and_ends_with_a_reset() -> None:
+    """Bytes on a cut link are gone, in that direction only; at the end the connection is reset, and a new one works."""
+    with _proxied() as it:
+        near, far = it.connect()
+        assert it.ask("add", key=1, kind="cut", links=[TO])["ok"]
+        near.sendall(b"lost")
+        far.sendall(b"answer")
+        assert _read(near, 6) == b"answer"
+        assert _silent(far)
+        assert it.ask("remove", key=1)["bytes"] == 4
+        with pytest.raises(ConnectionResetError):
+            far.recv(1)
+        with pytest.raises(ConnectionResetError):
+            near.recv(1)
+        assert [event["key"] for event in it.events] == [1]  # the first effect was told without being asked
+        near.close()
+        far.close()
+        again, other = it.connect()
+        other.sendall(b"whole")
+        assert _read(again, 5) == b"whole"
+        again.close()
+        other.close()
+
+
+def test_a_closed_connection_is_no_news_on_a_cut_link() -> None:
+    """Where nothing travels, neither does the end of a connection: the other side learns of it when the link is whole again."""
+    with _proxied() as it:
+        near, far = it.connect()
+        it.ask("add", key=1, kind="cut", links=[TO, FROM])
+        near.close()
+        assert _silent(far)
+        it.ask("remove", key=1)
+        with pytest.raises(ConnectionResetError):
+            far.recv(1)
+        far.close()
+
+
+def test_faults_stack() -> None:
+    """Two cuts of one link end with the second; a delayed link that is held waits for both; a fault that met nothing did nothing."""
+    with _proxied() as it:
+        near, far = it.connect()
+        it.ask("add", key=1, kind="delay", links=[TO], delay_ms=50, jitter_ms=10)
+        it.ask("add", key=2, kind="hold", links=[TO])
+        it.ask("add", key=3, kind="cut", links=[FROM])
+        near.sendall(b"late and held")
+        assert _silent(far)
+        assert it.ask("remove", key=2)["bytes"] == 13
+        assert _read(far, 13) == b"late and held"
+        assert it.ask("remove", key=1)["bytes"] == 13
+        assert "bytes" not in it.ask("remove", key=3)
+        it.ask("add", key=4, kind="cut", links=[TO])
+        it.ask("add", key=5, kind="cut", links=[TO])
+        near.sendall(b"x")
+        it.ask("remove", key=4)
+        far.sendall(b"still there")
+        assert _read(near, 11) == b"still there"
+        it.ask("remove", key=5)
+        with pytest.raises(ConnectionResetError):
+            near.recv(1)
+        near.close()
+        far.close()
+
+
+def test_what_is_held_is_bounded() -> None:
+    """A sender on a held link is stopped by its own full buffers after some megabytes; released, it goes on, and nothing is lost."""
+    with _proxied() as it:
+        near, far = it.connect()
+        it.ask("add", key=1, kind="hold", links=[TO])
+        total = 40 * 1024 * 1024
+        sent = threading.Event()
+
+        def send() -> None:
+            near.sendall(bytes(total))
+            sent.set()
+
+        near.settimeout(None)
+        sender = threading.Thread(target=send)
+        sender.start()
+        assert not sent.wait(1.0)
+        resident_kb = int(Path(f"/proc/{it.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+        assert resident_kb < 64 * 1024
+        it.ask("remove", key=1)
+        assert len(_read(far, total)) == total
+        sender.join()
+        near.close()
+        far.close()
+
+
+def test_a_slow_link_trickles() -> None:
+    """A thin link takes no less than size by rate for what is put into it, and all of it arrives."""
+    with _proxied() as it:
+        near, far = it.connect()
+        it.ask("add", key=1, kind="rate", links=[TO], bytes_a_second=20_000)
+        began = time.monotonic()
+        near.sendall(b"y" * 10_000)
+        assert _read(far, 10_000) == b"y" * 10_000
+        assert time.monotonic() - began >= 0.45
+        assert it.ask("remove", key=1)["bytes"] > 0
+        near.close()
+        far.close()
+
+
+def test_what_cannot_be_done_is_refused() -> None:
+    """Rules for messages are refused where messages are not taken apart, and unknown kinds everywhere; the proxy goes on."""
+    with _proxied() as it:
+        for wrong in ({"kind": "messages", "kinds": ["MsgApp"]}, {"kind": "rate", "messages_a_second": 3}, {"kind": "melt"}):
+            answer = it.ask("add", key=1, links=[TO], **wrong)
+            assert not answer["ok"]
+            assert answer["why"]
+        near, far = it.connect()
+        near.close()
+        far.close()
+
+
+def test_the_proxy_ends_with_whoever_started_it() -> None:
+    """The end of its standard input ends it at once; an interrupt from the terminal does not."""
+    it = Proxied()
+    near, far = it.connect()
+    it.process.send_signal(signal.SIGINT)
+    far.sendall(b"alive")
+    assert _read(near, 5) == b"alive"
+    assert it.process.stdin is not None
+    it.process.stdin.close()
+    assert it.process.wait(DEADLINE_S) == 0
+    assert it.process.stdout is not None
+    it.process.stdout.close()
+    for each in (near, far, it.server):
+        each.close()
