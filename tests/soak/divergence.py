@@ -12,8 +12,8 @@
 Up to 3.5.2 the consistent index was set before the write it belongs to; a commit in between and a crash lose the write. SIGKILL at random
 times did not find it in 120 attempts (3.5.0 and 3.5.1). Done twice in a run, on two members, because a put that is refused is not missed.
 
-An attempt is one `pekan hunt`, and it counts where its verdict is *broken* by members that differ. It is made as the user who runs this, and
-as a plain user under the system call filter of a default container (`tests/stage/container.py`). Prints a line of JSON for each series.
+An attempt is one `pekan hunt`, and it counts where its verdict is *broken* by members that differ. It is made as the user who runs this,
+and as a plain user under the system call filter of a default container (`tests/stage/container.py`). Prints a line of JSON for each series.
 """
 
 from __future__ import annotations
