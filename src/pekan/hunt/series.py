@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import shutil
 import signal
 import time
@@ -33,6 +34,8 @@ Show = Callable[[Live], None]
 SHOW_EVERY_S = 0.5
 FREE_BYTES_MIN = 2 << 30
 """Three members preallocate about 400 MB of logs and databases, and evidence of earlier runs must not be the victim."""
+DESCRIPTORS = 1 << 16
+"""Enough for a thousand members and their streams, little enough that a loop over all descriptors stays cheap."""
 EXIT_SEVERITY = (1, 130, 4, 2, 3, 0)
 """Exit codes from worst to best: a broken promise outranks everything, then what kept a run from being judged."""
 
@@ -78,6 +81,7 @@ def hunt_once(
     `until_broken`: traffic and faults end early, in good order, when a promise is seen broken.
     """
     began = time.monotonic()
+    _many_descriptors()
     run = RunDirectory.create(directory, plan)
     live = Live(seed=plan.seed, etcd=binary.version)
     conducted = asyncio.run(_conduct(plan, binary, run, live, show, keep, until_broken))
@@ -92,6 +96,15 @@ def hunt_once(
             live.findings = len(verdict.codes)
             show(live)
     return Judged(plan, conducted, history, verdict, time.monotonic() - began)
+
+
+def _many_descriptors() -> None:
+    """Let this process open as many files as it may: clients, proxies, hooks and namespaces of members that come and go need some dozen a
+    member, and the usual soft limit of 1,024 is there for select(2), which nobody here uses."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, show: Show, keep: bool, until_broken: bool) -> Conducted:

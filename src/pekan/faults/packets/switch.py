@@ -67,7 +67,7 @@ IFF_UP = 0x1
 TUN_DEVICE = "/dev/net/tun"
 
 HUB = "198.18.0.1"
-NETMASK = "255.255.255.192"
+NETMASK = "255.255.252.0"
 CLIENTS = "clients"
 
 # A jumbo frame: raft messages of this traffic fit one packet, a snapshot needs thousands.
