@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,28 @@ def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     """The plan is made all the same."""
     (tmp_path / "file").write_text("where the directory should be")
     assert plan_patches(executable("3.5.1"), NAMES, release="3.5.1", keep=tmp_path / "file").refused == {}
+
+
+WITHOUT_ICED = """
+import sys
+sys.modules["iced_x86"] = None  # what Python itself notes of a module that cannot be imported
+import subprocess
+import sys
+from pathlib import Path
+from pekan.errors import EnvironmentFailure
+from pekan.faults.hooks import Hooks
+from pekan.faults.hooks.patches import plan_patches
+assert not Hooks.probe().possible
+try:
+    plan_patches(Path(sys.argv[1]), ["wal.(*WAL).Save"], keep=Path(sys.argv[2]))
+except EnvironmentFailure as failure:
+    print(failure, failure.exit_code)
+"""
+
+
+def test_without_a_disassembler_the_message_says_what_to_install(tmp_path: Path) -> None:
+    """In a Python without iced-x86 everything imports, hooks are told to be impossible, and planning one names the pip line."""
+    arguments = [sys.executable, "-c", WITHOUT_ICED, str(executable("3.5.1")), str(tmp_path)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+    assert result.stderr == ""
+    assert "pip install 'pekan[hunt]' 4" in result.stdout

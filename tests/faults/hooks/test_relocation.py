@@ -8,7 +8,8 @@ import pytest
 from iced_x86 import Decoder, Instruction
 
 from pekan.faults.hooks.gobinary import Function
-from pekan.faults.hooks.relocation import FunctionCode, Moved, Refused, jump
+from pekan.faults.hooks.relocation import FunctionCode
+from pekan.faults.hooks.stub import Moved, Refused, jump
 
 from .executables import points
 

@@ -8,7 +8,7 @@ import pytest
 from iced_x86 import Decoder, Formatter, FormatterSyntax
 
 from pekan.faults.hooks import stub
-from pekan.faults.hooks.relocation import Moved
+from pekan.faults.hooks.stub import Moved
 
 
 def disassembled(code: bytes) -> list[str]:

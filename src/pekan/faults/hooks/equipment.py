@@ -34,7 +34,7 @@ from pekan.errors import EnvironmentFailure, UsageError
 from pekan.etcd.binaries.binary import Binary
 from pekan.faults.ability import Ability, able, unable
 from pekan.faults.equipment import Equipment, Site
-from pekan.faults.hooks import stub
+from pekan.faults.hooks import points, stub
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import Patches, plan_patches
 from pekan.faults.hooks.points import Points
@@ -136,6 +136,8 @@ class Hooks(Equipment):
 
     @classmethod
     def probe(cls) -> Ability:
+        if reason := points.why_not():
+            return unable(cls.name, reason, points.REMEDY)
         if reason := why_not():
             return unable(cls.name, reason, REMEDY)
         return able(cls.name, "planted at the member's exec stop")

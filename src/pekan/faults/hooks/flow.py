@@ -22,13 +22,15 @@ Of the places that mean the same, the first is taken where a hook is possible.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Final
 
 from iced_x86 import FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register
 
 from pekan.faults.hooks.gobinary import Function, GoBinary, LineRange
-from pekan.faults.hooks.relocation import BRANCHES, CALLS, NEVER_FALLS_THROUGH, FunctionCode, Refused
+from pekan.faults.hooks.relocation import BRANCHES, CALLS, NEVER_FALLS_THROUGH, FunctionCode
+from pekan.faults.hooks.stub import Refused
 
 # What Go calls and never returns from (runtime/panic.go): the instruction after such a call is reached by nobody.
 _ENDS: Final = ("runtime.panic", "runtime.goPanic", "runtime.gopanic", "runtime.throw", "runtime.fatal", "runtime.sigpanic")
@@ -50,6 +52,10 @@ class Flow:
         self.by_address = {instruction.ip: instruction for instruction in self.code.instructions}
         self._before = {instruction.next_ip: instruction for instruction in self.code.instructions}
         self._tables = [target for table in self.code.jump_tables.values() for target in table]
+        self._jumps_to: dict[int, list[int]] = defaultdict(list)
+        for instruction in self.code.instructions:
+            if instruction.flow_control in BRANCHES:
+                self._jumps_to[instruction.near_branch_target].append(instruction.ip)
         self._information = InstructionInfoFactory()
 
     def begins(self, ranges: Iterable[LineRange]) -> tuple[int, ...]:
@@ -143,19 +149,31 @@ class Flow:
 
     def _preparation(self, address: int, inside: Collection[int]) -> list[int]:
         """The line's own instructions that lead without a branch to the one at `address`, in order, and it; after them, from near to far,
-        those of other lines that lead to the first, for a hook that is not possible at any of the former."""
+        those of other lines that lead to the first, for a hook that is not possible at any of the former.
+
+        Where the one at `address` is in a loop of the line itself (a large value is copied), the line begins before that loop."""
         own = [address]
         others: list[int] = []
         while True:
             at = others[-1] if others else own[0]
             before = self._before.get(at)
-            if at in self.code.targets or before is None or before.flow_control != FlowControl.NEXT or self.does(before):
+            if before is None or before.flow_control != FlowControl.NEXT or self.does(before):
                 break
+            if at in self.code.targets:
+                if others or not self._only_looped_to(at, inside):
+                    break
+                own = [before.ip]
+                continue
             if before.ip in inside and not others:
                 own.insert(0, before.ip)
             else:
                 others.append(before.ip)
         return own + others
+
+    def _only_looped_to(self, address: int, inside: Collection[int]) -> bool:
+        """Whether all jumps to `address` are the line's own and go back."""
+        jumps = self._jumps_to.get(address, [])
+        return bool(jumps) and all(origin in inside and origin >= address for origin in jumps)
 
     def _possible(self, places: list[int]) -> int:
         """The first of `places` where a hook is possible; the first of all where none is."""
@@ -170,8 +188,3 @@ class Flow:
     def _inside(self, ranges: Iterable[LineRange]) -> set[int]:
         spans = [(part.start, part.end) for part in ranges]
         return {address for address in self.by_address if any(start <= address < end for start, end in spans)}
-
-
-def ranges_of(binary: GoBinary, function: Function, file: str, line: int) -> list[LineRange]:
-    """The ranges of the function's line table that are of this line."""
-    return [part for part in binary.lines(function) if part.line == line and part.file == file]

@@ -20,6 +20,7 @@ the kernel gives to anything of its own accord in a process that is not position
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -30,12 +31,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pekan.errors import EnvironmentFailure
 from pekan.etcd.binaries.binary import file_sha256
 from pekan.etcd.binaries.cache import cache_root
 from pekan.faults.hooks import stub
 from pekan.faults.hooks.gobinary import GoBinary
-from pekan.faults.hooks.points import Point, Points
-from pekan.faults.hooks.relocation import FunctionCode, Refused
+from pekan.faults.hooks.points import REMEDY, Point, Points, why_not
+from pekan.faults.hooks.stub import Refused
 
 CODE_ADDRESS: Final = 0x30000000
 CELLS_ADDRESS: Final = 0x38000000
@@ -109,7 +111,11 @@ class _Planner:
     def __init__(self, binary: GoBinary) -> None:
         self.binary = binary
         self.code = bytearray(stub.FIRE)
-        self.functions: dict[int, FunctionCode] = {}
+        if reason := why_not():
+            raise EnvironmentFailure(f"{reason}; {REMEDY}")
+        from pekan.faults.hooks.relocation import FunctionCode  # iced-x86 is not there for those who only check
+
+        self.code_of = functools.cache(lambda function: FunctionCode(binary, function))
         self.cell_of: dict[int, int] = {}  # place in the text -> cell
         self.patches: dict[int, bytes] = {}
         self.owners: dict[int, int] = {}  # overwritten byte -> place of the patch
@@ -143,9 +149,7 @@ class _Planner:
             function = self.binary.function_at(address)
             if function is None:
                 raise Refused(f"{address:#x} is in no function")
-            code = self.functions.get(function.entry)
-            if code is None:
-                code = self.functions[function.entry] = FunctionCode(self.binary, function)
+            code = self.code_of(function)
             size += -size % stub.ALIGNMENT
             at = CODE_ADDRESS + size
             moved = code.move(address, at + stub.STUB_HEAD_BYTES)

@@ -19,16 +19,19 @@ in every release is taken there (`ALIASES`), and the point's note says so.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pekan.errors import UsageError
+from pekan.errors import EnvironmentFailure, UsageError
 from pekan.faults.hooks import sites
-from pekan.faults.hooks.flow import Flow, ranges_of
 from pekan.faults.hooks.gobinary import Function, GoBinary, LineRange
+
+if TYPE_CHECKING:
+    from pekan.faults.hooks.flow import Flow
 
 ETCD_PACKAGES: Final = "go.etcd.io/"
 """etcd's own packages, raft and bbolt among them."""
@@ -48,8 +51,8 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "beforeMoveVictims": ("mvcc.watchableStore.moveVictims",),
     "beforeProgressIfSync": ("mvcc.watchableStore.progressIfSync", "mvcc.watchableStore.progress"),
 }
-"""Where releases without the comment have the place that a newer gofail name stands for: the entry of a function that does nothing before
-it."""
+"""Where releases without the comment have the place that a newer gofail name stands for: the entry of the function that goes on to it.
+The entry is also passed when the function then finds nothing to do."""
 
 _CANDIDATES_SHOWN: Final = 8
 _LINE: Final = re.compile(r"([^:\s]+\.(?:go|s)):([1-9][0-9]*)")
@@ -248,6 +251,10 @@ class _Index:
 
     def flow(self, function: Function) -> Flow:
         """The function's control flow; large functions hold a dozen sites each."""
+        if reason := why_not():
+            raise EnvironmentFailure(f"{reason}; {REMEDY}")
+        from pekan.faults.hooks.flow import Flow  # iced-x86 is not there for those who only check
+
         if function.entry not in self._flows:
             self._flows[function.entry] = Flow(self.binary, function)
         return self._flows[function.entry]
@@ -275,6 +282,19 @@ class _Index:
                 if lines and sites.plain_path(lines[0].file).endswith("/" + path):
                     return function
         return None
+
+
+def why_not() -> str:
+    """Why no instruction can be read here; "" where they can."""
+    return "" if importlib.util.find_spec("iced_x86") else "the Python package iced-x86 is not installed"
+
+
+REMEDY: Final = "pip install 'pekan[hunt]'"
+
+
+def ranges_of(binary: GoBinary, function: Function, file: str, line: int) -> list[LineRange]:
+    """The ranges of the function's line table that are of this line."""
+    return [part for part in binary.lines(function) if part.line == line and part.file == file]
 
 
 def _written(parts: list[tuple[Function, list[LineRange]]]) -> list[tuple[Function, list[LineRange]]]:

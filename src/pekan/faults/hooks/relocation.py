@@ -30,16 +30,13 @@ instead of raising Go's panic. etcd recovers from neither.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from iced_x86 import BlockEncoder, Code, Decoder, FlowControl, Instruction, Mnemonic, Register
 
 from pekan.faults.hooks.gobinary import Function, GoBinary
-
-JUMP_BYTES: Final = 5
-"""Length of `jmp rel32`, which reaches two gigabytes in either direction."""
+from pekan.faults.hooks.stub import JUMP_BYTES, Moved, Refused, jump
 
 _PADDING: Final = 0xCC  # what Go's linker puts between functions on x86-64: int3, which nothing reaches
 
@@ -50,18 +47,6 @@ BRANCHES: Final = frozenset({FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDI
 NEVER_FALLS_THROUGH: Final = frozenset(
     {FlowControl.UNCONDITIONAL_BRANCH, FlowControl.RETURN, FlowControl.INDIRECT_BRANCH, FlowControl.EXCEPTION, FlowControl.INTERRUPT}
 )
-
-
-class Refused(Exception):
-    """These instructions stay where they are; the text says why, for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """`length` bytes at the old place may be overwritten; `code` does the same at the new place and goes on after them."""
-
-    length: int
-    code: bytes
 
 
 class FunctionCode:
@@ -192,11 +177,3 @@ def _as_jump(call: Instruction) -> list[Instruction]:
     else:
         target = Instruction.create_branch(Code.JMP_REL32_64, call.near_branch_target)
     return [Instruction.create_i32(Code.PUSHQ_IMM32, call.next_ip), target]
-
-
-def jump(origin: int, target: int) -> bytes:
-    """`jmp target`, to be placed at `origin`. Raises `Refused` when it does not reach."""
-    distance = target - (origin + JUMP_BYTES)
-    if not -(1 << 31) <= distance < 1 << 31:
-        raise Refused(f"no jump reaches from {origin:#x} to {target:#x}")
-    return b"\xe9" + struct.pack("<i", distance)

@@ -43,9 +43,8 @@ isAsyncSafePoint). Go interrupts a running thread every 10 ms (SIGURG), so the w
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Final
-
-from pekan.faults.hooks.relocation import Moved, jump
 
 CELL_BYTES: Final = 128
 """Two cache lines, so that neighbours that count on different processors do not slow each other down."""
@@ -62,6 +61,9 @@ DONE: Final = 64
 END_NS: Final = 72
 FD: Final = 80
 INDEX: Final = 88
+
+JUMP_BYTES: Final = 5
+"""Length of `jmp rel32`, which reaches two gigabytes in either direction."""
 
 KILL: Final = 1
 HOLD: Final = 2
@@ -181,6 +183,18 @@ STUB_LISTING: Final = (
 )
 
 
+class Refused(Exception):
+    """No hook can be at this place; the text says why, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """`length` bytes at the old place may be overwritten; `code` does the same at the new place and goes on after them."""
+
+    length: int
+    code: bytes
+
+
 def assemble(listing: tuple[tuple[str, str], ...]) -> bytes:
     """The bytes of a listing."""
     return b"".join(bytes.fromhex(code) for code, _ in listing)
@@ -212,3 +226,11 @@ def cells(count: int, fd: int = -1) -> bytes:
     """The initial contents of `count` cells: nothing armed, records go to `fd`."""
     fields = struct.Struct(f"<{FD}xqQ{CELL_BYTES - INDEX - 8}x")
     return b"".join(fields.pack(fd, index) for index in range(count))
+
+
+def jump(origin: int, target: int) -> bytes:
+    """`jmp target`, to be placed at `origin`. Raises `Refused` when it does not reach."""
+    distance = target - (origin + JUMP_BYTES)
+    if not -(1 << 31) <= distance < 1 << 31:
+        raise Refused(f"no jump reaches from {origin:#x} to {target:#x}")
+    return b"\xe9" + struct.pack("<i", distance)
