@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -29,20 +28,23 @@ from pathlib import Path
 
 from pekan.etcd.binaries import find
 
-CONTAINER = Path(__file__).parent.parent / "stage" / "container.py"
+sys.path.append(str(Path(__file__).parent.parent / "stage"))
+
+from container import environment, plain_python
+
 DIVERGING, MENDED = "3.5.1", "3.5.35"
 COMMIT = "backend.batchTxBuffered.Commit"
 PUT = "etcdserver/apply.go:268"
 """Where a put opens its transaction, in both releases: after the consistent index is set, before the backend is locked."""
 FAULTS = (
-    f"failpoint m2 point={COMMIT} action=hold 2s at 7s",
-    f"failpoint m2 point={PUT} action=hold-kill 3500ms after failpoint#1",
-    f"failpoint m1 point={COMMIT} action=hold 2s at 15s",
-    f"failpoint m1 point={PUT} action=hold-kill 3500ms after failpoint#3",
+    f"failpoint m2 point={COMMIT} action=hold 4s at 7s",
+    f"failpoint m2 point={PUT} action=hold-kill 5500ms after failpoint#1",
+    f"failpoint m1 point={COMMIT} action=hold 4s at 17s",
+    f"failpoint m1 point={PUT} action=hold-kill 5500ms after failpoint#3",
 )
 KNOWN = "REFUSED-BUT-APPLIED,COMPARES-ONLY-STALE"
 """What docs/known-deviations.md explains; drawn in the last fifth of the traffic."""
-TIME = "32s"
+TIME = "36s"
 RUN_SECONDS_MAX = 300.0
 RUN_CODES = (0, 1, 3)
 
@@ -54,8 +56,8 @@ def hunt(python: list[str], etcd: Path, seed: int, directory: Path) -> dict[str,
     command += ["--faults", "none", "--allow", KNOWN, "--out", str(out), "--json"]
     for fault in FAULTS:
         command += ["--fault", fault]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HOME": str(directory)}
-    done = subprocess.run(command, check=False, env=environment, cwd=directory, capture_output=True, text=True, timeout=RUN_SECONDS_MAX)
+    variables = {**environment(), "HOME": str(directory)}
+    done = subprocess.run(command, check=False, env=variables, cwd=directory, capture_output=True, text=True, timeout=RUN_SECONDS_MAX)
     shutil.rmtree(out, ignore_errors=True)
     if done.returncode not in RUN_CODES:
         raise RuntimeError(f"exit {done.returncode}: {done.stderr[-2000:]}")
@@ -85,18 +87,6 @@ def series(name: str, python: list[str], version: str, attempts: int, first_seed
             print(f"{name} {version}: attempt {number + 1}, shown {shown}", file=sys.stderr, flush=True)
     print(json.dumps({"as": name, "etcd": version, "attempts": attempts, "shown": shown, "undecided": undecided}), flush=True)
     return shown
-
-
-def plain_python() -> list[str] | None:
-    """How the emulated container runs an interpreter that has what Pekan needs; None where a plain user can read none."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    for interpreter in filter(None, (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin"))):
-        command = [sys.executable, str(CONTAINER), interpreter]
-        tried = subprocess.run([*command, "-c", "import grpc, pekan.hunt.run"], check=False, env=environment, cwd="/", capture_output=True)
-        if tried.returncode == 0:
-            return command
-    return None
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import errno
 import os
 import shutil
 import struct
+import subprocess
 import sys
 
 PLAIN_USER = 1000
@@ -86,6 +87,24 @@ def become_plain() -> None:
     os.setgroups([])
     os.setresgid(PLAIN_USER, PLAIN_USER, PLAIN_USER)
     os.setresuid(PLAIN_USER, PLAIN_USER, PLAIN_USER)
+
+
+def plain_python() -> list[str] | None:
+    """How to run an interpreter that has what Pekan needs as that user, with `environment`; None where a plain user can read none."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for interpreter in filter(None, (sys.executable, shutil.which(version, path="/usr/bin:/usr/local/bin"))):
+        command = [sys.executable, __file__, interpreter]
+        tried = subprocess.run(
+            [*command, "-c", "import grpc, pekan.hunt.run"], check=False, env=environment(), cwd="/", capture_output=True
+        )
+        if tried.returncode == 0:
+            return command
+    return None
+
+
+def environment() -> dict[str, str]:
+    """What such an interpreter needs to find the same modules as this one."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def main(command: list[str]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from pekan.etcd.spec import MemberState
 from pekan.faults.hooks import Hooks, stub
 from pekan.wire.messages import RangeRequest
 from stage import Stage, stage
+from stage.container import environment, plain_python
 
 pytestmark = pytest.mark.live
 
@@ -156,3 +160,45 @@ def test_a_point_that_there_is_not(tmp_path: Path) -> None:
 
     asyncio.run(go())
     assert not (tmp_path / "members").exists()
+
+
+PLAIN = """
+import asyncio, os, sys
+from pathlib import Path
+from stage import stage
+
+FAULTS = ("failpoint m1 point=applierV3backend.Apply action=hold-kill 50ms nth=3 down_ms=0 at 0s", "clock-jump m1 1s at 0s")
+
+async def go():
+    async with stage(sys.argv[1], Path(sys.argv[2]), *FAULTS, members=1) as it:
+        task = it.carry_out()
+        while not task.done():
+            await it.put("m1", b"k", b"v", 0.3)
+        await task
+        await it.cluster.wait_ready()
+        for span in it.spans():
+            print(span.kind, span.fired is not None, span.evidence.get("wait_status"))
+    print(os.getuid())
+
+asyncio.run(go())
+"""
+
+
+def test_as_a_plain_user_in_a_container() -> None:
+    """A user without capabilities, under the system call filter of a default container, plants hooks, holds, kills and shifts a clock."""
+    python = plain_python()
+    if python is None:
+        pytest.skip("no interpreter here that a plain user can read: install Python outside of root's home")
+    with tempfile.TemporaryDirectory() as place:  # pytest's own directories are for one user only
+        directory = Path(place)
+        directory.chmod(0o777)
+        etcd = shutil.copy2(find("3.7.3").path, directory / "etcd")
+        variables = {**environment(), "HOME": place}
+        command = [*python, "-c", PLAIN, str(etcd), str(directory / "run")]
+        (directory / "run").mkdir(mode=0o777)
+        (directory / "run").chmod(0o777)
+        done = subprocess.run(command, env=variables, cwd=place, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+    *spans, user = done.stdout.splitlines()
+    assert sorted(spans) == ["clock-jump True None", f"failpoint True {signal.SIGKILL.value}"]
+    assert int(user) != 0
