@@ -50,6 +50,9 @@ CRASH_CHARACTERS = 500
 # Reports are lines of under 2 kB (`launcher.FAILURE_BYTES_MAX`).
 REPORT_LINE_BYTES_MAX = 64 * 1024
 
+# fsync and fdatasync on x86-64, as /proc/PID/task/TID/syscall names them.
+_SYNCS = (b"74", b"75")
+
 # How often to look for the end of something that does not tell.
 POLL_SECONDS = 0.005
 
@@ -195,14 +198,14 @@ class Process:
         return not self.ended
 
     def stands_still(self) -> bool:
-        """Whether no thread of it runs at this moment: each is stopped, traced to a stop, or dead (proc(5), stat).
+        """Whether no thread of it does anything at this moment: each is stopped, traced to a stop, dead, or waits for the disk in a sync,
+        which changes nothing and after which it stops (proc(5), stat and syscall).
 
-        The main thread's state alone does not show that of the others, and a thread in uninterruptible sleep is inside a system call
-        that may still write.
+        The main thread's state alone does not show that of the others, and a thread that sleeps in another system call may still write.
         """
         try:
             tasks = f"/proc/{self.pid}/task"
-            return all(_thread_state(f"{tasks}/{thread}") in "TtZX" for thread in os.listdir(tasks))
+            return all(_is_still(f"{tasks}/{thread}") for thread in os.listdir(tasks))
         except FileNotFoundError:
             return True
 
@@ -343,16 +346,21 @@ def _birth(pid: int) -> str | None:
     return None if state in "ZX" else fields[18]
 
 
-def _thread_state(task: str) -> str:
-    """The state letter of a thread, X where it has just gone."""
+def _is_still(task: str) -> bool:
+    state = _of_task(task, "stat").rpartition(b") ")[2][:1]
+    return state in (b"T", b"t", b"Z", b"X", b"") or (state == b"D" and _of_task(task, "syscall").split(b" ")[0] in _SYNCS)
+
+
+def _of_task(task: str, name: str) -> bytes:
+    """The beginning of a file of that thread; nothing where it has just gone, or may not be looked at."""
     try:
-        fd = os.open(f"{task}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        return "X"
+        fd = os.open(f"{task}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
     try:
-        return os.read(fd, 256).rpartition(b") ")[2][:1].decode() or "X"
-    except ProcessLookupError:
-        return "X"
+        return os.read(fd, 256)
+    except OSError:
+        return b""
     finally:
         os.close(fd)
 
