@@ -102,3 +102,17 @@ def test_evidence_is_never_rewritten(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="never rewritten"):
         RunDirectory(tmp_path).write_derived(name, "{}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_show_nothing_wrong_are_dropped(tmp_path: Path) -> None:
+    """The data of images goes, but for those that are named; what members answered on them stays, and is found by image and attempt."""
+    run = RunDirectory.create(tmp_path / "run", PLAN)
+    for image, attempt in ((2, 1), (10, 1), (10, 2)):
+        (run.images_path / str(image) / "data" / "m1").mkdir(parents=True, exist_ok=True)
+        (run.images_path / str(image) / str(attempt)).mkdir()
+        (run.images_path / str(image) / str(attempt) / "history.pb").touch()
+    run.drop_images([10])
+    assert sorted(path.parent.name for path in run.images_path.glob("*/data")) == ["10"]
+    assert [(image, attempt) for image, attempt, _ in run.epoch_paths()] == [(2, 1), (10, 1), (10, 2)]
+    run.drop_record()
+    assert not run.images_path.exists()

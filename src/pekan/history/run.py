@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,12 @@ class RunDirectory:
         """(image, attempt, history file) of each start on a crash image, in that order."""
         found = [(entry.parent.parent.name, entry.parent.name, entry) for entry in self.images_path.glob(f"*/*/{HISTORY_NAME}")]
         return tuple(sorted((int(image), int(attempt), path) for image, attempt, path in found if (image + attempt).isdecimal()))
+
+    def drop_images(self, kept: Collection[int] = ()) -> None:
+        """Remove the data of every crash image that is not among `kept`; what members answered on it stays."""
+        for data in self.images_path.glob("*/data"):
+            if not (data.parent.name.isdecimal() and int(data.parent.name) in kept):
+                shutil.rmtree(data, ignore_errors=True)
 
     def drop_record(self) -> None:
         """Remove history, members and images of a run that nobody needs any more; plan and verdict stay."""

@@ -95,6 +95,11 @@ def hunt_once(
             verdict = check(history, budget=budget_s)
             live.findings = len(verdict.codes)
             show(live)
+    if not keep:
+        # An image that shows something wrong is evidence that nobody could make again.
+        run.drop_images(
+            [image for finding in verdict.findings if isinstance(image := finding.subject.get("image"), int)] if verdict else ()
+        )
     return Judged(plan, conducted, history, verdict, time.monotonic() - began)
 
 

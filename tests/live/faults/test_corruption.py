@@ -96,24 +96,44 @@ def test_a_member_serves_on_an_altered_index_and_is_replaced(tmp_path: Path) -> 
     assert load(tmp_path / "history.pb").faults[0].fired is not None
 
 
-@pytest.mark.parametrize(
-    ("fault", "file"), [("truncate-wal m1 bytes=4096", ".wal"), ("lost-rename m1", "wal"), ("flip-byte m1 place=leaf", "member/snap/db")]
-)
-def test_a_member_alone_comes_back(tmp_path: Path, fault: str, file: str) -> None:
-    """A member alone in its cluster ends whole or as it served: what was altered is told, and it answers afterwards."""
+def test_a_member_alone_ends_as_it_served_or_whole(tmp_path: Path) -> None:
+    """A byte of a page: whether the member serves on it or refuses, it answers in the end. What cannot be altered never fires, and a stop
+    and a start without it change nothing."""
 
     async def go() -> None:
-        async with stage("3.7.3", tmp_path, f"{fault} hold_ms=100 at 0s", members=1) as it:
+        async with stage("3.7.3", tmp_path, "flip-byte m1 place=leaf hold_ms=100 at 0s", members=1) as it:
+            await filled(it)
+            await it.carry_out("lost-rename m1 what=segment hold_ms=100 at 0s")
+            (span,) = it.spans("lost-rename")
+            assert span.fired is None, "a log with one segment has lost none"
+            everything = await it.call("m1", RangeRequest(b"k", b"l"), 10.0)
+            assert everything.output.count == KEYS
+            await it.carry_out()
+            (span,) = it.spans("flip-byte")
+            assert span.fired is not None
+            assert span.evidence["file"] == "member/snap/db"
+            healed = span.evidence["healed"]
+            assert healed["left"] == ("as it is" if healed["served"] else "put back")
+            (member,) = it.cluster.members
+            assert member.state is MemberState.RUNNING
+            assert not list(member.spec.data_dir.parent.glob("*.unaltered"))
+            if not healed["served"]:
+                assert (await it.call("m1", RangeRequest(b"k", b"l"))).output.count == KEYS
+
+    asyncio.run(go())
+
+
+def test_a_member_without_the_end_of_its_log(tmp_path: Path) -> None:
+    """What a member had acknowledged to its leader is gone with the end of its log; the cluster ends with three that hold everything."""
+
+    async def go() -> None:
+        async with stage("3.5.35", tmp_path, "truncate-wal follower bytes=2000 hold_ms=100 at 0s") as it:
             await filled(it)
             evidence = await struck(it)
-            assert evidence["file"].endswith(file)
-            healed = evidence["healed"]
-            assert healed["left"] == ("as it is" if healed["served"] else "put back")
-            reply = await it.call("m1", RangeRequest(b"k", b"l"))
-            assert reply.outcome == "ok"
-            if not healed["served"]:
-                assert reply.output.count == KEYS
-            (member,) = it.cluster.members
-            assert not list(member.spec.data_dir.parent.glob("*.unaltered"))
+            assert evidence["file"].endswith(".wal")
+            assert evidence["size_after"] == evidence["written"] - 2000
+            assert evidence["healed"]["left"] in ("replaced", "put back")
+            for member in it.cluster.members:
+                assert (await it.call(member.name, RangeRequest(b"k", b"l"))).output.count == KEYS
 
     asyncio.run(go())
