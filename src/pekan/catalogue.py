@@ -268,6 +268,12 @@ CODES: dict[str, Entry] = {
         "A member that was started on a crash image panicked or gave up, three times in the same way.",
         "Its log is in images/N/A/NAME.log of the run, the data in images/N/data.",
     ),
+    "SNAPSHOT-DIGEST": Entry(
+        "A snapshot that was streamed to its end is whole, and says so with its SHA-256.",
+        API_REFERENCE,
+        "The digest at the end of a snapshot is not that of what came before it: a backup that looks complete and is not.",
+        "Compare the pieces in the record with the member's database; such a backup is refused by `etcdutl snapshot restore`.",
+    ),
     # ---- auth ----
     "AUTH-ALLOWED": Entry(
         "What a user has no permission for is refused.",

@@ -2,7 +2,7 @@
 
 ::
 
-    kv ──> members ──> watch ──> leases ──> auth ──> images ──> run      a history of etcd
+    kv ──> members ──> watch ──> leases ──> auth ──> images, snapshots ──> run      a history of etcd
      │        │                                             each gives findings and reasons to be undecided
      └ order ─┴ fork                                        causes: excused (an `outside` fault), allowed (the user said so)
     objects                                                 a history of calls on objects
@@ -33,6 +33,7 @@ from pekan.checkers.native import watch as native_watch
 from pekan.checkers.noticed import noticed
 from pekan.checkers.objects import check_generic, check_objects, of_objects
 from pekan.checkers.run import check_run
+from pekan.checkers.snapshots import check_snapshots
 from pekan.checkers.watch import check_watch
 from pekan.errors import UsageError
 from pekan.history.memory import too_large
@@ -41,7 +42,7 @@ from pekan.history.run import RunDirectory
 from pekan.history.types import History
 from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, group
 
-CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_images, check_run)
+CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_images, check_snapshots, check_run)
 OBJECT_CHECKERS: tuple[Checker, ...] = (check_objects,)
 """Of a history of calls on objects; they choose between native and reference themselves."""
 SECOND_OPINION: tuple[Checker, ...] = (check_generic,)
@@ -54,6 +55,7 @@ NATIVE: tuple[Checker, ...] = (
     check_leases,
     check_auth,
     check_images,
+    check_snapshots,
     check_run,
 )
 """As CHECKERS, of a history that the native core holds."""

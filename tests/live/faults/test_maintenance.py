@@ -146,7 +146,7 @@ def test_a_snapshot_is_restored(version: str, tmp_path: Path) -> None:
     async def go() -> tuple[Image, ...]:
         async with stage(version, tmp_path) as it:
             for number in range(30):
-                await it.put("m1", b"k%d" % (number % 7), b"%d" % number)
+                await it.put("m1", b"k%d" % (number % 7), b"%d" % number, 20.0)
             for _ in range(2):
                 await it.carry_out("snapshot-restore m2 at 0s")
                 await it.put("m1", b"later", b"value")
