@@ -46,6 +46,7 @@ RUN = history(
     marks=(
         Mark(30 * S, "healthy", "", {}),
         Mark(60 * S, "untriggered", "", {"fault": "slow", "required": True, "trigger": {"log": "x"}}),
+        Mark(61 * S, "unhealed", "m3", {"fault": "restart", "number": 5, "why": "it would not start"}),
         Mark(11 * S, "left-out", "", {"faults": {"packet-loss": "EPERM"}}),
     ),
 )
@@ -62,6 +63,7 @@ def test_faults_are_counted_by_kind_and_class() -> None:
     assert (table["kinds"]["slow"]["asked"], table["kinds"]["slow"]["armed"], table["kinds"]["slow"]["untriggered"]) == (1, 0, 1)
     assert {name: row["fired"] for name, row in table["classes"].items()} == {"asked": 1, "day": 1, "year": 2}
     assert table["at_once"] == {"most": 3, "median": 3}
+    assert table["unhealed"] == [{"kind": "restart", "member": "m3", "why": "it would not start"}]
     assert table["left_out"] == {"packet-loss": "EPERM"}
 
 
@@ -88,6 +90,7 @@ def test_overlapping_faults_of_a_member_stand_on_lines_of_their_own() -> None:
     assert axis.index("10") == pause.index("═")
     assert next(line for line in lines if line.startswith("m3")).endswith("═")
     assert next(line for line in lines if line.startswith("healthy")).index("^") == axis.index("20")
+    assert any(line == "not undone as it should have been: restart on m3 (it would not start)" for line in lines)
     assert any(line == "not injected here: packet-loss (EPERM)" for line in lines)
     assert max(map(len, lines)) <= WIDTH_MAX
 

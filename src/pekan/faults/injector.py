@@ -258,10 +258,7 @@ def _owned(member: str, claim: str) -> tuple[str, str]:
 
 
 async def carry_out(schedule: Schedule, context: Context, injectors: Mapping[str, Injector]) -> None:
-    """Every fault of `schedule` at its time, in one task group. Returns when all are healed or expired.
-
-    Raises what a heal raises: a member that cannot be started again (`ClusterFailure`) is for the hunt to judge.
-    """
+    """Every fault of `schedule` at its time, in one task group. Returns when all are healed or expired, or have left a mark of why not."""
     storms = Storms(schedule, context)
     async with asyncio.TaskGroup() as group:
         group.create_task(storms.open(), name="storms")
@@ -306,10 +303,10 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector, s
     context.armed += 1
     try:
         await injector.inject(victim, armed)
-    except (ClusterFailure, UsageError):
-        # The member ended between being chosen and being hit: the fault did not happen. After it has fired, failing is the hunt's matter.
-        if armed.has_fired:
-            raise
+    except (ClusterFailure, UsageError) as error:
+        # The member ended between being chosen and being hit, by its own doing or another fault's: then this one did not happen. After it
+        # has fired, something was not undone as it should have been: the run goes on, and whether the cluster recovers decides.
+        context.recorder.mark("unhealed" if armed.has_fired else "unfired", name, fault=fault.kind, number=number, why=str(error))
     finally:
         del context.holding[number]
         context.release(name, injector.claims)

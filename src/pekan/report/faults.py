@@ -41,6 +41,8 @@ LANES_MAX = 8
 """Lines of one member; what overlaps beyond them is counted."""
 KINDS_TOLD_MAX = 14
 """Kinds that get a line each; of more, a line a class tells."""
+UNHEALED_MAX = 5
+"""Faults whose end went wrong that are told; all are in the JSON form."""
 ASKED = "asked"
 """The class of what was asked for by name."""
 CLASS_ORDER = (ASKED, "day", "week", "year", "century", "outside")
@@ -83,6 +85,11 @@ def fault_table(history: History) -> dict[str, Any]:
         "kinds": dict(sorted(kinds.items(), key=lambda row: (_rank(row[1]["class"]), row[0]))),
         "classes": dict(sorted(classes.items(), key=lambda row: _rank(row[0]))),
         "at_once": {"most": together[-1], "median": together[len(together) // 2]} if together else {"most": 0, "median": 0},
+        "unhealed": [
+            {"kind": mark.detail.get("fault"), "member": mark.member, "why": mark.detail.get("why")}
+            for mark in history.marks
+            if mark.kind == "unhealed"
+        ],
         "left_out": {name: why for detail in _marks(history, "left-out") for name, why in (detail.get("faults") or {}).items()},
     }
 
@@ -172,6 +179,8 @@ def print_faults(console: Console, history: History) -> None:
     if table["kinds"]:
         console.print(_head(table))
         console.print(_by_kind(table["kinds"]) if len(table["kinds"]) <= KINDS_TOLD_MAX else _by_class(table))
+    for failed in table["unhealed"][:UNHEALED_MAX]:
+        console.print(Text(f"not undone as it should have been: {failed['kind']} on {failed['member']} ({failed['why']})", "yellow"))
     for name, why in table["left_out"].items():
         console.print(Text(f"not injected here: {name} ({why})", "dim"))
     drawn = bars(history)
