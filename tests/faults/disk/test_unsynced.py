@@ -128,6 +128,37 @@ def test_a_log_that_is_not_only_appended_to_is_left_alone(tmp_path: Path) -> Non
     assert content(fd) == before
 
 
+def test_a_log_whose_position_goes_back_is_left_alone(tmp_path: Path) -> None:
+    """Zeros may be data as well: a position before the synced one makes everything count as synced."""
+    fd = opened(tmp_path / "wal", SEGMENT)
+    account = Unsynced(os.dup(fd), "wal")
+    account.synced(100)
+    assert account.mark == 100
+    account.synced(50)
+    assert account.mark is None
+
+
+def test_nothing_is_lost_where_nothing_is_unsynced(tmp_path: Path) -> None:
+    """A log with nothing behind the position of its last sync loses no page, though that position lies inside one."""
+    fd = opened(tmp_path / "wal", SEGMENT)
+    os.pwrite(fd, b"a" * 700, 0)
+    account = Unsynced(os.dup(fd), "wal")
+    account.synced(700)
+    done = account.roll_back(random.Random(1))
+    assert (done["lost_bytes"], done["lost_pages"], done["kept_pages"]) == (0, 0, 0)
+
+
+def test_what_was_all_written_back_is_all_there(tmp_path: Path) -> None:
+    """With every page kept the file is as it was written; with none it is as it was synced."""
+    fd = opened(tmp_path / "db", 4 * PAGE)
+    account = Unsynced(os.dup(fd), "db")
+    write(fd, account, PAGE, b"n" * 5 * PAGE)
+    written = content(fd)
+    done = account.roll_back(random.Random(1), kept_percent=100)
+    assert content(fd) == written
+    assert (done["lost_pages"], done["kept_pages"]) == (0, 5)
+
+
 def test_a_torn_write_keeps_what_is_before_the_cut(tmp_path: Path) -> None:
     """Of what was appended since the last sync, everything from the cut on is zero, and nothing before it changes."""
     fd = opened(tmp_path / "wal", SEGMENT)

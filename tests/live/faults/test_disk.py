@@ -25,6 +25,8 @@ pytestmark = pytest.mark.live
 NEW = "3.7.3"
 DEADLINE_S = 60.0
 FATAL, KILLED = 1 << 8, 9
+QUICK = {"heartbeat-interval": "10", "election-timeout": "100"}
+"""A lone member waits for an election timeout at each start; the default is a second."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,7 +83,7 @@ def test_errors_end_a_member_and_nothing_is_lost(tmp_path: Path) -> None:
     )
 
     async def go() -> None:
-        async with stage(NEW, tmp_path, *faults, members=1) as it:
+        async with stage(NEW, tmp_path, *faults, members=1, options=QUICK) as it:
             (member,) = it.cluster.members
             for number, (fault, log) in enumerate(
                 zip(faults, ("input/output error", "no space left on device", "no space left on device"), strict=True), 1
@@ -92,7 +94,7 @@ def test_errors_end_a_member_and_nothing_is_lost(tmp_path: Path) -> None:
                 assert log in (end.crash or "")
                 assert evidence(it, fault.split()[0])["wait_status"] == FATAL
                 assert await missing(it, acknowledged) == 0
-            it.context.heal_ms = it.context.elapsed_ms() + 1_500
+            it.context.heal_ms = it.context.elapsed_ms() + 500
             await under_load(it, "disk-error m1 file=wal nth=1000000 at 0s")
             assert it.spans("disk-error")[-1].fired is None
             assert (len(member.exits), member.state) == (len(faults), MemberState.RUNNING)
@@ -105,7 +107,7 @@ def test_a_slow_disk_delays_what_needs_it(tmp_path: Path) -> None:
     delay_ms = 1_200
 
     async def go() -> None:
-        async with stage(NEW, tmp_path, f"disk-slow m1 30s delay_ms={delay_ms} file=wal at 0s", members=1) as it:
+        async with stage(NEW, tmp_path, f"disk-slow m1 30s delay_ms={delay_ms} file=wal at 0s", members=1, options=QUICK) as it:
 
             async def put_ms() -> float:
                 began = time.monotonic()
@@ -145,7 +147,7 @@ def test_power_losses_take_only_what_was_not_synced(tmp_path: Path) -> None:
     )
 
     async def go() -> None:
-        async with stage(NEW, tmp_path, *faults, members=1) as it:
+        async with stage(NEW, tmp_path, *faults, members=1, options=QUICK) as it:
             (member,) = it.cluster.members
             lost = written = 0
             for fault in faults:
@@ -167,7 +169,7 @@ def test_syncs_that_lie_cost_acknowledged_writes(tmp_path: Path) -> None:
     """After a second in which no sync was done the power fails, and writes that clients were told are durable are not there."""
 
     async def go() -> None:
-        async with stage(NEW, tmp_path, "sync-lies m1 500ms kept=0 down_ms=0 at 0s", members=1) as it:
+        async with stage(NEW, tmp_path, "sync-lies m1 500ms kept=0 down_ms=0 at 0s", members=1, options=QUICK) as it:
             acknowledged = await under_load(it)
             assert await missing(it, acknowledged) > 0
             assert it.spans("sync-lies")[0].promise == "outside"
@@ -181,7 +183,7 @@ def test_a_supervisor_that_dies_is_no_finding(tmp_path: Path) -> None:
     """The member does not hang for ever without its supervisor: it ends, and the equipment says that this was not etcd's doing."""
 
     async def go() -> None:
-        async with stage(NEW, tmp_path, "disk-slow m1 1s at 50s", members=1) as it:
+        async with stage(NEW, tmp_path, "disk-slow m1 1s at 50s", members=1, options=QUICK) as it:
             supervision = it.equipment[Supervision.name]
             assert isinstance(supervision, Supervision)
             assert supervision.failure() == ""
@@ -203,7 +205,7 @@ def test_a_file_system_loses_power(tmp_path: Path) -> None:
         pytest.skip(ability.why_not)
 
     async def go() -> Path:
-        async with stage(NEW, tmp_path, "filesystem-shutdown m1 0ms at 0s", members=1) as it:
+        async with stage(NEW, tmp_path, "filesystem-shutdown m1 0ms at 0s", members=1, options=QUICK) as it:
             data = it.cluster.member("m1").spec.data_dir
             assert os.path.ismount(data)
             with (data / "synced").open("wb") as file:

@@ -45,9 +45,11 @@ def patience_ms(armed: Armed) -> int:
     return left if armed.fault.required else min(PATIENCE_MS, left)
 
 
-async def acted(victim: Member, rule: Rule, wait_ms: int) -> bool:
-    """Wait until `rule` has acted, the victim's process has ended, or `wait_ms` are over; whether it has acted."""
-    waits = {asyncio.ensure_future(rule.until_fired()), asyncio.ensure_future(victim.wait_exit())}
+async def acted(rule: Rule, wait_ms: int, victim: Member | None = None) -> bool:
+    """Wait until `rule` has acted, the process of `victim` has ended, or `wait_ms` are over; whether it has acted."""
+    waits = {asyncio.ensure_future(rule.until_fired())}
+    if victim is not None:
+        waits.add(asyncio.ensure_future(_ended(victim)))
     try:
         done, _ = await asyncio.wait(waits, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -57,6 +59,10 @@ async def acted(victim: Member, rule: Rule, wait_ms: int) -> bool:
     for each in done:
         each.result()  # a supervisor that has ended is no fault of etcd's
     return rule.has_fired
+
+
+async def _ended(victim: Member) -> None:
+    await victim.wait_exit()
 
 
 async def end_of(victim: Member, timeout_s: float = EXIT_S) -> MemberExit | None:

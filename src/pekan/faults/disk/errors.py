@@ -84,7 +84,7 @@ class DiskError(Injector):
                 times=armed.number("times"),
                 errno=ERRNOS[armed.text("error")],
             )
-            if await acted(victim, rule, patience_ms(armed)):
+            if await acted(rule, patience_ms(armed), victim):
                 end = await end_of(victim)
                 # A refusal may be survived: then there is no wait status, and nothing to start.
                 armed.fired({**rule.evidence, "error": armed.text("error"), "wait_status": end.wait_status if end else None})
@@ -104,7 +104,9 @@ class DiskFull(Injector):
     summary: ClassVar[str] = "for a time every write that needs a new block fails with ENOSPC, as on a file system without space"
     frequency: ClassVar[Literal["year"]] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
-        "hold_ms": Parameter(2_000, "ms", "how long no space is left; a member that ends meanwhile is started after that"),
+        "hold_ms": Parameter(
+            2_000, "ms", "from the first write refused until there is space again; a member that ends meanwhile is started then"
+        ),
     }
     duration: ClassVar[str] = "hold_ms"
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS, CLAIM})
@@ -119,16 +121,15 @@ class DiskFull(Injector):
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Arm, hold, disarm, start what has ended. Evidence is the first call that was refused."""
         rule = rule_for(victim, armed)
-        hold_ms = min(armed.number("hold_ms"), armed.context.left_ms())
-        until = armed.context.elapsed_ms() + hold_ms
         evidence: dict[str, Any] = {}
         try:
             victim.expect_exit(rule.predicts(FATAL, PANIC))
             await rule.arm("full", SYNCS | {"pwrite64", "fallocate"}, "any")
-            if await acted(victim, rule, hold_ms):
-                end = await end_of(victim, min(EXIT_S, max(0, until - armed.context.elapsed_ms()) / 1000))
+            if await acted(rule, patience_ms(armed), victim):
+                until = armed.context.elapsed_ms() + armed.number("hold_ms")
+                end = await end_of(victim, min(EXIT_S, armed.number("hold_ms") / 1000))
                 armed.fired({**rule.evidence, "wait_status": end.wait_status if end else None})
-                await armed.hold(max(0, until - armed.context.elapsed_ms()))
+                await armed.hold(until - armed.context.elapsed_ms())
         finally:
             evidence = await shielded(self._space_again(victim, rule))
             if rule.has_fired:

@@ -56,7 +56,7 @@ class _Loss(Injector):
 
     async def until_dead(self, victim: Member, rule: Rule, armed: Armed) -> bool:
         """Wait for the moment; whether the process is dead or dying of it."""
-        return await acted(victim, rule, patience_ms(armed))
+        return await acted(rule, patience_ms(armed), victim)
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Keep account, wait for the moment, roll back, start again. Evidence is the call at which it happened, the wait status and what
@@ -208,7 +208,7 @@ class SyncLies(_Loss):
         return {"lies": True, "kept_percent": armed.number("kept")}
 
     async def until_dead(self, victim: Member, rule: Rule, armed: Armed) -> bool:
-        if not await acted(victim, rule, patience_ms(armed)) or not victim.alive:
+        if not await acted(rule, patience_ms(armed), victim) or not victim.alive:
             return False
         await armed.hold(armed.number("hold_ms"))
         # Where the phase ends first there is no power loss, and no harm: all that was written is still there.

@@ -32,7 +32,7 @@ class DiskSlow(Injector):
     summary: ClassVar[str] = "each sync (or write) of a class of file takes longer, for a time"
     frequency: ClassVar[Literal["day"]] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {
-        "hold_ms": Parameter(2_000, "ms", "how long the disk is slow"),
+        "hold_ms": Parameter(2_000, "ms", "how long the disk is slow, from the first such call on"),
         "delay_ms": Parameter(50, "ms", "what each call takes longer"),
         "jitter_ms": Parameter(0, "ms", "by how much at most that is more or less, each time"),
         "file": Parameter("any", "text", "which files", FILES),
@@ -61,8 +61,6 @@ class DiskSlow(Injector):
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Arm, hold, disarm. Evidence is the first call that was made to wait; how many there were is told when it is healed."""
         file = armed.text("file")
-        hold_ms = armed.number("hold_ms")
-        until = armed.context.elapsed_ms() + hold_ms
         rule = rule_for(victim, armed)
         try:
             await rule.arm(
@@ -74,9 +72,9 @@ class DiskSlow(Injector):
                 seed=armed.rng.getrandbits(32),
             )
             # A process that ends meanwhile (somebody else's doing) comes back to a disk that is as slow.
-            if await acted(victim, rule, min(hold_ms, patience_ms(armed))):
+            if await acted(rule, patience_ms(armed)):
                 armed.fired(rule.evidence)
-            await armed.hold(until - armed.context.elapsed_ms())
+                await armed.hold(armed.number("hold_ms"))
         finally:
             done = await shielded(rule.disarm())
             if rule.has_fired:
