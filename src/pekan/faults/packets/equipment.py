@@ -151,6 +151,11 @@ class Packets(Equipment):
             program.close()
         return able(cls.name, "members in network namespaces on a switch of TUN devices")
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of switch and relay, while they run."""
+        return tuple(program.process.pid for program in (self._switch, self._relay) if program is not None)
+
     async def prepare(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:

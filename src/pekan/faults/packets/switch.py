@@ -72,7 +72,7 @@ CLIENTS = "clients"
 
 # A jumbo frame: raft messages of this traffic fit one packet, a snapshot needs thousands.
 MTU = 9000
-PACKET_BYTES_MAX = 65536
+PACKET_BYTES_MAX = MTU
 COMMAND_BYTES_MAX = 65536
 
 # Packets of one device in one turn, so that none starves the others.
