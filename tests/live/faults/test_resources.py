@@ -95,7 +95,7 @@ def test_a_starved_member_waits_for_the_processor(tmp_path: Path) -> None:
                 start, used = loop.time(), used_s(member.pid)
                 for _ in range(20):
                     await it.context.ask("m1", RangeRequest(b"key-1"), 2.0)
-                # A tenth, and what two periods of 100 ms may give more at the ends; ticks of 10 ms.
+                # A tenth, and what the periods at the ends may give more; ticks of 10 ms.
                 assert used_s(member.pid) - used <= 0.1 * (loop.time() - start) + 0.04
                 # Who is started again meanwhile is starved again.
                 first = member.pid

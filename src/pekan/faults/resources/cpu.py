@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 TARGETS = {"leader": 50, "follower": 20, "any": 30}
 HOLD_MS = (1_000, 5_000)
 PERCENT = (2, 5, 10, 10, 20)
-PERIOD_US = 100_000
-"""Of quota and of stops: the kernel's default, and etcd's heartbeat. The kernel takes no quota under 1,000 us."""
+QUOTA_US = 2_000
+"""What it may run at a stretch, about one request: with the kernel's default period of 100 ms a member that does little is never kept from
+running. The kernel takes no quota under 1,000 us."""
+STOP_PERIOD_MS = 100
+"""Of stops by Pekan: etcd's heartbeat."""
 LOOK_MS = 20
 CPU = "cpu"
 """The claim: two limits on one member are one."""
@@ -82,7 +85,7 @@ class CpuStarve(Injector):
                 armed.healed({"periods_throttled": throttled, "pid": victim.pid})
 
         try:
-            limit_cpu(group, max(1_000, PERIOD_US * armed.number("percent") // 100), PERIOD_US)
+            limit_cpu(group, QUOTA_US, QUOTA_US * 100 // max(1, armed.number("percent")))
             end = time.monotonic() + armed.number("hold_ms") / 1000
             while time.monotonic() < end and armed.context.left_ms():
                 group.keep(victim.pid)
@@ -101,7 +104,7 @@ class CpuStarve(Injector):
                 return
             await armed.hold(LOOK_MS)
         incarnation, stops = victim.incarnation, 0
-        stopped_ms = PERIOD_US / 1000 * (100 - armed.number("percent")) / 100
+        stopped_ms = STOP_PERIOD_MS * (100 - armed.number("percent")) / 100
 
         async def heal() -> None:
             if victim.state is MemberState.PAUSED and victim.incarnation == incarnation:
@@ -118,7 +121,7 @@ class CpuStarve(Injector):
                 armed.fired({"stops": stops, "stopped_ms": stopped_ms, "pid": victim.pid})
                 await armed.hold(int(stopped_ms))
                 await shielded(victim.resume())
-                await armed.hold(int(PERIOD_US / 1000 - stopped_ms))
+                await armed.hold(int(STOP_PERIOD_MS - stopped_ms))
         except ClusterFailure:
             # It ended by itself, which is for the hunt to judge; there is nobody left to starve.
             if victim.alive:
