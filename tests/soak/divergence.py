@@ -10,8 +10,8 @@
                                          └ after the restart only what is beyond that index is applied: the held write is lost here
 
 Up to 3.5.2 the consistent index was set before the write it belongs to; a commit in between and a crash lose the write. SIGKILL at random
-times did not find it in 120 attempts (3.5.0 and 3.5.1). Done four times in a run, because nobody misses a put that etcd refuses anyway, and a
-quarter of this workload's are (`ignore_value` for a key that there is not).
+times did not find it in 120 attempts (3.5.0 and 3.5.1). Done four times in a run: a put that etcd refuses anyway (`ignore_value` for a key
+that there is not) is missed by nobody, and one in five of this workload is such a one.
 
 An attempt is one `pekan hunt`, and it counts where its verdict is *broken* by members that differ. It is made as the user who runs this,
 and as a plain user under the system call filter of a default container (`tests/stage/container.py`). Prints a line of JSON for each series.

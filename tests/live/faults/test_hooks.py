@@ -92,7 +92,7 @@ def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
             assert member.exits[-1].asked
             (span,) = it.spans()
             assert span.fired is not None
-            assert span.evidence["hits"] == at + 3
+            assert span.evidence["hits"] >= at + 3  # puts may come by between the reading above and the arming
             assert span.evidence["wait_status"] == signal.SIGKILL
             await member.wait_ready()
             # The count went on where the killed process left it, and the hook is in the new one as well.
@@ -105,7 +105,7 @@ def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
 
 
 def test_a_cancelled_hold_is_released(tmp_path: Path) -> None:
-    """A hold of a minute that is cancelled lets its thread go on at once, and one that was to be killed after it lives."""
+    """A hold of a minute that is cancelled lets its thread go on at once, and who was to be killed then lives; a point is one fault's."""
     fault = f"failpoint m1 point={SAVE} action=hold-kill 60s at 0s"
 
     async def go() -> None:
@@ -117,6 +117,9 @@ def test_a_cancelled_hold_is_released(tmp_path: Path) -> None:
             while not hooks.held("m1", SAVE):
                 assert not task.done()
                 await asyncio.sleep(0.005)
+            with pytest.raises(UsageError, match="another fault waits"):
+                await hooks.arm("m1", SAVE, 1, stub.HOLD, 10)
+            assert hooks.held("m1", SAVE)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

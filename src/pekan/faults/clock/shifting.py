@@ -96,12 +96,16 @@ class Clock(Equipment):
         return able(cls.name, "through the vDSO of the member")
 
     async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
+        """A member that comes again keeps its offsets: its monotonic clock must not go backwards."""
         surrounded = []
         for member in members:
             file = self.site.directory / "scratch" / f"clock-{member.name}"
             write_patches(file, [Code(CODE_AT, _CODE)], [Shared(SHARED_AT, PAGE_BYTES)], vdso=[_replacement()])
-            memory = self._memory[member.name] = SharedMemory(f"clock-{member.name}", PAGE_BYTES)
-            surrounded.append(replace(member, attachments=(*member.attachments, attachment(file, memory))))
+            memory = self._memory.get(member.name)
+            if memory is None:
+                memory = self._memory[member.name] = SharedMemory(f"clock-{member.name}", PAGE_BYTES)
+            others = (each for each in member.attachments if memory.fd not in each.fds)
+            surrounded.append(replace(member, attachments=(*others, attachment(file, memory))))
         return tuple(surrounded)
 
     async def close(self) -> None:

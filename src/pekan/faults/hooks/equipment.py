@@ -198,6 +198,13 @@ class Hooks(Equipment):
         if cell in hooked.waiting:
             raise UsageError(f"another fault waits at {name} of {member}")
         hooked.waiting[cell] = asyncio.get_running_loop().create_future()
+        try:
+            await self._store_trigger(hooked, cell, nth, action, hold_ms)
+        except BaseException:
+            self.disarm(member, name)
+            raise
+
+    async def _store_trigger(self, hooked: _Hooked, cell: int, nth: int, action: int, hold_ms: int) -> None:
         words = hooked.memory.words
         fired = words[hooked.word(cell, _FIRED)]
         words[hooked.word(cell, _ACTION)] = action
@@ -214,7 +221,7 @@ class Hooks(Equipment):
             if words[hooked.word(cell, _FIRED)] != fired:
                 return
             ahead *= 8
-        raise UsageError(f"{name} of {member} is passed too often to be armed")
+        raise UsageError("a point that is passed too often to be armed")
 
     async def fired(self, member: str, name: str) -> Firing:
         """Wait until what was armed there has fired; the caller bounds the wait."""
@@ -268,10 +275,10 @@ class Hooks(Equipment):
     async def _surrounded(self, member: MemberSpec) -> MemberSpec:
         file, patches = await self._planned(member.binary)
         known = self._members.get(member.name)
+        attachments = tuple(each for each in member.attachments if known is None or known.memory.fd not in each.fds)
         if known is not None and known.binary != Path(member.binary.path):
             self._forget(member.name)
             known = None
-        attachments = tuple(each for each in member.attachments if not (each.kind == "patches" and known and known.memory.fd in each.fds))
         if known is None:
             known = self._members[member.name] = _hook(member, patches, self._read)
         environment = self._environment(member.binary)

@@ -132,6 +132,11 @@ class _Shot:
             victim.expect_exit(lambda status: status == signal.SIGKILL)
         try:
             await hooks.arm(victim.name, self.point, self.armed.number("nth"), ACTIONS[self.action], self.hold_ms)
+        except BaseException:
+            if self.kills and self.lives:
+                victim.expect_exit(None)
+            raise
+        try:
             firing = await self._fired()
             if firing is None:
                 return
