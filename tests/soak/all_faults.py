@@ -38,6 +38,9 @@ SETTLE_S = 30.0
 """For a watchdog, on a busy machine."""
 KILLED_AFTER_S = 40.0
 """In the midst of the second run: quiet start over, a storm under way."""
+STARTED_S = 180.0
+"""For the start of the members with all their equipment."""
+LOOK_S = 0.2
 HOUR_MS = 3_600_000
 
 
@@ -119,6 +122,10 @@ def _killed(options: argparse.Namespace, aside: Aside, place: Path, wrong: list[
     """A hunt that is killed where it stands, and its record checked."""
     hunt = subprocess.Popen(_command(options, place, "2m"), stdout=subprocess.DEVNULL, env=aside.environment)
     try:
+        # Its members are up when its record begins to grow; a busy machine takes its time for that.
+        began = time.monotonic()
+        while not _bytes(place / "history.pb") and hunt.poll() is None and time.monotonic() - began < STARTED_S:
+            time.sleep(LOOK_S)
         hunt.wait(KILLED_AFTER_S)
         wrong.append(f"the second hunt ended by itself with {hunt.returncode}")
     except subprocess.TimeoutExpired:
@@ -131,6 +138,14 @@ def _killed(options: argparse.Namespace, aside: Aside, place: Path, wrong: list[
     # It has no end mark, so that more than undecided cannot be said of it.
     if verdict != "undecided":
         wrong.append(f"the record of the killed run is {verdict}")
+
+
+def _bytes(path: Path) -> int:
+    """How long a file is; 0 where there is none yet."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _left(aside: Aside, before: dict[str, set[str]], after: str, wrong: list[str]) -> None:
