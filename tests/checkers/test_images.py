@@ -28,6 +28,7 @@ from pekan.wire.messages import (
     PutRequest,
     RangeRequest,
     RangeResponse,
+    TxnRequest,
     WatchCreateRequest,
     WatchResponse,
 )
@@ -58,6 +59,7 @@ class Imaged:
         self.canceled = 0
         self.exits: list[str] = []
         self.attempts = 1
+        self.version = "3.5.35"
         self.faults: tuple[FaultSpan, ...] = ()
 
     def everything(self) -> RangeResponse:
@@ -113,9 +115,10 @@ class Imaged:
             "told": {"revision": self.told, "operation": self.probe.id, "member": "m1"},
             "members": {},
         }
+        start = Mark(0, "start", "", {"start": "empty", "members": {"m1": {"version": self.version}}})
         image = Mark(self.done, "image", "", detail)
         epochs = tuple(self.epoch(attempt) for attempt in range(1, self.attempts + 1))
-        return self.story.history(marks=(image,), epochs=epochs, faults=self.faults)
+        return self.story.history(marks=(start, image), epochs=epochs, faults=self.faults)
 
     def judged(self) -> Verdict:
         return judge(self.history(), Options(), "reference")
@@ -133,7 +136,7 @@ def test_what_was_told_is_there() -> None:
     """An image on which members hold what was told, and a watch delivers it, gives no finding, and is counted as judged."""
     verdict = Imaged().judged()
     assert not [finding for finding in verdict.findings if finding.code.startswith("IMAGE")]
-    assert counts(verdict) == {"kept": 1, "started": 1, "judged": 1, "answers": 1, "watches": 1, "events": 7}
+    assert counts(verdict) == {"kept": 1, "started": 1, "parted": 0, "judged": 1, "answers": 1, "watches": 1, "events": 7}
 
 
 def test_a_told_revision_in_the_future() -> None:
@@ -222,6 +225,20 @@ def test_a_watch_is_cancelled_for_a_compaction_that_nobody_asked_for() -> None:
     legal.story.change(compaction, call=legal.before - 1)
     legal.canceled = 4
     assert legal.codes() == []
+
+
+def test_where_members_may_have_parted_nothing_is_judged() -> None:
+    """After a refused transaction that other members may have applied (#18667) images are counted and not judged; from 3.7 on they are."""
+    for version, codes in (("3.5.35", []), ("3.7.3", ["IMAGE-LOST-WRITE"])):
+        it = Imaged()
+        it.answers["m1"] = WireError(OUT_OF_RANGE, FUTURE_REVISION)
+        put, read = PutRequest(b"late", b"x"), RangeRequest(b"k0", revision=1_000)
+        refused = it.story.refused(TxnRequest((), (put, read), ()), FUTURE_REVISION)
+        it.story.change(refused, call=it.before - 1)
+        it.version = version
+        verdict = it.judged()
+        assert [finding.code for finding in verdict.findings if finding.status == "counts" and finding.code.startswith("IMAGE")] == codes
+        assert counts(verdict)["parted"] == (not codes)
 
 
 def test_members_that_do_not_start() -> None:

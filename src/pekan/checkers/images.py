@@ -23,7 +23,7 @@ IMAGE-START            members do not start: the same panic or fatal error, on t
 A snapshot that a member streamed is judged in the same way: it holds everything up to T, a revision that this member had told before. It is
 restored as a cluster of one.
 
-Not judged: from the revision of a proven or suspected divergence on; images taken after a request was refused that other members may have
+Not judged: second effects and cancellations where others write too (`--writers shared`); from the revision of a proven or suspected divergence on; images taken after a request was refused that other members may have
 applied (#18667, before 3.7.0), since members' revisions may differ from there on; revisions that nothing proves.
 """
 
@@ -92,6 +92,7 @@ def check_images(case: Case) -> CheckerReport:
     judged = {
         "kept": len(marks),
         "started": sum(1 for image in images if image.epochs),
+        "parted": 0,
         "judged": 0,
         "answers": 0,
         "watches": 0,
@@ -196,11 +197,13 @@ class _Judge:
         forks = [fork.revision for fork in (case.fork, suspected) if isinstance(fork, Fork)]
         self.limit = min(forks, default=None)
         self.parted = first_refusal(case.history)
-        self.compacted = None if compacts_itself(case.history) else compactions(case)
+        self.exclusive = case.options.writers == "exclusive"
+        self.compacted = compactions(case) if self.exclusive and not compacts_itself(case.history) else None
 
     def image(self, image: _Image) -> Iterator[Finding]:
         yield from self._start(image)
         if self.parted is not None and self.parted <= image.done:
+            self.judged["parted"] += 1
             return
         for epoch in image.epochs:
             answers = _answers(epoch)
@@ -339,7 +342,7 @@ class _Judge:
 
     def _again(self, image: _Image, watch: Watch) -> Finding | None:
         """The first event above T that repeats what a request answered at or below T has done."""
-        if not self._judgeable(image):
+        if not self.exclusive or not self._judgeable(image):
             return None
         state = self.truth.everything(image.revision)
         if state is None:

@@ -122,6 +122,12 @@ def test_without_the_fault_there_is_no_image(tmp_path: Path) -> None:
             (member,) = it.cluster.members
             copied = await it.cluster.standing_still(lambda: copy_tree(member.spec.data_dir, tmp_path / "aside" / "m1"))
             assert copied is not None
+            assert copied.before <= copied.still <= copied.done
+            assert member.state is MemberState.RUNNING
+            await member.pause()
+            assert await it.cluster.standing_still(lambda: None) is not None
+            assert member.state is MemberState.PAUSED, "who was paused stays paused"
+            await member.resume()
             with PortLease() as ports:
                 spec = alone(member.spec, tmp_path / "aside" / "m1", tmp_path / "aside" / "m1.log", ports, forced=False)
                 async with aside(tmp_path / "aside", [spec]) as side:

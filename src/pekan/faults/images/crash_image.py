@@ -38,7 +38,10 @@ EVERY_MS = (20, 150)
 JITTER = (0.3, 1.7)
 """Of `every_ms`: etcd commits its database every 100 ms, and images at a fixed pace would always meet it in the same phase."""
 ASK_S = 0.1
-"""For a member to tell its revision. One that does not in that time is not waited for: what others tell is as good."""
+"""For members to tell their revisions. One that does not in that time is not waited for: what others have told, or what was told for the
+image before, is a promise as well."""
+ANSWER_S = 2.0
+"""For a member to answer at all: with auth on a login goes before, which costs it some 100 ms of processor."""
 BUSY_MS = (20, 40, 80, 160, 320)
 """When to try again where members did not all stand still (one was being started or stopped, a slow fsync was under way). Each try costs
 them up to 40 ms, so the pauses grow, and after the last one this image is left out."""
@@ -79,6 +82,7 @@ class CrashImage(Injector):
                 if not armed.context.left_ms() or not await taking.one():
                     break
         finally:
+            await taking.close()
             if armed.has_fired:
                 armed.healed(taking.summary())
 
@@ -91,6 +95,7 @@ class _Taking:
         self.context = armed.context
         self.readers: dict[str, Reader] = {}
         self.last: _Told | None = None
+        self.asking: dict[str, asyncio.Task[None]] = {}
         self.taken = self.duplicates = self.bytes = 0
         self.skipped: dict[str, int] = {}
         self.freeze_ms: list[float] = []
@@ -131,19 +136,27 @@ class _Taking:
 
     async def _ask(self) -> None:
         """What members tell before they are stopped. Serializable: a member that has lost its leader tells it too."""
-        running = [member for member in self.context.cluster.members if member.state is MemberState.RUNNING]
-        replies = await asyncio.gather(*(self._told_by(member.name) for member in running))
-        for each in replies:
-            if each is not None and (self.last is None or each.revision > self.last.revision):
-                self.last = each
+        for member in self.context.cluster.members:
+            under_way = self.asking.get(member.name)
+            if member.state is MemberState.RUNNING and (under_way is None or under_way.done()):
+                if under_way is not None:
+                    under_way.result()
+                self.asking[member.name] = asyncio.create_task(self._told_by(member.name), name=f"told by {member.name}")
+        if self.asking:
+            await asyncio.wait(self.asking.values(), timeout=ASK_S)
 
-    async def _told_by(self, member: str) -> _Told | None:
-        try:
-            async with asyncio.timeout(2 * ASK_S):
-                reply: Reply = await self.context.ask(member, RangeRequest(KEY, serializable=True, count_only=True), ASK_S)
-        except TimeoutError:
-            return None
-        return _Told(reply.output.header.revision, reply.operation, member) if reply.outcome == "ok" else None
+    async def _told_by(self, member: str) -> None:
+        reply: Reply = await self.context.ask(member, RangeRequest(KEY, serializable=True, count_only=True), ANSWER_S)
+        if reply.outcome == "ok":
+            revision = reply.output.header.revision
+            if self.last is None or revision > self.last.revision:
+                self.last = _Told(revision, reply.operation, member)
+
+    async def close(self) -> None:
+        """End what is still being asked."""
+        for task in self.asking.values():
+            task.cancel()
+        await asyncio.gather(*self.asking.values(), return_exceptions=True)
 
     def _read(self) -> dict[str, Taken]:
         """While nothing runs: what every member's files hold."""
