@@ -23,8 +23,9 @@ IMAGE-START            members do not start: the same panic or fatal error, on t
 A snapshot that a member streamed is judged in the same way: it holds everything up to T, a revision that this member had told before. It is
 restored as a cluster of one.
 
-Not judged: second effects and cancellations where others write too (`--writers shared`); from the revision of a proven or suspected divergence on; images taken after a request was refused that other members may have
-applied (#18667, before 3.7.0), since members' revisions may differ from there on; revisions that nothing proves.
+Not judged: from the revision of a proven or suspected divergence on; images taken after a request was refused that other members may have
+applied (#18667, before 3.7.0), since members' revisions may differ from there on; revisions that nothing proves; and where others write
+too (`--writers shared`), second effects and cancellations.
 """
 
 from __future__ import annotations
