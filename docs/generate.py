@@ -132,6 +132,8 @@ def faults() -> str:
 
 def _fault(injector: Injector) -> str:
     facts = [f"promise `{injector.promise}`", f"frequency `{injector.frequency}`"]
+    if injector.members_min > 1:
+        facts.append(f"in clusters of {injector.members_min} members and more")
     if injector.needs:
         facts.append("needs " + ", ".join(f"`{name}`" for name in injector.needs))
     summary = injector.summary if injector.summary.endswith(".") else f"{injector.summary}."

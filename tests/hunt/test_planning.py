@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pekan.errors import UsageError
-from pekan.hunt.planning import make_plan, with_seed, workloads_of
+from pekan.faults import INJECTORS
+from pekan.hunt.planning import judgeable_rate, make_plan, possible_here, with_seed, workloads_of
 from pekan.plan import Plan
 from pekan.workloads import WORKLOADS
 
@@ -33,6 +34,28 @@ def test_another_seed_draws_anew_and_keeps_what_was_required() -> None:
     assert with_seed(plan, plan.seed) == plan
 
 
+def test_what_cannot_befall_a_cluster_is_not_drawn() -> None:
+    """A cluster of one has no links between members: of `all`, none of those is drawn, and the rest is."""
+    kinds = {fault.kind for fault in make_plan(replace(ASKED, members=1, time_ms=600_000), ("all",), ()).schedule.faults}
+    assert kinds
+    assert all(INJECTORS[kind].members_min == 1 for kind in kinds)
+    assert any(injector.members_min > 1 for injector in INJECTORS.values())
+
+
+def test_a_plan_that_can_be_done_here_is_taken_as_it_is() -> None:
+    """A plan, from wherever, loses no fault that can be injected here."""
+    plan = make_plan(ASKED, CLASSES, ("pause leader 2s at 10s",))
+    assert possible_here(plan) == plan
+
+
+@pytest.mark.parametrize(("free_gib", "hours", "limited"), [(64, 1 / 60, False), (4, 1, True), (1, 1 / 60, False), (0.25, 1, True)])
+def test_a_long_run_is_sent_at_a_rate_that_can_be_judged(free_gib: float, hours: float, limited: bool) -> None:
+    """Short runs go as fast as they can; a record of an hour has to fit half of what is free."""
+    rate = judgeable_rate(int(hours * 3_600_000), int(free_gib * 2**30))
+    assert (rate > 0) is limited
+    assert rate * hours * 3_600 * 1_024 <= free_gib * 2**30 / 2
+
+
 def test_none_is_no_class() -> None:
     """--faults none is a run without faults, not a class that never fires."""
     plan = make_plan(ASKED, ("none",), ())
@@ -55,6 +78,7 @@ def test_workloads_take_turns() -> None:
         (replace(ASKED, workloads=()), (), "--workload"),
         (replace(ASKED, workloads=("bank",)), (), "bank"),
         (ASKED, ("kill leader at 59s",), "59s"),
+        (replace(ASKED, members=1), ("isolate m1 at 5s",), "isolate needs a cluster of at least 2"),
     ],
 )
 def test_what_makes_no_sense_is_named(asked: Plan, specs: tuple[str, ...], named: str) -> None:

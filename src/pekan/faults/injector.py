@@ -103,6 +103,7 @@ class Injector(ABC):
     parameters what it takes, by name
     duration   the parameter that a bare length of time in `--fault` sets; "" where it takes none
     claims     what of the victim it shares with no other fault while it is armed
+    members_min  in smaller clusters there is nobody that it could befall
     needs      names of the equipment that has to be around the members (`pekan.faults.EQUIPMENT`)
     """
 
@@ -113,6 +114,7 @@ class Injector(ABC):
     parameters: ClassVar[Mapping[str, Parameter]]
     duration: ClassVar[str] = ""
     claims: ClassVar[frozenset[str]] = frozenset()
+    members_min: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ()
 
     def probe(self) -> Ability:

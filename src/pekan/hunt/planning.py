@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pekan import native
 from pekan.errors import EnvironmentFailure, UsageError
-from pekan.faults import Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, show, with_faults
+from pekan.faults import INJECTORS, Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, show, with_faults
 from pekan.plan import Plan, Schedule
 from pekan.workloads import WORKLOADS
 
@@ -48,6 +48,9 @@ def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[s
     schedule = _draw(asked.seed, classes, asked.members, asked.time_ms)
     names = tuple(f"m{number + 1}" for number in range(asked.members))
     required = tuple(parse(spec, names) for spec in fault_specs)
+    for fault in required:
+        if (least := INJECTORS[fault.kind].members_min) > asked.members:
+            raise UsageError(f"--fault {show(fault)!r}: {fault.kind} needs a cluster of at least {least} members")
     plan = replace(asked, fault_classes=classes, schedule=with_faults(schedule, required))
     return possible_here(plan)
 
@@ -88,7 +91,10 @@ def _draw(seed: int, classes: tuple[str, ...], members: int, time_ms: int) -> Sc
     possible = tuple(kind for kind in kinds if ability_of(kind).possible)
     if kinds and not possible:
         raise EnvironmentFailure(f"--faults {','.join(classes)}: none of them can be injected here: {_told(left_out(classes))}")
-    return draw(seed, possible, members, time_ms)
+    befalling = tuple(kind for kind in possible if INJECTORS[kind].members_min <= members)
+    if possible and not befalling:
+        raise UsageError(f"--faults {','.join(classes)}: none of them can befall a cluster of {members}")
+    return draw(seed, befalling, members, time_ms)
 
 
 def possible_here(plan: Plan) -> Plan:

@@ -34,6 +34,7 @@ class MoveLeader(Injector):
     kind: ClassVar[str] = "move-leader"
     summary: ClassVar[str] = "leadership is moved away from the member, or to it where it does not lead"
     frequency: ClassVar[Literal["week"]] = "week"
+    members_min: ClassVar[int] = 2
     parameters: ClassVar[Mapping[str, Parameter]] = {}
 
     def draw(self, rng: random.Random) -> Drawn:

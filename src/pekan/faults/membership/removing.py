@@ -35,6 +35,7 @@ class MemberRemove(Injector):
 
     kind: ClassVar[str] = "member-remove"
     summary: ClassVar[str] = "the member is removed and its process ends; after a while a fresh one joins in its place"
+    members_min: ClassVar[int] = 2
     frequency: ClassVar[Literal["week"]] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(2_000, "ms", "how long the cluster has one member fewer, from the end of the removed one's process"),

@@ -34,6 +34,7 @@ HOLD_MS = (500, 3_000)
 
 class _ClientFault(LinkFault):
     frequency: ClassVar[Literal["day"]] = "day"
+    members_min: ClassVar[int] = 1
 
     async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
         return directed(victim.name, (CLIENT,), armed.text("direction"))

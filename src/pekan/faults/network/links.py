@@ -76,6 +76,7 @@ class LinkFault(Injector):
     does: ClassVar[str]
     """What the proxy calls it."""
     frequency: ClassVar[Literal["day", "week", "year", "century"]] = "day"
+    members_min: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("proxy",)
     duration: ClassVar[str] = "hold_ms"
 
