@@ -25,7 +25,7 @@ KILLED = int(signal.SIGKILL)
 EXIT_S = 5.0
 """How long etcd may take from the refused call to its end. It takes milliseconds; a refusal that it survives (a defragmentation that
 fails) costs this long."""
-PATIENCE_MS = 8_000
+PATIENCE_MS = 4_000
 """How long a drawn fault waits for its call before it gives its claims back. One asked for by name waits until the faults' phase ends."""
 RECOVERY_MS = 1_200
 """Replay and catching up, after the start."""

@@ -53,7 +53,7 @@ DEVICE_BYTES = 4 << 30
 PROBE_BYTES = 16 << 20
 TOOL_S = 30.0
 """For mkfs, losetup, mount: each takes milliseconds."""
-BUSY_S = 5.0
+BUSY_S = 20.0
 """How long somebody who reads the member's files may keep the file system from being unmounted."""
 MAKE = {"ext4": ("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"), "xfs": ("mkfs.xfs", "-q", "-f")}
 DEFAULT = "ext4"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pekan.faults.disk.supervision import Rule
 
 ERRNOS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
-NTH_MAX = 40
+NTH_MAX = 20
 """Of errors drawn: a busy member syncs its WAL some hundred times a second and commits its database ten times."""
 FULL_MS = (500, 2_500)
 

@@ -35,7 +35,7 @@ END_S = 30.0
 """For a killed process to be gone; only uninterruptible sleep takes longer than a moment."""
 ANY_MS = (50, 600)
 """How long account is kept before a power loss at any time: some commits of the database, which come each 100 ms."""
-NTH_MAX = 30
+NTH_MAX = 20
 TORN_BYTES = (512, 1024, 4096)
 
 
