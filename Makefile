@@ -1,7 +1,7 @@
 # Two commands for a newcomer, each works first, alone, and again:
 #   make hunt    an isolated environment, Pekan, etcd 3.5.1 from PyPI, a hunt of about a minute, and the line to type next
 #   make test    everything set up and all tests passed
-# Longer work has targets of its own: hunt-seeds, no-false-alarms, soak-faults, soak-hooks, divergence, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
+# Longer work has targets of its own: hunt-seeds, no-false-alarms, soak-faults, soak-hooks, soak-power, divergence, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
 #
 # Where a Rust toolchain is (cargo on PATH or in its usual place) the native core is built at install, linted and tested; without one
 # everything works by the reference in Python.
@@ -9,7 +9,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks divergence test survey lint native-test fuzz fuzz-objects fuzz-readers bench bench-hooks bench-peers clean
+.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks soak-power divergence test survey lint native-test fuzz fuzz-objects fuzz-readers bench bench-hooks bench-peers clean
 
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -32,6 +32,7 @@ help:
 	@echo 'make no-false-alarms       ten one-minute hunts on the newest 3.5, 3.6 and 3.7'
 	@echo 'make divergence            etcd #13766 in ten attempts of ten, as this user and as a plain one in a default container; none where mended'
 	@echo 'make soak-hooks            an hour with a hundred hooks in every member of 3.5.1, and one of the newest 3.7 [TIME=1h] [ETCD=3.7]'
+	@echo 'make soak-power            forty losses of power on the newest 3.5 and 3.7, of one member and of three: nothing acknowledged is gone'
 	@echo 'make soak-faults           an hour on the newest 3.7 under every fault inside its promises [TIME=1h] [ETCD=3.7]'
 	@echo 'make survey                which gofail sites of six releases a load passes; writes docs/failpoints.md'
 	@echo 'make fuzz                  the long differential fuzz of the checkers'
@@ -80,6 +81,10 @@ soak-hooks: SOAK_TIME = $(if $(filter file,$(origin TIME)),1h,$(TIME))
 soak-hooks: SOAK_ETCD = $(if $(filter file,$(origin ETCD)),3.5.1 3.7,$(ETCD))
 soak-hooks: $(VENV)/.hunt
 	@for version in $(SOAK_ETCD); do $(VENV)/bin/python tests/soak/hooks.py --time '$(SOAK_TIME)' --etcd "$$version" --seed '$(SEED)' $(ARGS) || exit $$?; done
+
+soak-power: $(VENV)/.hunt
+	@for version in 3.5 3.7; do for members in 1 3; do \
+		PYTHONPATH=tests $(VENV)/bin/python tests/soak/power_losses.py $$version --members $$members $(ARGS) || exit $$?; done; done
 
 soak-faults: SOAK_TIME = $(if $(filter file,$(origin TIME)),1h,$(TIME))
 soak-faults: SOAK_ETCD = $(if $(filter file,$(origin ETCD)),3.7,$(ETCD))
