@@ -38,19 +38,20 @@ COMMIT = "backend.batchTxBuffered.Commit"
 PUT = "etcdserver/apply.go:268"
 """Where a put opens its transaction, in both releases: after the consistent index is set, before the backend is locked."""
 VICTIMS = ("m2", "m1", "m3", "m2")
-EVERY_S = 6
+EVERY_S = 8
 """From one victim to the next: held, killed and back, on a busy machine."""
 FAULTS = tuple(
     fault
-    for number, victim in enumerate(VICTIMS)
+    for start, victim in enumerate(VICTIMS)
     for fault in (
-        f"failpoint {victim} point={COMMIT} action=hold 2s at {5 + number * EVERY_S}s",
-        f"failpoint {victim} point={PUT} action=hold-kill 3s after failpoint#{1 + 2 * number}",
+        f"failpoint {victim} point={COMMIT} action=hold 3s at {5 + start * EVERY_S}s",
+        # By then a commit is held: there is one every 100 ms where anything was written.
+        f"failpoint {victim} point={PUT} action=hold-kill 4500ms at {5500 + 1000 * start * EVERY_S}ms",
     )
 )
 KNOWN = "REFUSED-BUT-APPLIED,COMPARES-ONLY-STALE"
 """What docs/known-deviations.md explains; drawn in the last fifth of the traffic."""
-TIME = "40s"
+TIME = "48s"
 RUN_SECONDS_MAX = 300.0
 RUN_CODES = (0, 1, 3)
 
