@@ -68,7 +68,7 @@ hunt-seeds: $(VENV)/.hunt
 		status=$$?; [ $$status -eq 1 ] && status=0; exit $$status
 
 # What docs/known-deviations.md explains.
-KNOWN := REFUSED-BUT-APPLIED,COMPARES-ONLY-STALE,WATCH-PREV-KV-FIRST
+KNOWN := REFUSED-BUT-APPLIED,COMPARES-ONLY-STALE,WATCH-PREV-KV-FIRST,REMOVED-MEMBER-CRASH
 no-false-alarms: $(VENV)/.hunt
 	@for version in 3.5 3.6 3.7; do \
 		$(VENV)/bin/pekan hunt --etcd $$version --time 60s --seed 1 --runs 10 --faults kill,pause --allow $(KNOWN) $(ARGS) || exit $$?; done

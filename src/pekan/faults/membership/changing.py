@@ -63,9 +63,9 @@ def _joining_in_vain(status: int | None) -> bool:
 
 
 def _removed(status: int | None) -> bool:
-    """A member that has learned of its removal. One that is asked for its status between that and its end panics (seen with 3.7.3:
-    "failed to find local ID in cluster members", exit code 2); it belongs to no cluster any more then."""
-    return status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 2)
+    """A member that has learned of its removal. One that panics on the way, as it is still asked something (#21966, #17223), is told apart:
+    REMOVED-MEMBER-CRASH."""
+    return status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
 
 
 class Changing:
