@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = 300
+CASES = 150
 HOOKS_MIN = 3 * CASES  # of six that are tried in each; the others would cover a call's return or a jump's target
 
 

@@ -15,7 +15,7 @@ from pekan.faults.hooks.patches import CELLS_ADDRESS, CODE_ADDRESS, PAGE_BYTES, 
 
 from .executables import executable, points
 
-NAMES = ["raftBeforeSave", "applierV3backend.Apply", "wal.(*WAL).Save"]
+NAMES = ["backend.(*batchTx).commit", "applierV3backend.Apply", "wal.(*WAL).Save"]
 
 
 def placed(patches: Patches, address: int) -> bytes:

@@ -14,6 +14,9 @@ name                                  is
 A gofail comment is nothing to the compiler of a release build; where the sites are stands in a table made from etcd's source (`sites`), and
 a row of it is used only for an executable that proves to have the same lines. Elsewhere a name that stands for the beginning of a function
 in every release is taken there (`ALIASES`), and the point's note says so.
+
+The entry of a function is passed once more for a call that finds its stack too small: Go's prologue then has it grown and begins again.
+Lines and sites inside are not.
 """
 
 from __future__ import annotations
