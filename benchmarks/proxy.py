@@ -72,7 +72,7 @@ class Variant:
 
     def client(self, name: str, spec: MemberSpec) -> Client:
         address: Address = spec.advertise_client if self.clients else spec.listen_client
-        return Client(name=name, member=spec.name, address=address, recorder=self.recorder, timeout_s=10.0, tls=spec.tls)
+        return Client(name=name, member=spec.name, address=address, recorder=self.recorder, timeout_s=30.0, tls=spec.tls)
 
     async def throughput(self, seconds: float, seed: int) -> float:
         members = self.cluster.members
@@ -86,7 +86,7 @@ class Variant:
             while time.perf_counter() < end:
                 key = b"key-%03d" % rng.randrange(100)
                 reply = await client.call(PutRequest(key, b"v" * 32) if count % 2 else RangeRequest(key))
-                assert reply.outcome == "ok", reply
+                assert reply.outcome == "ok", (self.name, reply)
                 count += 1
             return count
 
@@ -104,7 +104,7 @@ class Variant:
         end = time.perf_counter() + seconds
         while (began := time.perf_counter()) < end:
             reply = await client.call(PutRequest(b"latency", b"v" * 32))
-            assert reply.outcome == "ok", reply
+            assert reply.outcome == "ok", (self.name, reply)
             took.append((time.perf_counter() - began) * 1000)
         await client.close()
         return statistics.median(took)
