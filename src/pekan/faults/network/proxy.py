@@ -81,7 +81,17 @@ SHARED_HOST = "127.0.0.1"
 """Where connections on loopback come from; those of members in network namespaces (pekan.faults.packets.relay) have an address each."""
 CLIENT = "@client"
 UNKNOWN = "?"
+PROBE = "/raft/probing"
+"""rafthttp asks this of each peer every 4 s on connections of its own, not saying who asks; nothing comes of the answer but a metric."""
 KINDS_OF_FAULT = ("cut", "hold", "delay", "rate", "reset", "messages", "corrupt")
+
+# linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h. An answer is a netlink header (16 bytes), four bytes, the identity (48), four
+# numbers, and the inode.
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+NLM_F_REQUEST = 1
+ANY_COOKIE = ANY_STATE = 0xFFFFFFFF
+INODE_AT = 16 + 4 + 48 + 16
 
 BUFFER = memoryview(bytearray(READ_BYTES))
 """Where every socket's bytes are read to: one thread, and each read is taken out at once."""
@@ -324,6 +334,8 @@ class Pipe:
 
     def take(self, data: bytes) -> None:
         """Bytes from the source, in order."""
+        if self.link.sender == UNKNOWN:
+            self.source.connection.look_again(data)
         self.link.bytes += len(data)
         if self.sink_gone:
             return
@@ -444,7 +456,8 @@ class Pipe:
 
     def refresh(self) -> None:
         """Whether bytes may go straight through from now on."""
-        self.fast = self.link.quiet and not self.queue and not self.ended and not self.sink_gone and self.sink.open
+        link = self.link
+        self.fast = link.quiet and not self.queue and not self.ended and not self.sink_gone and self.sink.open and link.sender != UNKNOWN
         self.proxy.lanes.set(self)
 
     def straight(self) -> int:
@@ -472,6 +485,12 @@ class Pipe:
             return CARRIED
         sink.write(bytes(BUFFER[written:count]))
         return LOOP_RUNS
+
+    def move(self, link: Link) -> None:
+        """It turned out to belong to `link`."""
+        self.link.pipes.discard(self)
+        self.link = link
+        link.pipes.add(self)
 
     def changed(self) -> None:
         """What is armed on the link has changed."""
@@ -898,7 +917,7 @@ class Connection:
             return
         head = rafthttp.head_of(self.head[:end])
         proxy = self.proxy
-        dialler = proxy.dialler_of(self.near, head.fields.get("x-peerurls", ""))
+        dialler = proxy.dialler_of(self.near, head)
         if proxy.framed:
             self.join(RequestPipe, StreamPipe, dialler)
             cast(StreamPipe, self.far.outgoing).begin(*_stream(head))
@@ -906,6 +925,13 @@ class Connection:
             self.join(Pipe, Pipe, dialler)
         first, self.head = self.head, b""
         self.near.outgoing.take(first)
+
+    def look_again(self, data: bytes) -> None:
+        """Further bytes of a connection whose dialler has not said who it is: a probe's, which etcd uses for messages later on."""
+        at = data.lower().find(b"x-peerurls:")
+        if at >= 0 and (dialler := self.proxy.member_at(data[at + 11 :].partition(b"\r\n")[0].decode("latin-1").strip())):
+            self.near.outgoing.move(self.proxy.link(dialler, self.door.member))
+            self.far.outgoing.move(self.proxy.link(self.door.member, dialler))
 
     def connect(self) -> None:
         if not self.connecting:
@@ -1017,27 +1043,25 @@ class Proxy:
         port = urls.partition(",")[0].rstrip("/").rpartition(":")[2]
         return self.members.get(int(port), "") if port.isdecimal() else ""
 
-    def dialler_of(self, side: Side, urls: str) -> str:
-        """Who opened a connection whose first request says that it comes from the member that advertises `urls`, or does not say."""
+    def dialler_of(self, side: Side, head: rafthttp.Head) -> str:
+        """Who opened a connection whose first request has this head."""
         assert side.transport is not None
         host = side.transport.get_extra_info("peername")[0]
-        name = self.member_at(urls)
+        name = self.member_at(head.fields.get("x-peerurls", ""))
         if name and host != SHARED_HOST:
             self.hosts[host] = name
-        return name or self.hosts.get(host) or self.holder_of(side) or UNKNOWN
+        return name or self.hosts.get(host) or (head.path != PROBE and self.holder_of(side)) or UNKNOWN
 
     def holder_of(self, side: Side) -> str:
         """The member whose process holds the other end of this connection, for requests that do not say (leases, versions, probes)."""
         assert side.transport is not None
         try:
-            host, port = side.transport.get_extra_info("peername")[:2]
-            inode = _inode(host, port)
-            if not inode:
-                return ""
-            for process in (*self.processes, *self._processes()):
-                if _holds(process, inode):
-                    return self.processes.get(process, "")
-        except (OSError, ValueError, TypeError):
+            inode = _inode(side.transport.get_extra_info("peername"), side.transport.get_extra_info("sockname"))
+            for again in (False, True):
+                for process in self._processes() if again else list(self.processes):
+                    if _holds(process, inode):
+                        return self.processes[process]
+        except OSError:
             pass
         return ""
 
@@ -1140,18 +1164,23 @@ class Proxy:
         report({"id": command["id"], "ok": True, **answer})
 
 
-def _inode(host: str, port: int) -> str:
-    """The inode of the socket that is bound to this address; "" where it is not in this network namespace's table (IPv4 only)."""
-    wanted = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        for line in table:
-            columns = line.split()
-            if columns[1] == wanted:
-                return columns[9]
-    return ""
+def _inode(local: tuple[str, int], remote: tuple[str, int]) -> int:
+    """The inode of the TCP socket of this network namespace that connects `local` to `remote`, by sock_diag(7). Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    addresses = b"".join(socket.inet_pton(family, address[0]).ljust(16, b"\0") for address in (local, remote))
+    identity = struct.pack("!HH", local[1], remote[1]) + addresses + struct.pack("=III", 0, ANY_COOKIE, ANY_COOKIE)
+    request = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, ANY_STATE) + identity
+    header = struct.pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as link:
+        link.settimeout(1.0)
+        link.sendto(header + request, (0, 0))
+        answer = link.recv(READ_BYTES)
+    if struct.unpack_from("=H", answer, 4)[0] != SOCK_DIAG_BY_FAMILY:
+        raise ConnectionError("no such socket any more")
+    return int(struct.unpack_from("=I", answer, INODE_AT)[0])
 
 
-def _holds(process: int, inode: str) -> bool:
+def _holds(process: int, inode: int) -> bool:
     directory = f"/proc/{process}/fd"
     wanted = f"socket:[{inode}]"
     try:
