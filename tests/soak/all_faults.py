@@ -88,7 +88,7 @@ def _hunt(options: argparse.Namespace, aside: Aside, place: Path, wrong: list[st
         wrong.append(f"the hunt printed no JSON document (exit code {ended.returncode})")
         return {}
     if ended.returncode:
-        wrong.append(f"the hunt ended with {ended.returncode}")
+        wrong.append(f"the hunt ended with {ended.returncode}: {document.get('error', 'it tells no error')}")
     return document
 
 
