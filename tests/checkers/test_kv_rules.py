@@ -231,6 +231,24 @@ def test_two_writes_at_one_revision() -> None:
     assert report.judged["after the fork"] == 3
 
 
+def test_two_writes_at_one_revision_after_a_refused_one() -> None:
+    """One of the two members had refused a writing transaction for a read in it: the root is that the other applied it (#18667)."""
+    ranged = TxnRequest((), (PutRequest(b"z", b"1"), get(b"a", revision=999)))
+    for member, version, code in (
+        ("m2", "3.5.35", "REFUSED-BUT-APPLIED"),
+        ("m3", "3.5.35", "KV-REVISION-REUSED"),
+        ("m2", "3.7.0", "KV-REVISION-REUSED"),
+    ):
+        story = Story()
+        story.put(b"a", b"1")
+        story.add(ranged, FAILED, WireError(OUT_OF_RANGE, FUTURE_REVISION), story.tick(), story.tick(), member=member)
+        put = story.put(b"a", b"2")
+        story.add(PutRequest(b"b", b"x"), OK, put.output, story.tick(), story.tick(), member="m2")
+        started = Mark(0, "start", "", {"start": "empty", "members": {"m1": {"version": version}}})
+        report = story.report(marks=(started,))
+        assert [f.code for f in report.findings if f.status == "counts"] == [code]
+
+
 def test_revision_that_nobody_made() -> None:
     """A revision between two acknowledged writes, with no unanswered request to explain it."""
     for watched in (False, True):

@@ -38,8 +38,8 @@ from pekan.checkers import telling
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.evidence import Watch, by_revision, compactions, same_change, split
 from pekan.checkers.kv.check import compacts_itself
-from pekan.checkers.members import first_refusal
 from pekan.checkers.native.evidence import event, proven
+from pekan.checkers.refused import first_refusal
 from pekan.history.types import FAILED, OK, Epoch, Mark, Operation
 from pekan.verdict import CheckerReport, Exhibit, Finding, Undecided
 from pekan.wire import messages as wire

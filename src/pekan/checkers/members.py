@@ -33,34 +33,20 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from typing import Any, NamedTuple
 
+from pekan.checkers import refused
 from pekan.checkers.case import SUSPECTED_FORK, Case, Fork
 from pekan.checkers.causes import follows
 from pekan.checkers.evidence import compactions, leaving
 from pekan.history.types import FAILED, OK, FaultSpan, History, Mark, Operation
 from pekan.verdict import CheckerReport, Exhibit, Finding
 from pekan.wire import pb
-from pekan.wire.errors import COMPACTED, FUTURE_REVISION, PERMISSION, WireError
-from pekan.wire.messages import (
-    DeleteRangeRequest,
-    DeleteRangeResponse,
-    PutRequest,
-    PutResponse,
-    RangeRequest,
-    RangeResponse,
-    RequestOp,
-    TxnRequest,
-    TxnResponse,
-)
 
 NAME = "members"
 IDLE_RUN_MAX = 64
 """Longest run of idle entries that is looked for: a round asks each of at most 7 members (etcd's advice) at most twice, and rounds that
 follow each other without traffic join up; beyond this nothing is lost but comparisons."""
-MENDED = (3, 7)
-"""The first release in which members decide a transaction the same, asked or not (#18667, etcd CHANGELOG-3.7)."""
 LOG_LINES = 5
 """Log lines shown of a member that ended: the panic or fatal message is among the last."""
 
@@ -405,8 +391,8 @@ def _rooted(case: Case, differences: Iterable[_Difference]) -> Iterator[Finding]
         if case.fork is None and isinstance(suspected, Fork) and suspected.revision <= revision:
             case.fork = suspected
         if case.fork is None or revision < case.fork.revision:
-            refused = _refused_but_applied(case.history, difference)
-            root = finding if refused is None else refused
+            applied = _refused_but_applied(case.history, difference)
+            root = finding if applied is None else applied
             case.fork = Fork(revision, root.code, root.summary, root.certificate, difference.groups, difference.time)
             yield root
             if root is finding:
@@ -419,84 +405,10 @@ def _refused_but_applied(history: History, difference: _Difference) -> Finding |
 
     Where no watch or read shows the effect of such a write, the members' difference is all that can be seen of it (#18667).
     """
-    if _mended(history.marks):
-        return None
-    suspects = [op for op in history.of(TxnRequest) if op.member in difference.behind and op.call < difference.time and _suspect(op)]
+    suspects = refused.may_explain(history, difference.behind, difference.time, difference.revision)
     if not suspects or len(suspects) < difference.refusals:
         return None
-    # What a request makes lies above every revision that was shown before it was called.
-    first = min(suspects, key=lambda op: op.call)
-    before = takewhile(lambda op: op.call <= first.call, history.operations)
-    shown = (op.output.header.revision for op in before if op.ret is not None and op.ret <= first.call and _has_revision(op))
-    if difference.revision <= max(shown, default=1):
-        return None
-    told = max(suspects, key=lambda op: (op.output.message != PERMISSION, op.call))
-    return Finding(
-        code="REFUSED-BUT-APPLIED",
-        summary=f"{told.member} refused writing transactions for a read in them, and the members differ as if others had applied them",
-        explanation=(
-            f"A definite error means that nothing happened. {difference.finding.explanation} Before, {len(suspects)} transactions that "
-            "write were refused for a read in them (at a compacted or future revision, or denied). Before 3.7.0 members that are not asked "
-            "themselves leave such reads out and apply the rest (#18667)."
-        ),
-        certificate=(_exhibit(told, f"Txn that writes -> {told.output.message}"), *difference.finding.certificate),
-        subject={**difference.finding.subject, "operations": [told.id]},
-        shape=("refused Txn", *difference.finding.shape),
-    )
-
-
-def first_refusal(history: History) -> int | None:
-    """When the first writing transaction was called that was refused and may have been applied by other members all the same (ns, #18667).
-
-    None where there is none, or where every member is of a release in which that is mended.
-    """
-    if _mended(history.marks):
-        return None
-    return min((op.call for op in history.of(TxnRequest) if _suspect(op)), default=None)
-
-
-def _mended(marks: Iterable[Mark]) -> bool:
-    """True where every member is known to be of a release with #18667 mended: there refused writes explain nothing."""
-    versions = []
-    for mark in marks:
-        if mark.kind == "start":
-            versions += [str(member.get("version")) for member in mark.detail.get("members", {}).values()]
-        elif mark.kind == "joined":
-            versions.append(str(mark.detail.get("version")))
-    return bool(versions) and all(_release(version) >= MENDED for version in versions)
-
-
-def _release(version: str) -> tuple[int, ...]:
-    parts = version.split(".")[:2]
-    return tuple(int(part) for part in parts) if len(parts) == 2 and all(part.isdigit() for part in parts) else (0, 0)
-
-
-def _suspect(op: Operation) -> bool:
-    """True for a refused transaction that writes beside the read that it was refused for.
-
-    The member that is asked executes such a read, or checks whether the user may; before 3.7.0 the others leave reads out.
-    """
-    if op.outcome != FAILED or not isinstance(op.input, TxnRequest) or not isinstance(op.output, WireError):
-        return False
-    inside = list(_operations(op.input))
-    if not any(isinstance(each, PutRequest | DeleteRangeRequest) for each in inside):
-        return False
-    reads = [each for each in inside if isinstance(each, RangeRequest)]
-    if op.output.message in (COMPACTED, FUTURE_REVISION):
-        return any(each.revision > 0 for each in reads)
-    return op.output.message == PERMISSION and bool(reads)
-
-
-def _operations(txn: TxnRequest) -> Iterator[RequestOp]:
-    for op in (*txn.success, *txn.failure):
-        if isinstance(op, TxnRequest):
-            yield from _operations(op)
-        else:
-            yield op
-
-
-def _has_revision(op: Operation) -> bool:
-    return op.outcome == OK and isinstance(op.output, PutResponse | RangeResponse | DeleteRangeResponse | TxnResponse)
+    return refused.explains(suspects, difference.finding, "the members differ as if others had applied them")
 
 
 def _groups(sides: Iterable[tuple[int, str]]) -> tuple[tuple[str, ...], ...]:

@@ -23,6 +23,7 @@ from pekan.checkers.kv.refusals import Refusals
 from pekan.checkers.kv.replay import Replay, Result
 from pekan.checkers.kv.search import Search
 from pekan.checkers.kv.timing import Timing, time_of
+from pekan.checkers.refused import explains, may_explain
 from pekan.history.types import INDEFINITE, OK, History, Operation
 from pekan.models.etcd import State, replace_key
 from pekan.verdict import CheckerReport, Finding, Undecided, group
@@ -253,6 +254,7 @@ def settle(
 
     `sides`: the first revision that two watches tell differently, and the members on each side.
     """
+    found = [_of_refused(case, problem) for problem in found]
     roots = sorted((p for p in found if p.finding.code in ROOTS), key=lambda p: (p.revision, ROOTS.index(p.finding.code)))
     root = roots[0] if roots else None
     findings = []
@@ -280,6 +282,20 @@ def settle(
         return findings, None
     case.fork = fork
     return findings, root.revision
+
+
+def _of_refused(case: Case, problem: Problem) -> Problem:
+    """`problem`, or its root: members that acknowledged two writes at one revision after one had refused what others applied."""
+    finding = problem.finding
+    if finding.code != "KV-REVISION-REUSED":
+        return problem
+    behind = {exhibit.member for exhibit in finding.certificate}
+    answered = max(exhibit.end or 0 for exhibit in finding.certificate)
+    suspects = may_explain(case.history, behind, answered, problem.revision) if len(behind) > 1 else []
+    if not suspects:
+        return problem
+    seen = f"two members acknowledged two writes at revision {problem.revision}, as if others had applied them"
+    return problem._replace(finding=explains(suspects, finding, seen))
 
 
 def _cut(order: Order, revision: int) -> None:
