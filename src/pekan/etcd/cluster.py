@@ -434,6 +434,7 @@ class Cluster:
         self._on_part = on_part
         self._arrange = arrange
         self._ready_timeout_s = ready_timeout_s
+        self._names = spec.members
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -561,9 +562,12 @@ class Cluster:
         return spec
 
     def newcomer(self) -> MemberSpec:
-        """The spec of a further member, to be added: the next free name, an empty data directory, ports of its own. Not arranged yet."""
-        number = 1 + max(int(member.name[1:]) for member in (*self.members, *self.departed))
-        spec = plan_member(self.spec, f"m{number}", self.members[0].spec.tls, self.ports)
+        """The spec of a further member, to be added: the next free name, an empty data directory, ports of its own. Not arranged yet.
+
+        A name is given once, whether its member ever joins or not: what is put around it is made for that name.
+        """
+        self._names += 1
+        spec = plan_member(self.spec, f"m{self._names}", self.members[0].spec.tls, self.ports)
         return replace(spec, initial_cluster_state="existing")
 
     async def join(self, spec: MemberSpec, *, predicted: Callable[[int | None], bool] | None = None) -> Member:
