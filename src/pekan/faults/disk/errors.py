@@ -7,6 +7,7 @@ by itself, with status 1 (2 where a snapshot cannot be saved). That exit is pred
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from pekan.faults.disk.common import (
 from pekan.faults.disk.supervision import FILES, Supervision, write_calls
 from pekan.faults.disk.supervisor import SYNCS
 from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.wire.messages import PutRequest
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -38,6 +40,11 @@ ERRNOS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 NTH_MAX = 20
 """Of errors drawn: a busy member syncs its WAL some hundred times a second and commits its database ten times."""
 FULL_MS = (500, 2_500)
+KEY = b"fault/disk-full/"
+VALUE_BYTES = 500_000
+"""Longer than a run of free pages that a small database is likely to have; under the request limit of 1.5 MiB (--max-request-bytes)."""
+WRITES_MAX = 6
+WRITE_S = 2.0
 
 
 class DiskError(Injector):
@@ -125,7 +132,7 @@ class DiskFull(Injector):
         try:
             victim.expect_exit(rule.predicts(FATAL, PANIC))
             await rule.arm("full", SYNCS | {"pwrite64", "fallocate"}, "any")
-            if await acted(rule, patience_ms(armed), victim):
+            if await self._refused(victim, armed, rule):
                 until = armed.context.elapsed_ms() + armed.number("hold_ms")
                 end = await end_of(victim, min(EXIT_S, armed.number("hold_ms") / 1000))
                 armed.fired({**rule.evidence, "wait_status": end.wait_status if end else None})
@@ -135,6 +142,22 @@ class DiskFull(Injector):
             if rule.has_fired:
                 armed.fired(rule.evidence)
                 armed.healed(evidence)
+
+    @staticmethod
+    async def _refused(victim: Member, armed: Armed, rule: Rule) -> bool:
+        """Wait for the first refusal, and write what needs room: small values may live for minutes on blocks that there are."""
+
+        async def write() -> None:
+            for number in range(WRITES_MAX):
+                value = b"%d/%d/" % (armed.id, number) + bytes(VALUE_BYTES)
+                await armed.context.ask(victim.name, PutRequest(KEY + b"%d" % armed.id, value), WRITE_S)
+
+        writing = asyncio.ensure_future(write())
+        try:
+            return await acted(rule, patience_ms(armed), victim)
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
 
     @staticmethod
     async def _space_again(victim: Member, rule: Rule) -> dict[str, Any]:

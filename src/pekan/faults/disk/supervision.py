@@ -215,7 +215,7 @@ class Supervisor:
         for rule in self._rules.values():
             if rule.bug:
                 return f"the supervisor of {self.member}'s disk had a faulty rule: {rule.bug}"
-        if not self._ended:
+        if not self._ended and self.process.poll() is None and not _exiting(self.process.pid):
             return ""
         tail = self._log.read_text(errors="replace")[-LOG_CHARACTERS:].strip() if self._log.exists() else ""
         how = f"status {self.process.poll()}"
@@ -354,6 +354,19 @@ class Supervision(Equipment):
     async def close(self) -> None:
         for supervisor in self._supervisors.values():
             await supervisor.close()
+
+
+PF_EXITING = 0x4
+"""linux/sched.h; set before the kernel closes what a process has open, so before the member can notice."""
+
+
+def _exiting(pid: int) -> bool:
+    """Whether a process is on its way out: not reaped, not even a zombie yet (proc(5), stat: flags)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return bool(int(stat.rpartition(")")[2].split()[6]) & PF_EXITING)
 
 
 _SYNC_ONCE = """

@@ -27,6 +27,9 @@ SPARE = (0, 0, 2)
 RECOVERY_MS = 1_500
 """After the limit is lifted peers dial again, after pauses of up to a second."""
 DIAL_S = 1.0
+KNOCKS_MAX = 40
+KNOCK_S = 0.1
+"""Together longer than a member goes on closing what it has opened for a moment."""
 LOOKS = 2
 """Looks, 20 ms apart, at which a connection waits: a busy member may leave one waiting for a moment."""
 LAST_WORDS = r'("level":"(fatal|panic)"|^panic: ).*too many open files'
@@ -68,18 +71,36 @@ class DescriptorLimit(Injector):
 
         def look() -> None:
             # As many in a row as there were looks; one without a waiting connection begins anew.
+            nonlocal limit
+            used = _open_files(pid)
+            if used and used + armed.number("spare") < limit:
+                # It has closed some since: what it has now is all that it shall have.
+                limit = used + armed.number("spare")
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
             queue = _waiting(pid, victim.spec.listen_client.port)
-            waiting[0] = waiting[0] + 1 if queue and _open_files(pid) >= limit else 0
+            waiting[0] = waiting[0] + 1 if queue and used >= limit else 0
             if waiting[0] >= LOOKS:
-                armed.fired({"limit": limit, "open": _open_files(pid), "waiting_connections": queue, "pid": pid})
+                armed.fired({"limit": limit, "open": used, "waiting_connections": queue, "pid": pid})
+
+        async def knock(knocking: contextlib.AsyncExitStack) -> None:
+            # Again and again: it closes connections of its own, and takes a new one for each.
+            for _ in range(armed.number("spare") + KNOCKS_MAX):
+                if armed.has_fired:
+                    return
+                await knocking.enter_async_context(_connection(*victim.spec.advertise_client))
+                await asyncio.sleep(KNOCK_S)
 
         async with contextlib.AsyncExitStack() as knocking:
             try:
                 victim.expect_exit(end.predicts)
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
-                for _ in range(armed.number("spare") + 1):
-                    await knocking.enter_async_context(_connection(*victim.spec.advertise_client))
-                await end.hold(armed, armed.number("hold_ms"), look)
+                knocks = asyncio.ensure_future(knock(knocking))
+                try:
+                    await end.hold(armed, armed.number("hold_ms"), look)
+                finally:
+                    knocks.cancel()
+                    await asyncio.gather(knocks, return_exceptions=True)
             finally:
 
                 async def lift() -> None:
