@@ -46,7 +46,8 @@ BUSY_MS = (20, 40, 80, 160, 320)
 """When to try again where members did not all stand still (one was being started or stopped, a slow fsync was under way). Each try costs
 them up to 40 ms, so the pauses grow, and after the last one this image is left out."""
 KEPT_BYTES_MAX = 512 << 20
-"""Of all images of a run. Kept are stretches that were written, so it is 30 to 100 images of a run of a minute."""
+"""Of all images of a run. Kept are stretches that were written, so it is 30 to 100 images of a run of a minute; in a longer one earlier
+images are given up for later ones."""
 KEY = b"pekan/probe"
 """Read and never written."""
 
@@ -172,6 +173,8 @@ class _Taking:
             self.duplicates += 1
             return True
         size = sum(each.bytes for each in taken.values())
+        for image in album.make_room(size, KEPT_BYTES_MAX, self.armed.rng):
+            await asyncio.to_thread(shutil.rmtree, image.directory, ignore_errors=True)
         if album.bytes + size > KEPT_BYTES_MAX:
             self._skip("full")
             return False
@@ -185,7 +188,7 @@ class _Taking:
             return self._skip(type(error).__name__)
         album.bytes += size
         self.bytes += size
-        album.images.append(Image(number, directory, tuple(each.spec for each in taken.values()), before.revision))
+        album.images.append(Image(number, directory, tuple(each.spec for each in taken.values()), before.revision, size))
         self.context.recorder.mark(
             "image",
             number=number,
