@@ -17,7 +17,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pekan.etcd.binaries import find
 from pekan.etcd.client import Client, Reply
 from pekan.etcd.cluster import Cluster
 from pekan.etcd.ports import PortLease
@@ -30,6 +29,8 @@ from pekan.history.types import FaultSpan
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan, Schedule
 from pekan.wire.messages import PutRequest, RangeRequest, Request
+
+from .releases import provided
 
 DEADLINE_S = 120.0
 """For everything on one stage; several times what it takes on two busy cores."""
@@ -91,7 +92,7 @@ async def stage(
     end = int(seconds * 1000)
     schedule = Schedule(0, end, end, tuple(parse(text) for text in faults))
     plan = Plan(etcd=version, seed=seed, members=members, time_ms=end, tls=tls, schedule=schedule)
-    binary = find(version)
+    binary = provided(version)
     recorder = Recorder(RecordWriter(directory / "history.pb"))
     opened: list[Client] = []
     equipment: dict[str, Equipment] = {}

@@ -11,11 +11,12 @@ import pytest
 
 from pekan.errors import EnvironmentFailure
 from pekan.faults.hooks.gobinary import GoBinary
+from stage.releases import RELEASES
 
 from .executables import executable
 
-# Three layouts of the table (Go 1.16, 1.18, 1.20), with and without a start of the text in the header, static and linked with C code.
-RELEASES = ("3.4.23", "3.5.1", "3.5.16", "3.5.30", "3.5.35", "3.6.16", "3.7.3")
+# RELEASES have three layouts of the table (Go 1.16, 1.18, 1.20), with and without a start of the text in the header, static and linked
+# with C code.
 
 
 @pytest.mark.parametrize("version", RELEASES)

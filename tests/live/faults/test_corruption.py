@@ -42,7 +42,7 @@ def test_a_member_refuses_what_was_altered(tmp_path: Path) -> None:
     """A log with another byte is not started from: etcd's words are told, the byte is put back, and the member serves again."""
 
     async def go() -> None:
-        async with stage("3.5.35", tmp_path, "flip-byte m1 file=wal place=record hold_ms=200 at 0s", members=1) as it:
+        async with stage("3.5.30", tmp_path, "flip-byte m1 file=wal place=record hold_ms=200 at 0s", members=1) as it:
             await filled(it)
             evidence = await struck(it)
             (member,) = it.cluster.members
@@ -60,7 +60,7 @@ def test_a_member_refuses_what_was_altered(tmp_path: Path) -> None:
                 assert file.read(1).hex() == evidence["before"]
 
     asyncio.run(go())
-    (tmp_path / "plan.json").write_text(Plan(etcd="3.5.35", seed=1, members=1).to_text())
+    (tmp_path / "plan.json").write_text(Plan(etcd="3.5.30", seed=1, members=1).to_text())
     verdict = check(tmp_path)
     (answer,) = verdict.outside
     assert (answer.fault, answer.noticed) == ("flip-byte on m1", True)
@@ -71,7 +71,7 @@ def test_a_member_serves_on_an_altered_index_and_is_replaced(tmp_path: Path) -> 
     """With its consistent index ahead a member starts, leaves the next entry out and says nothing; a fresh one takes its place."""
 
     async def go() -> None:
-        async with stage("3.5.35", tmp_path, "consistent-index follower hold_ms=600 at 0s") as it:
+        async with stage("3.5.30", tmp_path, "consistent-index follower hold_ms=600 at 0s") as it:
             await filled(it)
             task = it.carry_out()
             while not task.done():
@@ -127,7 +127,7 @@ def test_a_member_without_the_end_of_its_log(tmp_path: Path) -> None:
     """What a member had acknowledged to its leader is gone with the end of its log; the cluster ends with three that hold everything."""
 
     async def go() -> None:
-        async with stage("3.5.35", tmp_path, "truncate-wal follower bytes=2000 hold_ms=100 at 0s") as it:
+        async with stage("3.5.30", tmp_path, "truncate-wal follower bytes=2000 hold_ms=100 at 0s") as it:
             await filled(it)
             evidence = await struck(it)
             assert evidence["file"].endswith(".wal")

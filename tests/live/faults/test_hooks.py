@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from pekan.errors import UsageError
-from pekan.etcd.binaries import find
 from pekan.etcd.spec import MemberState
 from pekan.faults.hooks import Hooks, stub
 from pekan.wire.messages import RangeRequest
 from stage import Stage, stage
 from stage.container import environment, plain_python
+from stage.releases import provided
 
 pytestmark = pytest.mark.live
 
@@ -49,7 +49,7 @@ async def put(it: Stage, number: int) -> float:
 @pytest.mark.parametrize("version", ["3.4.23", "3.5.1", "3.7.3"])
 def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
     """Every put is one hit more; a put waits as long as its apply is held and not beyond the release; a kill ends at the very hit."""
-    file = Path(find(version).path)
+    file = Path(provided(version).path)
     before = hashlib.sha256(file.read_bytes()).digest()
     faults = (f"failpoint m1 point={APPLY} action=hold 60s at 0s", f"failpoint m1 point={APPLY} action=kill nth=3 down_ms=0 at 0s")
 
@@ -195,7 +195,7 @@ def test_as_a_plain_user_in_a_container() -> None:
     with tempfile.TemporaryDirectory() as place:  # pytest's own directories are for one user only
         directory = Path(place)
         directory.chmod(0o777)
-        etcd = shutil.copy2(find("3.7.3").path, directory / "etcd")
+        etcd = shutil.copy2(provided("3.7.3").path, directory / "etcd")
         variables = {**environment(), "HOME": place}
         command = [*python, "-c", PLAIN, str(etcd), str(directory / "run")]
         (directory / "run").mkdir(mode=0o777)

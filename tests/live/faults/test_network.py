@@ -120,7 +120,7 @@ def test_slow_links_delay_what_is_decided(tmp_path: Path) -> None:
     """Delayed, held and thin links make a write wait as long as they say, a reset loses connections, and nothing waits without them."""
 
     async def go() -> None:
-        async with stage("3.5.35", tmp_path, "delay leader at 0s", seconds=90) as it:
+        async with stage("3.5.30", tmp_path, "delay leader at 0s", seconds=90) as it:
             leader = (await it.cluster.leader()).name
             plain = [await _timed_put(it, leader) for _ in range(5)]
             assert {reply.outcome for reply, _ in plain} == {"ok"}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pekan.etcd.binaries import find
 from pekan.faults.hooks import Hooks
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import patches_for
 from pekan.faults.hooks.points import Point, Points
 from pekan.faults.hooks.profile import KINDS, profile_of
 from stage import stage
+from stage.releases import provided
 
 pytestmark = pytest.mark.live
 
@@ -56,7 +56,7 @@ def lines(points: Points, names: tuple[str, ...]) -> list[Point]:
 @pytest.mark.parametrize("version", ["3.5.1", "3.7.3"])
 def test_lines_and_sites_are_passed_when_their_code_runs_and_as_often(tmp_path: Path, version: str) -> None:
     """A hundred puts: each line of six functions is passed a hundred times or never, each gofail site as etcd's source has it."""
-    points = Points(GoBinary(find(version).path), version)
+    points = Points(GoBinary(provided(version).path), version)
     known = points.gofail_names()
     sites = [name for name in (*EACH_PUT, *NO_PUT) if name in known or version == "3.7.3"]
     of_lines = lines(points, ONCE)
@@ -93,7 +93,7 @@ def test_kinds_of_operation_are_told_apart(tmp_path: Path) -> None:
     """What only a delete, a lease, a compaction or a start does is in the profile of that kind and of no other; it is kept."""
 
     async def go() -> None:
-        profile = await profile_of(find("3.7.3"), keep=tmp_path)
+        profile = await profile_of(provided("3.7.3"), keep=tmp_path)
         assert set(profile.kinds) == set(KINDS)
         only = {
             "delete": "etcdserver.(*EtcdServer).DeleteRange",
@@ -106,7 +106,7 @@ def test_kinds_of_operation_are_told_apart(tmp_path: Path) -> None:
             assert [each for each, functions in profile.kinds.items() if any(name.endswith(end) for name in functions)] == [kind]
         (kept,) = tmp_path.iterdir()
         written = kept.stat().st_mtime_ns
-        assert await profile_of(find("3.7.3"), keep=tmp_path) == profile
+        assert await profile_of(provided("3.7.3"), keep=tmp_path) == profile
         assert kept.stat().st_mtime_ns == written
 
     asyncio.run(go())
