@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pekan.faults import Journal, sweep
+from pekan.faults.disk.device import TOOL_PATH
 from pekan.faults.watchdog import mount_points, open_notes
 
 DEADLINE_MS = 60_000
@@ -101,7 +102,8 @@ def owned(directory: Path) -> Iterator[Owned]:
         pytest.skip("mounts, loop devices and control groups need root")
     group = CPU / f"pekan-test-{os.getpid()}-{directory.name}"
     command = [sys.executable, "-c", OWNER, str(directory), str(group), str(CPU)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PATH": TOOL_PATH}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, "the owner ended before it had made everything"

@@ -58,6 +58,8 @@ BUSY_S = 20.0
 MAKE = {"ext4": ("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"), "xfs": ("mkfs.xfs", "-q", "-f")}
 DEFAULT = "ext4"
 TOOLS = ("losetup", "mount", "umount", "unshare")
+TOOL_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+"""Where they are looked for: the tools of administrators are often not on the PATH of a service or a user."""
 
 
 class Mounted(NamedTuple):
@@ -86,7 +88,7 @@ class BlockDevice(Equipment):
     @classmethod
     def probe(cls) -> Ability:
         """A small file system is made, mounted and shut down in a mount namespace of its own, which takes everything with it."""
-        missing = [tool for tool in (*TOOLS, MAKE[DEFAULT][0]) if shutil.which(tool) is None]
+        missing = [tool for tool in (*TOOLS, MAKE[DEFAULT][0]) if shutil.which(tool, path=TOOL_PATH) is None]
         if missing:
             return unable(cls.name, f"{', '.join(missing)} not found", "install util-linux and e2fsprogs")
         with tempfile.TemporaryDirectory(prefix="pekan-probe-") as directory:
@@ -97,7 +99,8 @@ class BlockDevice(Equipment):
                 run("unshare", "--mount", "--propagation", "private", sys.executable, "-I", "-S", "-c", _SHUT_DOWN, str(image), str(target))
             except EnvironmentFailure as error:
                 return unable(cls.name, str(error), "needs root and loop devices; in a container: --privileged")
-        return able(cls.name, f"members' data on loop devices ({', '.join(name for name, tool in MAKE.items() if shutil.which(tool[0]))})")
+        made = ", ".join(name for name, tool in MAKE.items() if shutil.which(tool[0], path=TOOL_PATH) is not None)
+        return able(cls.name, f"members' data on loop devices ({made})")
 
     async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
         for member in members:
@@ -235,8 +238,11 @@ def mount_again(mounted: Mounted) -> None:
 
 def run(*command: str) -> str:
     """Run a tool; what it printed. Raises `EnvironmentFailure` with what it said."""
+    environment = {**os.environ, "PATH": TOOL_PATH}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_S, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TOOL_S, check=False, stdin=subprocess.DEVNULL, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFailure(f"{command[0]}: {error}") from error
     if done.returncode != 0:
