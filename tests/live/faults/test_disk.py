@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pekan.etcd.spec import MemberState
-from pekan.faults.disk.device import BlockDevice
+from pekan.faults.disk.device import BlockDevice, run
 from pekan.faults.disk.supervision import Supervision
 from pekan.wire.messages import PutRequest, RangeRequest
 from stage import Stage, stage
@@ -225,7 +225,7 @@ def test_a_file_system_loses_power(tmp_path: Path) -> None:
     data = asyncio.run(go())
     assert not os.path.ismount(data)
     assert (data / "member" / "wal").is_dir()
-    assert str(tmp_path) not in subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in run("losetup", "-a")
 
 
 ALONE = """
