@@ -164,7 +164,7 @@ def _parameter(name: str, parameter: Parameter, injector: Injector) -> str:
 def _mechanism(name: str) -> str:
     needing = [f"`{kind}`" for kind, injector in INJECTORS.items() if name in injector.needs]
     what = (EQUIPMENT[name].__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-    return f"| `{name}` | {_cell(' '.join(what.split()))} | {', '.join(needing)} |\n"
+    return f"| `{name}` | {_cell(' '.join(what.split()))} | {', '.join(needing) or EQUIPMENT[name].loss} |\n"
 
 
 def _cell(text: str) -> str:

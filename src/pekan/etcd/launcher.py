@@ -23,6 +23,9 @@ The reports, in order::
     {"event": "stopped"} / {"event": "continued"}                 every thread of etcd stands still / runs again
     {"event": "exited", "status": 9}                              as wait(2) encodes it
 
+The lifeline also brings commands, JSON lines: {"command": "arm", "addresses", "nth", "hold_ms", "kill"}, {"command": "release"} and
+{"command": "disarm"}. `breakpoints.py` beside this file says what they do, and what it reports of that.
+
 The dead etcd is not reaped before Pekan has closed the lifeline. Until then its process id stays its own, so that a
 signal from Pekan can never hit a stranger.
 """
@@ -168,7 +171,7 @@ def become(spec: dict[str, Any], launcher: int, failure_fd: int) -> NoReturn:
         die_with_parent(launcher)
         if any(attachment["kind"] in AT_EXEC_STOP for attachment in spec["attachments"]):
             try:
-                exec_stop().trace_me()
+                beside("exec_stop").trace_me()
             except OSError as error:
                 raise StageFailure("attachment", f"patches: {error.strerror}", error.errno) from error
         try:
@@ -182,12 +185,11 @@ def become(spec: dict[str, Any], launcher: int, failure_fd: int) -> NoReturn:
     os._exit(127)
 
 
-def exec_stop() -> ModuleType:
-    """The module in `exec_stop.py`, by its path: nothing else of Pekan can be imported here."""
+def beside(name: str) -> ModuleType:
+    """The module in the file of that name beside this one, by its path: nothing else of Pekan can be imported here."""
     # This import takes as long as all others together, and most members need nothing of it.
     from importlib.util import module_from_spec, spec_from_file_location
 
-    name = "exec_stop"
     if name not in sys.modules:
         location = spec_from_file_location(name, os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py"))
         assert location is not None
@@ -209,7 +211,7 @@ def start(spec: dict[str, Any]) -> int | None:
     launcher = os.getpid()
     planting = [attachment["parameters"] for attachment in spec["attachments"] if attachment["kind"] in AT_EXEC_STOP]
     if planting:
-        exec_stop()  # loaded before the fork, so that the child has it
+        beside("exec_stop")  # loaded before the fork, so that the child has it
     failure_read, failure_write = os.pipe()  # both close on exec: an end of file says that exec succeeded
     pid = os.fork()
     if pid == 0:
@@ -225,7 +227,7 @@ def start(spec: dict[str, Any]) -> int | None:
         return None
     if planting:
         try:
-            exec_stop().plant(pid, planting)
+            beside("exec_stop").plant(pid, planting)
         except (OSError, ValueError) as error:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
@@ -257,21 +259,48 @@ def report_changes(pid: int) -> bool:
     return False
 
 
+def obey(line: bytes, tracer: Any) -> None:
+    """Do what Pekan asks for."""
+    wanted = json.loads(line)
+    match wanted["command"]:
+        case "arm":
+            tracer.arm(wanted["addresses"], wanted["nth"], wanted["hold_ms"], wanted["kill"])
+        case "release":
+            tracer.release()
+        case "disarm":
+            tracer.disarm()
+
+
 def watch(pid: int, child_changed: int) -> None:
-    """Report until the lifeline ends; then the member is killed if it lives still, and reaped."""
+    """Report and obey until the lifeline ends; then the member is killed if it lives still, and reaped."""
     poll = select.poll()
     poll.register(LIFELINE_FD, select.POLLIN)
     poll.register(child_changed, select.POLLIN)
     ended = report_changes(pid)
+    tracer: Any = None
+    commands = b""
     while True:
-        ready = {fd for fd, _ in poll.poll()}
-        if LIFELINE_FD in ready and not os.read(LIFELINE_FD, 4096):
-            break
+        ready = {fd for fd, _ in poll.poll(tracer.timeout_ms() if tracer is not None else None)}
+        if LIFELINE_FD in ready:
+            received = os.read(LIFELINE_FD, 4096)
+            if not received:
+                break
+            *lines, commands = (commands + received).split(b"\n")
+            if not ended:
+                tracer = tracer or beside("breakpoints").Tracer(pid, report)
+                for line in lines:
+                    obey(line, tracer)
         if child_changed in ready:
             os.read(child_changed, 4096)
+        if tracer is not None:
+            tracer.pump()
+        # While it traces, it reports stops itself; an end it leaves to us.
+        if tracer is None or not tracer.active:
             ended = ended or report_changes(pid)
     if not ended:
         os.kill(pid, signal.SIGKILL)
+        if tracer is not None:
+            tracer.bury()
     _, status = os.waitpid(pid, 0)
     if not ended:
         report("exited", status=status)

@@ -82,6 +82,8 @@ class Process:
         """As wait(2) gives it, once `ended`; None where the launcher died before it could report."""
         self.failure: dict[str, Any] | None = None
         """The launcher's report that the program could not be started."""
+        self.listener: Callable[[dict[str, Any]], None] | None = None
+        """Is given what the launcher reports of a breakpoint, and {"event": "ended"} at the end of the reports."""
         self._launcher = launcher
         self._lifeline: int | None = lifeline
         self._reports = reports
@@ -156,6 +158,8 @@ class Process:
                     on_end()
         finally:
             self._followed = False
+            if self.listener is not None:
+                self.listener({"event": "ended"})
             self.release()
             self._transport.close()
             self._wake()
@@ -215,6 +219,17 @@ class Process:
             while self.continued <= times and not self.ended:
                 await self._changed.wait()
 
+    def command(self, **command: Any) -> bool:
+        """Have the launcher do something (`pekan.etcd.launcher`); False when it has nobody left to do it to."""
+        if self._lifeline is None or self.ended:
+            return False
+        try:
+            # A pipe takes that in one piece (PIPE_BUF), and the launcher reads whatever else it does.
+            os.write(self._lifeline, json.dumps(command).encode() + b"\n")
+        except BrokenPipeError:
+            return False
+        return True
+
     def release(self) -> None:
         """Close the lifeline: the launcher kills the program if it lives, reaps it and ends. Never waits, never fails."""
         if self._lifeline is not None:
@@ -253,6 +268,9 @@ class Process:
                 self.wait_status = report["status"]
                 self.paused = False
                 self.ended = True
+            case _:
+                if self.listener is not None:
+                    self.listener(report)
 
     def _wake(self) -> None:
         """Let everybody who waits look again."""

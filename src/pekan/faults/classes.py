@@ -70,12 +70,15 @@ def ability_of(kind: str) -> Ability:
 
 def fault_ability(fault: Fault) -> Ability:
     """Whether exactly that fault can be injected here, what its trigger needs included."""
-    found = ability_of(fault.kind)
-    for name in needs_of(fault) if found.possible else ():
-        needed = equipment_ability(name)
-        if not needed.possible:
-            return unable(fault.kind, f"its trigger needs {name}: {needed.why_not}", needed.remedy)
-    return found
+    found = INJECTORS[fault.kind].probe()
+    if not found.possible:
+        return found
+    for names, what in ((INJECTORS[fault.kind].needs_for(fault.parameters), "it"), (sorted(needs_of(fault)), "its trigger")):
+        for name in names:
+            needed = equipment_ability(name)
+            if not needed.possible:
+                return unable(fault.kind, f"{what} needs {name}: {needed.why_not}", needed.remedy)
+    return able(fault.kind, found.detail)
 
 
 def left_out(names: Iterable[str]) -> tuple[Ability, ...]:

@@ -46,6 +46,8 @@ class Equipment(ABC):
     """One mechanism, made for one run and entered before its cluster, left after it."""
 
     name: ClassVar[str]
+    loss: ClassVar[str] = ""
+    """What is lost without it, where that is less than every fault of the kinds that need it."""
 
     def __init__(self, site: Site) -> None:
         self.site = site

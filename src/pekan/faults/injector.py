@@ -121,6 +121,10 @@ class Injector(ABC):
         """Whether it can be injected here, its equipment aside (that is probed by itself)."""
         return able(self.kind)
 
+    def needs_for(self, parameters: Mapping[str, int | str]) -> tuple[str, ...]:
+        """Of equipment, what one with these parameters needs."""
+        return self.needs
+
     @abstractmethod
     def draw(self, rng: random.Random) -> Drawn:
         """One of these for a random schedule; a pure function of `rng`."""

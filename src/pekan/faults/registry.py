@@ -25,7 +25,7 @@ EQUIPMENT: dict[str, type[Equipment]] = {each.name: each for family in FAMILIES 
 def needs_of(fault: Fault) -> frozenset[str]:
     """The equipment that `fault` and its trigger need, by name."""
     counting = (name for name, kind in EQUIPMENT.items() if fault.trigger.failpoint and issubclass(kind, Points))
-    return frozenset((*INJECTORS[fault.kind].needs, *counting))
+    return frozenset((*INJECTORS[fault.kind].needs_for(fault.parameters), *counting))
 
 
 def equipment_for(schedule: Schedule) -> tuple[type[Equipment], ...]:

@@ -86,7 +86,7 @@ def _faults(drives: Ability) -> Iterator[Ability]:
     for name in EQUIPMENT:
         found = equipment_ability(name) if drives.possible else unable(name, drives.why_not, drives.remedy)
         lost = [kind for kind, injector in INJECTORS.items() if name in injector.needs]
-        detail = found.detail if found.possible else f"lost without it: {', '.join(lost) or 'nothing yet'}"
+        detail = found.detail if found.possible else f"lost without it: {', '.join(lost) or EQUIPMENT[name].loss or 'nothing yet'}"
         yield replace(found, area=MECHANISM, detail=detail)
     for kind, injector in INJECTORS.items():
         found = ability_of(kind) if drives.possible else unable(kind, drives.why_not, drives.remedy)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pekan.faults.equipment import Equipment
+from pekan.faults.hooks.breakpoints import Breakpoints
 from pekan.faults.hooks.equipment import Hooks
 from pekan.faults.hooks.failpoint import Failpoint
 from pekan.faults.injector import Injector
 
 INJECTORS: tuple[Injector, ...] = (Failpoint(),)
-EQUIPMENT: tuple[type[Equipment], ...] = (Hooks,)
+EQUIPMENT: tuple[type[Equipment], ...] = (Hooks, Breakpoints)

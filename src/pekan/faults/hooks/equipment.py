@@ -43,11 +43,15 @@ from pekan.faults.planting import REMEDY, Code, Replacement, Shared, SharedMemor
 from pekan.faults.triggers import points_of
 
 if TYPE_CHECKING:
+    from pekan.etcd.cluster import Member
     from pekan.etcd.ports import PortLease
     from pekan.etcd.spec import EtcdBinary, MemberSpec
     from pekan.plan import Plan
 
 KIND: Final = "failpoint"
+HOOK: Final = "hook"
+ANY: Final = "any"
+"""Of mechanisms: the first that can be at the point, in their order."""
 REACHED: Final = "reached"
 """The point of a fault that wants any function that the run has reached."""
 
@@ -126,6 +130,8 @@ class Hooks(Equipment):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._named = names_of(site.plan)
+        self._hooks_only = {*points_by(site.plan).get(HOOK, ()), *points_of(site.plan.schedule)}
+        """Points that nothing but a hook will do for."""
         self._wants_reached = _wants_reached(site.plan)
         self._files: dict[Path, tuple[Path, Patches]] = {}
         self._members: dict[str, _Hooked] = {}
@@ -144,7 +150,7 @@ class Hooks(Equipment):
 
     async def prepare(self) -> None:
         """Raises `UsageError` for a point that this etcd does not have or that cannot be hooked, with what comes near."""
-        for point in filter(is_reached, _points(self.site.plan)):
+        for point in filter(is_reached, _points(self.site.plan, (ANY, HOOK))):
             if (kind := point.removeprefix(REACHED).removeprefix(":")) and kind not in KINDS:
                 raise UsageError(f"{point!r}: there is no kind of operation {kind!r}; there are {', '.join(KINDS)}")
         await self._planned(self.site.binary)
@@ -264,6 +270,11 @@ class Hooks(Equipment):
         if waiting is not None:
             waiting.cancel()
 
+    def can(self, member: Member, name: str) -> bool:
+        """Whether there is a hook at that point."""
+        hooked = self._members.get(member.name)
+        return hooked is not None and name in hooked.patches.cells
+
     def settle(self, member: str, name: str) -> None:
         """The process that fired there has ended: nobody is held any more."""
         hooked, cell = self._cell(member, name)
@@ -281,7 +292,7 @@ class Hooks(Equipment):
             known = None
         if known is None:
             known = self._members[member.name] = _hook(member, patches, self._read)
-        environment = self._environment(member.binary)
+        environment = self.environment = for_long_holds(self.site.plan, member.binary)
         return replace(
             member,
             environment={**member.environment, **environment},
@@ -310,7 +321,7 @@ class Hooks(Equipment):
         sha256 = binary.sha256 if isinstance(binary, Binary) else None
         patches = plan_patches(path, names, release=binary.version, sha256=sha256)
         for name in self._named:
-            if name in patches.refused:
+            if name in patches.refused and name in self._hooks_only:
                 raise UsageError(f"no hook can be at {name!r} of etcd {binary.version}: {patches.refused[name]}")
         write_patches(
             file,
@@ -319,19 +330,6 @@ class Hooks(Equipment):
             [Replacement(address, go.read(address, len(new)), new) for address, new in patches.writes],
         )
         return patches
-
-    def _environment(self, binary: EtcdBinary) -> dict[str, str]:
-        if not _holds_long(self.site.plan):
-            return {}
-        version = binary.go_version if isinstance(binary, Binary) else ""
-        number = tuple(int(part) for part in version.removeprefix("go").split(".")[:2] if part.isdecimal())
-        environment = {"GOMAXPROCS": str(max(PROCESSORS_MIN, os.cpu_count() or 1))}
-        if number >= GO_WITH_LIMIT:
-            environment |= {"GOGC": "off", "GOMEMLIMIT": MEMORY_LIMIT}
-        else:
-            environment |= {"GOGC": RARE_COLLECTION}
-        self.environment = environment
-        return environment
 
     def _read(self, name: str) -> None:
         """Records of one member have come."""
@@ -379,8 +377,17 @@ def _hook(member: MemberSpec, patches: Patches, read: object) -> _Hooked:
     return _Hooked(Path(member.binary.path), patches, memory, reader, writer, base)
 
 
-def _points(plan: Plan) -> Iterable[str]:
-    return (str(fault.parameters.get("point", REACHED)) for fault in plan.schedule.faults if fault.kind == KIND)
+def _points(plan: Plan, mechanisms: Collection[str]) -> Iterable[str]:
+    """The points of faults that may use one of `mechanisms`."""
+    for fault in plan.schedule.faults:
+        if fault.kind == KIND and fault.parameters.get("mechanism", ANY) in mechanisms:
+            yield str(fault.parameters.get("point", REACHED))
+
+
+def points_by(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """By mechanism as faults ask for it, the points that they name."""
+    asked = {str(fault.parameters.get("mechanism", ANY)) for fault in plan.schedule.faults if fault.kind == KIND}
+    return {each: tuple(point for point in _points(plan, (each,)) if not is_reached(point)) for each in sorted(asked)}
 
 
 def is_reached(point: str) -> bool:
@@ -389,12 +396,12 @@ def is_reached(point: str) -> bool:
 
 
 def names_of(plan: Plan) -> tuple[str, ...]:
-    """The points that the faults and triggers of `plan` name, each once."""
-    return tuple(dict.fromkeys((*(point for point in _points(plan) if not is_reached(point)), *points_of(plan.schedule))))
+    """The points for hooks that the faults and triggers of `plan` name, each once."""
+    return tuple(dict.fromkeys((*(point for point in _points(plan, (ANY, HOOK)) if not is_reached(point)), *points_of(plan.schedule))))
 
 
 def _wants_reached(plan: Plan) -> bool:
-    return any(is_reached(point) for point in _points(plan))
+    return any(is_reached(point) for point in _points(plan, (ANY, HOOK)))
 
 
 def _holds_long(plan: Plan) -> bool:
@@ -404,3 +411,15 @@ def _holds_long(plan: Plan) -> bool:
         and int(fault.parameters.get("hold_ms", 0)) > LONG_HOLD_MS
         for fault in plan.schedule.faults
     )
+
+
+def for_long_holds(plan: Plan, binary: EtcdBinary) -> dict[str, str]:
+    """The environment in which a thread can be held for as long as `plan` wants; empty where it holds none for long."""
+    if not _holds_long(plan):
+        return {}
+    version = binary.go_version if isinstance(binary, Binary) else ""
+    number = tuple(int(part) for part in version.removeprefix("go").split(".")[:2] if part.isdecimal())
+    environment = {"GOMAXPROCS": str(max(PROCESSORS_MIN, os.cpu_count() or 1))}
+    if number >= GO_WITH_LIMIT:
+        return {**environment, "GOGC": "off", "GOMEMLIMIT": MEMORY_LIMIT}
+    return {**environment, "GOGC": RARE_COLLECTION}

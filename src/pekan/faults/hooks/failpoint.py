@@ -10,25 +10,38 @@
 Holds matter as much as kills: what a crash at a point leaves behind is often what a crash anywhere leaves behind, until others have had
 the time to run ahead of the one thread that waits (#13766: the batch that is committed while an apply is held). `within`: a majority can
 return.
+
+Mechanisms, in the order in which `any` takes the first that can be at the point:
+
+==============  ======================================================================  ================================================
+`hook`          code in the member from its start on; counts always, costs nothing      not at every instruction
+`breakpoint`    debug registers, and a tracer for the time of one shot                  one at a time in a member, at most four places,
+                                                                                        never the first hit, nothing that is `reached`
+==============  ======================================================================  ================================================
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from pekan.errors import UsageError
 from pekan.etcd.spec import MemberState
+from pekan.faults.ability import Ability
 from pekan.faults.hooks import stub
-from pekan.faults.hooks.equipment import KIND, REACHED, Firing, Hooks, is_reached
+from pekan.faults.hooks.breakpoints import Breakpoints
+from pekan.faults.hooks.equipment import ANY, HOOK, KIND, REACHED, Firing, Hooks, is_reached
 from pekan.faults.injector import DRAWN_WAIT_MS, LOOK_PAUSE_S, PROCESS, Armed, Drawn, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
 
+MECHANISMS: Final[dict[str, type[Hooks] | type[Breakpoints]]] = {HOOK: Hooks, Breakpoints.name: Breakpoints}
 ACTIONS: Final = {"kill": stub.KILL, "hold": stub.HOLD, "hold-kill": stub.HOLD | stub.KILL, "count": 0}
 DRAWN_ACTIONS: Final = {"hold": 50, "kill": 25, "hold-kill": 25}
 """Weights. Half of what is drawn holds and nothing else, as often as something is killed."""
@@ -65,9 +78,19 @@ class Failpoint(Injector):
         "hold_ms": Parameter(200, "ms", "how long the thread is held"),
         "nth": Parameter(1, "count", "at which hit from the arming on"),
         "down_ms": Parameter(500, "ms", "after a kill, from the end of the process to its next start"),
+        "mechanism": Parameter(ANY, "text", "by which means; any: a hook, or where none can be, a breakpoint", (ANY, *MECHANISMS)),
     }
     duration: ClassVar[str] = "hold_ms"
     needs: ClassVar[tuple[str, ...]] = (Hooks.name,)
+
+    def needs_for(self, parameters: Mapping[str, int | str]) -> tuple[str, ...]:
+        """The equipment of the mechanism asked for; of `any`, all of those that work here and can be at such a point."""
+        asked = str(parameters.get("mechanism", ANY))
+        if asked != ANY:
+            return (MECHANISMS[asked].name,)
+        if is_reached(str(parameters.get("point", REACHED))):
+            return self.needs
+        return tuple(each.name for each in MECHANISMS.values() if _ability(each).possible) or self.needs
 
     def draw(self, rng: random.Random) -> Drawn:
         action = rng.choices(list(DRAWN_ACTIONS), list(DRAWN_ACTIONS.values()))[0]
@@ -100,21 +123,22 @@ class Failpoint(Injector):
 
     @staticmethod
     async def _at_point(victim: Member, armed: Armed) -> None:
-        hooks = armed.equipment(Hooks)
         point = armed.text("point")
         if is_reached(point):
+            hooks = armed.equipment(Hooks)
             found = await _reached(hooks, victim.name, point, armed)
-            if found is None:
-                return
-            point = found
-        await _Shot(victim, armed, hooks, point).go()
+            if found is not None:
+                await _Shot(victim, armed, hooks, HOOK, found).go()
+            return
+        mechanism, means = _means(victim, armed, point)
+        await _Shot(victim, armed, means, mechanism, point).go()
 
 
 class _Shot:
     """One arming of one point."""
 
-    def __init__(self, victim: Member, armed: Armed, hooks: Hooks, point: str) -> None:
-        self.victim, self.armed, self.hooks, self.point = victim, armed, hooks, point
+    def __init__(self, victim: Member, armed: Armed, hooks: Hooks | Breakpoints, mechanism: str, point: str) -> None:
+        self.victim, self.armed, self.hooks, self.mechanism, self.point = victim, armed, hooks, mechanism, point
         self.action = armed.text("action")
         self.kills = "kill" in self.action
         self.hold_ms = armed.number("hold_ms") if "hold" in self.action else 0
@@ -169,6 +193,7 @@ class _Shot:
     def _evidence(self, firing: Firing) -> dict[str, Any]:
         evidence: dict[str, Any] = {
             "point": self.point,
+            "mechanism": self.mechanism,
             "action": self.action,
             "hits": firing.hits,
             "tid": firing.tid,
@@ -214,6 +239,23 @@ class _Shot:
         if armed.has_fired:
             after = {"hits": hooks.hits(victim.name, self.point), "held": hooks.held(victim.name, self.point)}
             armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state), **after})
+
+
+@functools.cache
+def _ability(means: type[Hooks] | type[Breakpoints]) -> Ability:
+    return means.probe()
+
+
+def _means(victim: Member, armed: Armed, point: str) -> tuple[str, Hooks | Breakpoints]:
+    """The one choice of a mechanism: the one that the fault asks for, else the first that can be at that point of that member."""
+    asked = armed.text("mechanism")
+    for name, kind in MECHANISMS.items():
+        means = armed.context.equipment.get(kind.name)
+        if asked in (ANY, name) and isinstance(means, (Hooks, Breakpoints)) and means.can(victim, point):
+            if isinstance(means, Breakpoints):
+                means.use(victim)
+            return name, means
+    raise UsageError(f"no {'mechanism' if asked == ANY else asked} can be at {point} of {victim.name}")
 
 
 async def _claimed(victim: Member, armed: Armed) -> bool:
