@@ -279,7 +279,8 @@ class Tracer:
             _ptrace(PTRACE_GETEVENTMSG, maker, 0, ctypes.addressof(message))
         except ProcessLookupError:
             return
-        if os.path.exists(f"/proc/{self.pid}/task/{message.value}"):  # dead ones stay there until they are reaped here
+        # It may have told of itself first, and have been let go already; a dead one is traced until it is reaped here.
+        if _status(message.value, "TracerPid") == str(os.getpid()):
             self.threads.setdefault(message.value, ASKED)
 
     def _at_point(self, tid: int) -> bool:

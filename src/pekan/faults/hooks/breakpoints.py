@@ -27,7 +27,7 @@ from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.ability import Ability, able, unable
 from pekan.faults.equipment import Equipment, Site
 from pekan.faults.hooks import points, stub
-from pekan.faults.hooks.equipment import Firing, for_long_holds, points_by
+from pekan.faults.hooks.equipment import Firing, for_long_holds, is_reached, points_by, points_of_faults
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.points import Points
 from pekan.faults.planting import REMEDY
@@ -105,7 +105,10 @@ class Breakpoints(Equipment):
         return able(cls.name, "the launcher traces for the time of one shot")
 
     async def prepare(self) -> None:
-        """Raises `UsageError` for a point that this etcd does not have, or that is at more places than the processor has registers."""
+        """Raises `UsageError` for a point that this etcd does not have, or that is at more places than the processor has registers, and for
+        what only hooks can tell: which points are reached."""
+        if any(map(is_reached, points_of_faults(self.site.plan, (self.name,)))):
+            raise UsageError("only hooks can tell what is reached: name a point, or ask for no mechanism")
         await asyncio.to_thread(self._find, self.site.binary)
 
     async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:

@@ -150,7 +150,7 @@ class Hooks(Equipment):
 
     async def prepare(self) -> None:
         """Raises `UsageError` for a point that this etcd does not have or that cannot be hooked, with what comes near."""
-        for point in filter(is_reached, _points(self.site.plan, (ANY, HOOK))):
+        for point in filter(is_reached, points_of_faults(self.site.plan, (ANY, HOOK))):
             if (kind := point.removeprefix(REACHED).removeprefix(":")) and kind not in KINDS:
                 raise UsageError(f"{point!r}: there is no kind of operation {kind!r}; there are {', '.join(KINDS)}")
         await self._planned(self.site.binary)
@@ -377,7 +377,7 @@ def _hook(member: MemberSpec, patches: Patches, read: object) -> _Hooked:
     return _Hooked(Path(member.binary.path), patches, memory, reader, writer, base)
 
 
-def _points(plan: Plan, mechanisms: Collection[str]) -> Iterable[str]:
+def points_of_faults(plan: Plan, mechanisms: Collection[str]) -> Iterable[str]:
     """The points of faults that may use one of `mechanisms`."""
     for fault in plan.schedule.faults:
         if fault.kind == KIND and fault.parameters.get("mechanism", ANY) in mechanisms:
@@ -387,7 +387,7 @@ def _points(plan: Plan, mechanisms: Collection[str]) -> Iterable[str]:
 def points_by(plan: Plan) -> dict[str, tuple[str, ...]]:
     """By mechanism as faults ask for it, the points that they name."""
     asked = {str(fault.parameters.get("mechanism", ANY)) for fault in plan.schedule.faults if fault.kind == KIND}
-    return {each: tuple(point for point in _points(plan, (each,)) if not is_reached(point)) for each in sorted(asked)}
+    return {each: tuple(point for point in points_of_faults(plan, (each,)) if not is_reached(point)) for each in sorted(asked)}
 
 
 def is_reached(point: str) -> bool:
@@ -397,11 +397,13 @@ def is_reached(point: str) -> bool:
 
 def names_of(plan: Plan) -> tuple[str, ...]:
     """The points for hooks that the faults and triggers of `plan` name, each once."""
-    return tuple(dict.fromkeys((*(point for point in _points(plan, (ANY, HOOK)) if not is_reached(point)), *points_of(plan.schedule))))
+    return tuple(
+        dict.fromkeys((*(point for point in points_of_faults(plan, (ANY, HOOK)) if not is_reached(point)), *points_of(plan.schedule)))
+    )
 
 
 def _wants_reached(plan: Plan) -> bool:
-    return any(is_reached(point) for point in _points(plan, (ANY, HOOK)))
+    return any(is_reached(point) for point in points_of_faults(plan, (ANY, HOOK)))
 
 
 def _holds_long(plan: Plan) -> bool:
