@@ -6,7 +6,8 @@ from pekan.faults.equipment import Equipment
 from pekan.faults.hooks.breakpoints import Breakpoints
 from pekan.faults.hooks.equipment import Hooks
 from pekan.faults.hooks.failpoint import Failpoint
+from pekan.faults.hooks.uprobes import Uprobes
 from pekan.faults.injector import Injector
 
 INJECTORS: tuple[Injector, ...] = (Failpoint(),)
-EQUIPMENT: tuple[type[Equipment], ...] = (Hooks, Breakpoints)
+EQUIPMENT: tuple[type[Equipment], ...] = (Hooks, Breakpoints, Uprobes)

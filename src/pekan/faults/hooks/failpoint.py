@@ -17,6 +17,7 @@ Mechanisms, in the order in which `any` takes the first that can be at the point
 `hook`          code in the member from its start on; counts always, costs nothing      not at every instruction
 `breakpoint`    debug registers, and a tracer for the time of one shot                  one at a time in a member, at most four places,
                                                                                         never the first hit, nothing that is `reached`
+`uprobe`        the kernel's probe with a program of BPF, for root              no hold, nothing that is `reached`
 ==============  ======================================================================  ================================================
 """
 
@@ -36,12 +37,17 @@ from pekan.faults.ability import Ability
 from pekan.faults.hooks import stub
 from pekan.faults.hooks.breakpoints import Breakpoints
 from pekan.faults.hooks.equipment import ANY, HOOK, KIND, REACHED, Firing, Hooks, is_reached
+from pekan.faults.hooks.uprobes import Uprobes
 from pekan.faults.injector import DRAWN_WAIT_MS, LOOK_PAUSE_S, PROCESS, Armed, Drawn, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
 
-MECHANISMS: Final[dict[str, type[Hooks] | type[Breakpoints]]] = {HOOK: Hooks, Breakpoints.name: Breakpoints}
+MECHANISMS: Final[dict[str, type[Hooks] | type[Breakpoints] | type[Uprobes]]] = {
+    HOOK: Hooks,
+    Breakpoints.name: Breakpoints,
+    Uprobes.name: Uprobes,
+}
 ACTIONS: Final = {"kill": stub.KILL, "hold": stub.HOLD, "hold-kill": stub.HOLD | stub.KILL, "count": 0}
 DRAWN_ACTIONS: Final = {"hold": 50, "kill": 25, "hold-kill": 25}
 """Weights. Half of what is drawn holds and nothing else, as often as something is killed."""
@@ -78,7 +84,9 @@ class Failpoint(Injector):
         "hold_ms": Parameter(200, "ms", "how long the thread is held"),
         "nth": Parameter(1, "count", "at which hit from the arming on"),
         "down_ms": Parameter(500, "ms", "after a kill, from the end of the process to its next start"),
-        "mechanism": Parameter(ANY, "text", "by which means; any: a hook, or where none can be, a breakpoint", (ANY, *MECHANISMS)),
+        "mechanism": Parameter(
+            ANY, "text", "by which means; any: a hook, where none can be a breakpoint, then a uprobe (kill, count)", (ANY, *MECHANISMS)
+        ),
     }
     duration: ClassVar[str] = "hold_ms"
     needs: ClassVar[tuple[str, ...]] = (Hooks.name,)
@@ -137,7 +145,7 @@ class Failpoint(Injector):
 class _Shot:
     """One arming of one point."""
 
-    def __init__(self, victim: Member, armed: Armed, hooks: Hooks | Breakpoints, mechanism: str, point: str) -> None:
+    def __init__(self, victim: Member, armed: Armed, hooks: Hooks | Breakpoints | Uprobes, mechanism: str, point: str) -> None:
         self.victim, self.armed, self.hooks, self.mechanism, self.point = victim, armed, hooks, mechanism, point
         self.action = armed.text("action")
         self.kills = "kill" in self.action
@@ -242,17 +250,19 @@ class _Shot:
 
 
 @functools.cache
-def _ability(means: type[Hooks] | type[Breakpoints]) -> Ability:
+def _ability(means: type[Hooks] | type[Breakpoints] | type[Uprobes]) -> Ability:
     return means.probe()
 
 
-def _means(victim: Member, armed: Armed, point: str) -> tuple[str, Hooks | Breakpoints]:
+def _means(victim: Member, armed: Armed, point: str) -> tuple[str, Hooks | Breakpoints | Uprobes]:
     """The one choice of a mechanism: the one that the fault asks for, else the first that can be at that point of that member."""
     asked = armed.text("mechanism")
     for name, kind in MECHANISMS.items():
         means = armed.context.equipment.get(kind.name)
-        if asked in (ANY, name) and isinstance(means, (Hooks, Breakpoints)) and means.can(victim, point):
-            if isinstance(means, Breakpoints):
+        if asked in (ANY, name) and isinstance(means, (Hooks, Breakpoints, Uprobes)) and means.can(victim, point):
+            if isinstance(means, Uprobes) and "hold" in armed.text("action"):
+                continue
+            if not isinstance(means, Hooks):
                 means.use(victim)
             return name, means
     raise UsageError(f"no {'mechanism' if asked == ANY else asked} can be at {point} of {victim.name}")

@@ -1,0 +1,66 @@
+"""Probes of the kernel in a running member: exact counts, a kill at the very hit, and nothing while nobody is armed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from pekan.errors import UsageError
+from pekan.faults.hooks import Hooks, Uprobes
+from stage import stage
+
+pytestmark = pytest.mark.live
+
+if not (ability := Uprobes.probe()).possible:
+    pytest.skip(f"{ability.why_not}; {ability.remedy}", allow_module_level=True)
+
+APPLY = "applierV3backend.Apply"
+
+
+def test_count_and_kill(tmp_path: Path) -> None:
+    """Every put is one hit more, which alone ends nobody; a kill ends the process at the very hit."""
+    faults = tuple(f"failpoint m1 point={APPLY} action={action} nth=3 down_ms=0 mechanism=uprobe at 0s" for action in ("kill", "count"))
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, *faults, members=1) as it:
+            probes, member = it.equipment[Uprobes.name], it.cluster.member("m1")
+            assert isinstance(probes, Uprobes)
+            assert Hooks.name not in it.equipment
+            probes.use(member)
+            await probes.arm("m1", APPLY, 20, 0)
+            for number in range(19):
+                assert (await it.put("m1", b"k", b"v", 10.0)).outcome == "ok"
+                assert probes.hits("m1", APPLY) == number + 1
+            assert probes.firings("m1", APPLY) == 0
+            await it.put("m1", b"k", b"v", 10.0)
+            assert (await probes.fired("m1", APPLY)).hits == 20
+            probes.disarm("m1", APPLY)
+            await probes.close()
+
+            for fault in faults[::-1]:
+                task = it.carry_out(fault)
+                while not task.done():
+                    await it.put("m1", b"k", b"v", 0.3)
+                await task
+            assert [end.wait_status for end in member.exits] == [signal.SIGKILL]
+            assert member.exits[-1].asked
+            for span in it.spans():
+                assert span.fired is not None
+                assert (span.evidence["mechanism"], span.evidence["hits"]) == ("uprobe", 3)
+
+    asyncio.run(go())
+
+
+def test_no_hold(tmp_path: Path) -> None:
+    """A hold by a uprobe is refused before anything starts."""
+
+    async def go() -> None:
+        with pytest.raises(UsageError, match="holds no thread"):
+            async with stage("3.7.3", tmp_path, f"failpoint m1 point={APPLY} mechanism=uprobe at 0s", members=1):
+                pass
+
+    asyncio.run(go())
+    assert not (tmp_path / "members").exists()
