@@ -49,7 +49,9 @@ def test_count_and_kill(tmp_path: Path) -> None:
             assert member.exits[-1].asked
             for span in it.spans():
                 assert span.fired is not None
-                assert (span.evidence["mechanism"], span.evidence["hits"]) == ("uprobe", 3)
+                assert span.evidence["mechanism"] == "uprobe"
+                # Nobody stands still for a count: it goes on until it is read.
+                assert span.evidence["hits"] == 3 if span.parameters["action"] == "kill" else span.evidence["hits"] >= 3
 
     asyncio.run(go())
 
