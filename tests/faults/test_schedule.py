@@ -173,7 +173,7 @@ class Slow(Injector):
         return Drawn("any", {"hold_ms": rng.randint(1_000, 5_000)})
 
     async def inject(self, victim: Member, armed: Armed) -> None:
-        raise NotImplementedError
+        raise AssertionError(f"{self.kind} is drawn and never carried out")
 
 
 class Down(Slow):

@@ -17,6 +17,7 @@ durable at once: a power loss by this account never takes more than a real one c
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -50,9 +51,9 @@ class _Loss(Injector):
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters.get("down_ms", DOWN.default)) + RECOVERY_MS
 
+    @abstractmethod
     def settings(self, armed: Armed) -> dict[str, Any]:
         """Of the supervisor's rule."""
-        raise NotImplementedError
 
     async def until_dead(self, victim: Member, rule: Rule, armed: Armed) -> bool:
         """Wait for the moment; whether the process is dead or dying of it."""

@@ -46,6 +46,7 @@ import socket
 import struct
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -340,7 +341,7 @@ def data_extents(fd: int, offset: int) -> Iterator[tuple[int, int]]:
         offset = end
 
 
-class Rule:
+class Rule(ABC):
     """What has been armed. `met` counts the calls that it is about, `done` those on which it acted."""
 
     def __init__(self, number: int, command: Mapping[str, Any], places: Places) -> None:
@@ -358,8 +359,9 @@ class Rule:
         """Whether the rule counts this call: of the member's data, of the class of file asked for."""
         return call.name in self.calls and call.file != "other" and self.file in ("any", call.file)
 
+    @abstractmethod
     def meet(self, call: Call) -> Reaction:
-        raise NotImplementedError
+        """What is done with a call that the rule counts."""
 
     def fire(self, call: Call, **details: Any) -> None:
         """Report the first of what it does."""
@@ -373,7 +375,7 @@ class Rule:
         """The process has ended: what is left to do to its files."""
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of everything."""
 
 

@@ -39,9 +39,6 @@ class _ClientFault(LinkFault):
     async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
         return directed(victim.name, (CLIENT,), armed.text("direction"))
 
-    def settings(self, armed: Armed) -> Mapping[str, Any]:
-        return {}
-
 
 class ClientCut(_ClientFault):
     """Nothing arrives."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pekan.errors import UsageError
 from pekan.faults.injector import Armed, Drawn, Parameter
@@ -53,9 +53,6 @@ def weighted(rng: random.Random, weights: Mapping[str, int]) -> str:
 class _Cut(LinkFault):
     does: ClassVar[str] = "cut"
     frequency: ClassVar[Literal["year"]] = "year"
-
-    def settings(self, armed: Armed) -> Mapping[str, Any]:
-        return {}
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["hold_ms"]) + RECOVERY_MS

@@ -10,7 +10,6 @@ None of them claims anything: they stack on one link as they do in life. A delay
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -84,9 +83,9 @@ class LinkFault(Injector):
         """Which; none where there is nobody at the other end."""
         return directed(victim.name, await others(victim, armed), armed.text("direction"))
 
-    @abstractmethod
     def settings(self, armed: Armed) -> Mapping[str, Any]:
         """What the proxy is told besides the links."""
+        return {}
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Arm it in the proxy, hold, undo. Evidence of firing are the bytes, messages or connections that it touched first."""

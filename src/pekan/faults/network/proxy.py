@@ -53,6 +53,7 @@ import ssl
 import struct
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -511,7 +512,7 @@ class Pipe:
             self.timer = None
 
 
-class FramedPipe(Pipe):
+class FramedPipe(Pipe, ABC):
     """A direction in which raft messages travel: rules by kind of message see each of them."""
 
     def __init__(self, proxy: Proxy, link: Link, source: Side, sink: Side) -> None:
@@ -541,11 +542,13 @@ class FramedPipe(Pipe):
         else:
             super().enter(data)
 
+    @abstractmethod
     def parse(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Take the messages of `data`, and of what came before it, apart. Raises `rafthttp.FramingError`."""
 
+    @abstractmethod
     def not_understood(self) -> None:
-        raise NotImplementedError
+        """From here on bytes are only handed on."""
 
     def message(self, piece: Piece, kind: str, body: int) -> None:
         """One raft message has arrived: what the rules make of it. `body` is where its own bytes begin in the piece."""

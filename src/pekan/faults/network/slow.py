@@ -65,9 +65,6 @@ class Hold(LinkFault):
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["hold_ms"]) + RECOVERY_MS
 
-    def settings(self, armed: Armed) -> Mapping[str, Any]:
-        return {}
-
 
 class Delay(LinkFault):
     """Each byte late."""
@@ -152,9 +149,6 @@ class Reset(LinkFault):
 
     async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
         return directed(victim.name, await others(victim, armed), BOTH)
-
-    def settings(self, armed: Armed) -> Mapping[str, Any]:
-        return {}
 
 
 async def reset_for(proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...]) -> None:
