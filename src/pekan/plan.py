@@ -6,8 +6,13 @@ when, which seed. What depends on replies and on time is excepted; each client's
 ::
 
     Plan ── schedule ──> Fault(kind, target, parameters, trigger, required | fault_class)
-                                                         │
-                                                         └─ Trigger(at_ms | revision | log | failpoint | after)
+      │                                                  │
+      │                                                  └─ Trigger(at_ms | revision | log | failpoint | after | healed | step)
+      │                                                         │
+      └──── script ──> Lane(name, member) ── steps ──> Step(call, request, times ... ; wait, until)
+
+Most traffic is drawn. A *script* is traffic that is spelled out: what exactly some clients ask, in which order, and what they wait for.
+Faults wait for steps and steps for faults by the same triggers, so that a run of few requests can meet one moment of a server.
 """
 
 from __future__ import annotations
@@ -33,6 +38,8 @@ class Trigger:
     log        a member's log has a new line with this text
     failpoint  a member has hit this point of its program `hit` times since `at_ms`
     after      another fault has fired: its kind, or kind#N for the N-th of that kind
+    healed     another fault has been healed, told in the same way
+    step       a step of the script that bears this name has been done
     """
 
     at_ms: int = 0
@@ -41,6 +48,8 @@ class Trigger:
     failpoint: str = ""
     hit: int = 1
     after: str = ""
+    healed: str = ""
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,61 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that a client of a script does, once or many times.
+
+    call       a request of etcd's API by its name there: Range, Put, DeleteRange, Txn, Compact, LeaseGrant, MemberList, Lock, AuthEnable;
+               or what is no request of its own:
+               watch      a stream with `request["watches"]` watches (1), each created as the other fields of WatchCreateRequest say,
+                          read in the background until the script ends; `request["progress"]`: that many requests for progress right
+                          after it; `request["bytes_a_second"]`: read no faster; `request["slow"]`: with small buffers
+               progress   ask for progress on the stream `request["stream"]` (the name of the step that opened it)
+               cancel     end that stream
+               keepalive  one LeaseKeepAlive of the lease `request["ID"]`
+               lead       leadership moved to the step's member, by MoveLeader; done when that leads
+               login      the lane speaks as `request["name"]` with `request["password"]` from now on; "" for nobody
+               administrator  the same, for whoever compares members and asks on behalf of faults
+               nothing    nothing: a place to wait, to pause or to be named
+    request    its fields by etcd's names; text is UTF-8 where etcd takes bytes. In text {n} is the number of this turn from 0, {i} the
+               place within {"times": count, "of": ...}, which stands for so many elements of a list, {lane} and {client} who asks; with
+               Python's format: "{n:06}", or "{n:x>1000}" for a value of 1000 bytes. {"reply": "STEP.FIELD.FIELD"} stands for what a
+               reply said: the last one to the step of that name, or (FIELD "revision") the last revision that a watch stream named;
+               "plus": N adds to it
+    name       of the step: faults and other steps wait for it, replies are referred to by it
+    member     whom it asks: a member's name, "leader", "follower"; "" for the lane's
+    times      how often, one after the other (of each of the `clients`)
+    clients    how many clients do it side by side
+    every_ms   from the begin of one turn to the next; 0: at once
+    wait       for what it waits before it begins
+    until      goes on until that moment instead of counting `times`
+    timeout_ms of each request; 0: the plan's
+    answer     what has to come of the last turn: "ok", "error" (whatever kind), or "any". Anything else ends the lane: the conditions of
+               the script were not met
+    """
+
+    call: str
+    request: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    member: str = ""
+    times: int = 1
+    clients: int = 1
+    every_ms: int = 0
+    wait: Trigger | None = None
+    until: Trigger | None = None
+    timeout_ms: int = 0
+    answer: str = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Steps that follow each other; the lanes of a script run side by side. `member`: whom its steps ask that do not say otherwise."""
+
+    name: str
+    member: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One run. `etcd` is what the user asked for; what was really run is recorded in the start mark with its checksums.
 
@@ -84,6 +148,7 @@ class Plan:
     concurrency  clients of the main traffic (watchers and administrators come on top)
     timeout_ms   deadline of each request
     allow        finding codes that are notes in this run
+    script       what the workload "script" does; a run of nothing but a script ends when that is done
     """
 
     etcd: str
@@ -99,6 +164,7 @@ class Plan:
     fault_classes: tuple[str, ...] = ()
     schedule: Schedule = Schedule(quiet_ms=0, heal_ms=0, end_ms=0)
     allow: tuple[str, ...] = ()
+    script: tuple[Lane, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `from_json` takes back to an equal plan."""
@@ -127,6 +193,9 @@ class Plan:
         for name in ("workloads", "fault_classes", "allow"):
             if name in obj:
                 obj[name] = tuple(_text(item, f"plan.{name}") for item in _array(obj[name], f"plan.{name}"))
+        obj["script"] = tuple(
+            _lane(item, f"plan.script[{index}]") for index, item in enumerate(_array(obj.pop("script", []), "plan.script"))
+        )
         if "flags" in obj:
             obj["flags"] = tuple(_pair(item) for item in _array(obj["flags"], "plan.flags"))
         return _build(cls, obj, "plan")
@@ -139,6 +208,20 @@ class Plan:
         except ValueError as error:
             raise UsageError(f"plan: not JSON: {error}") from None
         return cls.from_json(data)
+
+
+def _lane(data: object, where: str) -> Lane:
+    lane = dict(_object(data, where))
+    steps = []
+    for index, item in enumerate(_array(lane.pop("steps", []), f"{where}.steps")):
+        here = f"{where}.steps[{index}]"
+        step = dict(_object(item, here))
+        for name in ("wait", "until"):
+            if step.get(name) is not None:
+                step[name] = _build(Trigger, _object(step[name], f"{here}.{name}"), f"{here}.{name}")
+        _object(step.get("request", {}), f"{here}.request")
+        steps.append(_build(Step, step, here))
+    return _build(Lane, {**lane, "steps": tuple(steps)}, where)
 
 
 def _object(data: object, where: str) -> dict[str, Any]:
