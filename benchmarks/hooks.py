@@ -34,8 +34,8 @@ from pekan.etcd.cluster import Cluster
 from pekan.etcd.spec import Attachment, ClusterSpec
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import plan_patches
+from pekan.faults.hooks.planting import Code, Replacement, Shared, SharedMemory, attachment, write_patches
 from pekan.faults.hooks.profile import Counting
-from pekan.faults.planting import Code, Replacement, Shared, SharedMemory, attachment, write_patches
 from pekan.history import RecordWriter
 
 BUDGET_NS = 10.0

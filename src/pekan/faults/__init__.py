@@ -8,6 +8,7 @@
     families of faults, and the equipment that has to be around members before they start: `registry`
     classes of faults, and what can be injected here: `classes`
     what an injector is, and the life of a fault: `injector`; what it waits for: `triggers`
+    what lies in members' files, for the families that read or alter them: `stored`
 
 Faults know clusters and records; of traffic they know nothing.
 """
@@ -16,10 +17,10 @@ from __future__ import annotations
 
 from pekan.errors import UsageError
 from pekan.faults.ability import Ability
-from pekan.faults.album import Image
 from pekan.faults.classes import CLASSES, ability_of, class_of, equipment_ability, fault_ability, kinds_of, left_out
 from pekan.faults.equipment import Equipment, Site
 from pekan.faults.grammar import parse, show, show_trigger
+from pekan.faults.images.album import Album, Image
 from pekan.faults.injector import Armed, Context, Injector, carry_out
 from pekan.faults.journal import Journal, Swept, sweep
 from pekan.faults.registry import EQUIPMENT, INJECTORS, equipment_for
@@ -43,6 +44,7 @@ __all__ = [
     "EQUIPMENT",
     "INJECTORS",
     "Ability",
+    "Album",
     "Armed",
     "Context",
     "Equipment",

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pekan.errors import ClusterFailure, UsageError
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
-from pekan.faults.album import Album
 from pekan.faults.journal import Journal
 from pekan.faults.storms import Storms
 from pekan.faults.triggers import until_due
@@ -211,7 +210,6 @@ class Context:
     administrator: Callable[[tuple[str, str] | None], None] = lambda user: None
     equipment: Mapping[str, Equipment] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
-    album: Album = field(default_factory=Album)
     claimed: set[tuple[str, str]] = field(default_factory=set)
     fired: int = 0
     expired: int = 0
@@ -223,6 +221,15 @@ class Context:
     """Set by the hunt when nothing is armed, every member has answered a linearizable read, and the members have been compared."""
     fired_by_kind: dict[str, int] = field(default_factory=dict)
     _firing: asyncio.Event = field(default_factory=asyncio.Event)
+    _collections: dict[type, Any] = field(default_factory=dict)
+
+    def collection(self, kind: type[T]) -> T:
+        """What the faults of this run have collected in a `kind`, which is the families' own affair: made, as `kind()`, when it is first
+        asked for."""
+        if kind not in self._collections:
+            self._collections[kind] = kind()
+        found: T = self._collections[kind]
+        return found
 
     @property
     def active(self) -> int:

@@ -27,7 +27,7 @@ from pekan.etcd.aside import Aside, aside
 from pekan.etcd.client import Client, Reply
 from pekan.etcd.spec import MemberExit, MemberSpec
 from pekan.faults import Image
-from pekan.faults.copies import copy_tree
+from pekan.faults.stored.copies import copy_tree
 from pekan.wire.errors import PERMISSION_DENIED, WireError
 from pekan.wire.messages import DELETE, PutRequest, RangeRequest, Request, WatchCreateRequest, WatchResponse, pb
 from pekan.workloads.traffic import Credentials, token_refused

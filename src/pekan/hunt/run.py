@@ -36,7 +36,7 @@ from pekan.etcd.cluster import Cluster, Member
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder, boot_id
 from pekan.etcd.spec import ClusterSpec, MemberExit, MemberPart, MemberSpec
-from pekan.faults import Context, Equipment, Journal, Site, equipment_for, inject
+from pekan.faults import Album, Context, Equipment, Journal, Site, equipment_for, inject
 from pekan.history.records import RecordWriter
 from pekan.history.run import RunDirectory
 from pekan.hunt.comparing import compare
@@ -422,7 +422,7 @@ class _Run:
 
     async def examine_images(self) -> None:
         """Members started on crash images, on the addresses of the run's, which have ended by then."""
-        images = self.faults.album.images if self.faults is not None else []
+        images = self.faults.collection(Album).images if self.faults is not None else []
         if not images:
             return
         self.phase("images")

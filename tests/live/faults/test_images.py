@@ -15,8 +15,8 @@ from pekan.etcd.aside import alone, aside
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import boot_id
 from pekan.etcd.spec import MemberState
-from pekan.faults import Image
-from pekan.faults.copies import copy_tree
+from pekan.faults import Album, Image
+from pekan.faults.stored.copies import copy_tree
 from pekan.history.reading import load
 from pekan.hunt.images import examine
 from pekan.plan import Plan
@@ -60,7 +60,7 @@ async def imaged(it: Stage, fault: str) -> list[Image]:
         assert member.state is MemberState.RUNNING
         assert member.incarnation == 1, "nobody was ended"
         await member.kill()
-    return it.context.album.images
+    return it.context.collection(Album).images
 
 
 def judged(directory: Path, members: int) -> Verdict:

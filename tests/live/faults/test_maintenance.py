@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pekan.checking import check
-from pekan.faults import Image
+from pekan.faults import Album, Image
 from pekan.history.reading import load
 from pekan.hunt.images import copy_tree, examine
 from pekan.plan import Plan
@@ -152,7 +152,7 @@ def test_a_snapshot_is_restored(version: str, tmp_path: Path) -> None:
                 # Linearizable: what the member tells next is not older.
                 assert (await it.get("m2", b"later", 20.0)).outcome == "ok"
                 await it.carry_out("snapshot-restore m2 at 0s")
-            images = tuple(it.context.album.images)
+            images = tuple(it.context.collection(Album).images)
         assert 30 < images[0].revision < images[1].revision
         examined = await examine(list(images), seed=1)
         assert (examined.kept, examined.started, examined.up) == (2, 2, 2)

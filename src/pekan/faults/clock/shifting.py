@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from pekan.errors import EnvironmentFailure
 from pekan.faults.ability import Ability, able, unable
 from pekan.faults.equipment import Equipment, Site
-from pekan.faults.planting import PAGE_BYTES, REMEDY, Code, Replacement, Shared, SharedMemory, attachment, why_not, write_patches
+from pekan.faults.hooks.planting import PAGE_BYTES, REMEDY, Code, Replacement, Shared, SharedMemory, attachment, why_not, write_patches
 
 if TYPE_CHECKING:
     from pekan.etcd.ports import PortLease

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pekan.errors import ClusterFailure, PekanError, UsageError
 from pekan.etcd.process import log_entry
 from pekan.etcd.spec import MemberState
-from pekan.faults.copies import copy_tree
 from pekan.faults.injector import PROCESS, Armed, Injector, Parameter, shielded
 from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
+from pekan.faults.stored.copies import copy_tree
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.faults.corruption.altered import Alteration, Altered, Edit
 from pekan.faults.injector import Armed, Drawn, Parameter
-from pekan.faults.stored import Database, database, reader
+from pekan.faults.stored.bbolt import Database
+from pekan.faults.stored.files import database, reader
 
 if TYPE_CHECKING:
     from pekan.etcd.spec import MemberSpec

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.faults.corruption.altered import Alteration, Altered, Edit
 from pekan.faults.injector import Armed, Drawn, Parameter
-from pekan.faults.stored import BRANCH, LEAF, PAGE_HEADER, Database, Read, database, frames, metas, reader, segments
+from pekan.faults.stored.bbolt import BRANCH, LEAF, PAGE_HEADER, Database, metas
+from pekan.faults.stored.files import Read, database, reader, segments
+from pekan.faults.stored.wal import frames
 
 if TYPE_CHECKING:
     from pekan.etcd.spec import MemberSpec

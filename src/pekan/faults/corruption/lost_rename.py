@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.faults.corruption.altered import Alteration, Altered, Rename
 from pekan.faults.injector import Armed, Drawn, Parameter
-from pekan.faults.stored import segments, wal_directory
+from pekan.faults.stored.files import segments, wal_directory
 
 if TYPE_CHECKING:
     from pekan.etcd.spec import MemberSpec

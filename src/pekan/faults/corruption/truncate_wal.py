@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.faults.corruption.altered import Alteration, Altered, Edit
 from pekan.faults.injector import Armed, Drawn, Parameter
-from pekan.faults.stored import end_of_log, reader, segments
+from pekan.faults.stored.files import reader, segments
+from pekan.faults.stored.wal import end_of_log
 
 if TYPE_CHECKING:
     from pekan.etcd.spec import MemberSpec

@@ -29,8 +29,8 @@ from pekan.faults.equipment import Equipment, Site
 from pekan.faults.hooks import points, stub
 from pekan.faults.hooks.equipment import Firing, for_long_holds, is_reached, points_by, points_of_faults
 from pekan.faults.hooks.gobinary import GoBinary
+from pekan.faults.hooks.planting import REMEDY
 from pekan.faults.hooks.points import Points
-from pekan.faults.planting import REMEDY
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member

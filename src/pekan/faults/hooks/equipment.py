@@ -37,9 +37,9 @@ from pekan.faults.equipment import Equipment, Site
 from pekan.faults.hooks import points, stub
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import Patches, plan_patches
+from pekan.faults.hooks.planting import REMEDY, Code, Replacement, Shared, SharedMemory, attachment, why_not, write_patches
 from pekan.faults.hooks.points import Points
 from pekan.faults.hooks.profile import KINDS, Profile, draw_point, profile_of
-from pekan.faults.planting import REMEDY, Code, Replacement, Shared, SharedMemory, attachment, why_not, write_patches
 from pekan.faults.triggers import points_of
 
 if TYPE_CHECKING:

@@ -38,8 +38,8 @@ from pekan.etcd.spec import ClusterSpec
 from pekan.faults.hooks import stub
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import plan_patches, write_atomically
+from pekan.faults.hooks.planting import Code, Replacement, Shared, SharedMemory, attachment, write_patches
 from pekan.faults.hooks.points import Points
-from pekan.faults.planting import Code, Replacement, Shared, SharedMemory, attachment, write_patches
 from pekan.history.records import RecordWriter
 from pekan.wire.messages import (
     CompactionRequest,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from pekan.etcd.client import Reply
 from pekan.etcd.cluster import Standstill
 from pekan.etcd.spec import MemberPart, MemberSpec, MemberState
-from pekan.faults.album import Image
+from pekan.faults.images.album import Album, Image
 from pekan.faults.images.image import Reader, Taken, TooMuch, told, write
 from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
 from pekan.wire.messages import RangeRequest
@@ -167,7 +167,7 @@ class _Taking:
         freeze_ms = round((standstill.done - standstill.before) / 1e6, 3)
         self.freeze_ms.append(freeze_ms)
         self.taken += 1
-        album, taken = self.context.album, standstill.result
+        album, taken = self.context.collection(Album), standstill.result
         digests = {name: each.digest for name, each in taken.items()}
         if tuple(digests.values()) in album.digests:
             self.duplicates += 1

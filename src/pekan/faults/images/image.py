@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pekan.etcd.spec import MemberSpec, MemberState
-from pekan.faults.stored import end_of_log, frames, metas, reader, wal_directory
+from pekan.faults.stored.bbolt import metas
+from pekan.faults.stored.files import reader, wal_directory
+from pekan.faults.stored.wal import end_of_log, frames
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member

@@ -20,7 +20,8 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pekan.faults.stored import Database, Read
+from pekan.faults.stored.bbolt import Database
+from pekan.faults.stored.files import Read
 
 METADATA, STATE, CRC, SNAPSHOT = 1, 3, 4, 5
 """Types of records in a log."""

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pekan.errors import PekanError
 from pekan.etcd.process import now_ns
-from pekan.faults.album import Image
+from pekan.faults.images.album import Album, Image
 from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
 from pekan.faults.maintenance.asking import ASK_S, repeat
 from pekan.faults.maintenance.restoring import Source, Unfit, restore, source
+from pekan.faults.stored.files import in_memory
 from pekan.wire.messages import SNAPSHOT, RangeRequest, pb
 
 if TYPE_CHECKING:
@@ -112,14 +113,14 @@ class SnapshotRestore(Injector):
 async def _restored(victim: Member, armed: Armed, saved: Saved, status: pb.StatusResponse) -> dict[str, Any]:
     """Make an image of what was saved; what of it is evidence."""
     context = armed.context
-    album = context.album
+    album = context.collection(Album)
     album.digests.add((f"snapshot {armed.id}", saved.sha256))
     number = len(album.digests)
     directory = context.directory / "images" / str(number)
 
     def make() -> Source:
         data = saved.path.read_bytes()
-        found = source(lambda offset, size: data[offset : offset + size], status.raftTerm)
+        found = source(in_memory(data), status.raftTerm)
         restore(found, status.header.member_id, status.header.cluster_id, data, directory / "data" / NAME)
         saved.path.unlink()
         return found

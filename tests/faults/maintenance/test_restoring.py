@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pekan.faults.maintenance.restoring import Source, Unfit, crc32c, restore, source
+from pekan.faults.stored.files import in_memory
 
 
 def test_checksums_are_castagnoli() -> None:
@@ -19,7 +20,7 @@ def test_checksums_are_castagnoli() -> None:
 def test_what_is_no_database_is_not_restored(data: bytes) -> None:
     """A file without a valid meta page is unfit, not a crash."""
     with pytest.raises(Unfit, match="meta"):
-        source(lambda offset, size: data[offset : offset + size], 2)
+        source(in_memory(data), 2)
 
 
 def test_only_a_voter_is_restored(tmp_path: Path) -> None:

@@ -1,63 +1,20 @@
-"""What a member's files hold, as far as faults have to know: where a write-ahead log ends, which pages of a database are in use.
+"""The pages of a database.
 
 ::
 
-    data/member/wal/SSSS-IIII.wal     frame*, then zeros to the preallocated end
-                                      frame = length word (8 bytes, little-endian) | record | padding to 8 bytes
-                                              bits 0-55: bytes of the record; bit 63 set: bits 56-58 are the bytes of padding
-    data/member/snap/db               page*; pages 0 and 1 are metas, the valid one with the higher transaction id counts
-                                      meta = page header (16 bytes) | magic version pagesize flags root(2) freelist highwater txid checksum
+    page*; pages 0 and 1 are metas, the valid one with the higher transaction id counts
+    meta = page header (16 bytes) | magic version pagesize flags root(2) freelist highwater txid checksum
 
-Read only, and only from files that nobody writes meanwhile. Sources: etcd server/storage/wal/encoder.go and decoder.go; bbolt
-internal/common/page.go, meta.go, bucket.go. Offsets are bytes from the beginning of the file.
+Source: bbolt internal/common/page.go, meta.go, bucket.go. Offsets are bytes from the beginning of the file.
 """
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from pekan.etcd.spec import MemberSpec
-
-Read = Callable[[int, int], bytes]
-"""(offset, size) -> the bytes there; fewer at the end of the file."""
-
-
-def reader(fd: int) -> Read:
-    """What reads the open file `fd`, whatever its position."""
-
-    def read(offset: int, size: int) -> bytes:
-        data = os.pread(fd, size, offset)
-        while len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
-            data += more
-        return data
-
-    return read
-
-
-def wal_directory(spec: MemberSpec) -> Path:
-    """Where a member keeps its write-ahead log."""
-    return spec.wal_dir if spec.wal_dir is not None else spec.data_dir / "member" / "wal"
-
-
-def database(spec: MemberSpec) -> Path:
-    """Where a member keeps its database."""
-    return spec.data_dir / "member" / "snap" / "db"
-
-
-def segments(spec: MemberSpec) -> list[Path]:
-    """The files of a member's log in their order: names are sequence and first index, in hexadecimal digits of a fixed number."""
-    return sorted(path for path in wal_directory(spec).iterdir() if path.suffix == ".wal")
-
-
-_LENGTH = struct.Struct("<Q").unpack_from
-_RECORD_BITS = (1 << 56) - 1
-_PADDED = 1 << 63
-CHUNK_BYTES = 1 << 20
+from pekan.faults.stored.files import Read
 
 MAGIC = 0xED0CDAED
 PAGE_HEADER = struct.Struct("<QHHI")
@@ -70,43 +27,6 @@ _BRANCH_ELEMENT = struct.Struct("<IIQ").unpack_from
 _ELEMENT_BYTES = 16
 _BUCKET = struct.Struct("<QQ").unpack_from
 _IS_BUCKET = 1
-
-
-class Frame(NamedTuple):
-    """One record of a write-ahead log: where its length word is, where the record, where the next frame."""
-
-    start: int
-    record: int
-    size: int
-    next: int
-
-
-def frames(read: Read, start: int = 0) -> Iterator[Frame]:
-    """The frames from `start`, which must be the beginning of one. The last may be cut by the end of the file, or of what was written."""
-    at, base, chunk = start, start, read(start, CHUNK_BYTES)
-    while True:
-        if at + 8 > base + len(chunk):
-            base, chunk = at, read(at, CHUNK_BYTES)
-            if len(chunk) < 8:
-                return
-        (word,) = _LENGTH(chunk, at - base)
-        size = word & _RECORD_BITS
-        if not size:
-            return
-        following = at + 8 + size + ((word >> 56) & 7 if word & _PADDED else 0)
-        yield Frame(at, at + 8, size, following)
-        at = following
-
-
-def end_of_log(read: Read, start: int = 0) -> int:
-    """Where the frames that begin at `start` end: everything beyond has not been written yet."""
-    end = start
-    for frame in frames(read, start):
-        end = frame.next
-    return end
-
-
-# ---- bbolt ----
 
 
 class Meta(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from pekan.faults.album import Album, Image
+from pekan.faults.images.album import Album, Image
 
 
 def test_earlier_images_are_given_up_for_later_ones() -> None:

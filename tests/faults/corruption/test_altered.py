@@ -1,0 +1,47 @@
+"""What has been altered is put back, and only where nobody has written since."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pekan.faults.corruption.altered import Edit, Rename
+
+
+def test_an_edit_is_taken_back_only_where_nothing_has_changed_since(tmp_path: Path) -> None:
+    """Bytes and cut-off ends are put back as long as the file is as it was left, and not over what somebody has written meanwhile."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    edit = Edit(path, 3, b"3", b"x")
+    edit.do()
+    assert path.read_bytes() == b"012x456789"
+    assert edit.undo()
+    assert path.read_bytes() == b"0123456789"
+    edit.do()
+    path.write_bytes(b"012y456789")
+    assert not edit.undo()
+    path.write_bytes(b"0123456789")
+    cut = Edit(path, 6, b"6789", b"")
+    cut.do()
+    assert path.read_bytes() == b"012345"
+    assert cut.undo()
+    assert path.read_bytes() == b"0123456789"
+    cut.do()
+    os.truncate(path, 10)
+    assert not cut.undo(), "it has grown again"
+    path.unlink()
+    assert not cut.undo()
+
+
+def test_a_lost_rename_is_taken_back_only_where_there_is_no_other(tmp_path: Path) -> None:
+    """A directory has its old name, and gets the new one again unless another has been made in its place."""
+    new, old = tmp_path / "wal", tmp_path / "wal.tmp"
+    new.mkdir()
+    rename = Rename(new, old)
+    rename.do()
+    assert (new.exists(), old.exists()) == (False, True)
+    assert rename.undo()
+    assert (new.exists(), old.exists()) == (True, False)
+    rename.do()
+    new.mkdir()
+    assert not rename.undo()
