@@ -1,4 +1,4 @@
-"""What hooks cost that count and do not fire: `python benchmarks/hooks.py [--etcd 3.7] [--pairs 20] [--seconds 2]`.
+"""What hooks cost that count and do not fire: `python benchmarks/hooks.py [--etcd 3.7] [--pairs 100] [--seconds 2] [--everywhere]`.
 
 Three figures:
 
@@ -6,8 +6,9 @@ Three figures:
   turns; each figure is CPU time, so that other work on the machine moves it little. Beside it stand a loop without any call, which tells
   the machine's state, and the same calls by two threads on one counter.
 * hits a second of one member under load with a hook at every function of etcd's packages, times that, as a share of the CPU time it used.
-* paired throughput of two members, one with all those hooks and one without any, that are loaded in turns (and in turns first); the
-  ratio is told with the 95 % interval of a bootstrap over pairs.
+* paired throughput of two members, one with hooks and one without any, that are loaded in turns (and in turns first); the ratio is told
+  with the 95 % interval of a bootstrap over pairs. Once with a hundred points, as a hunt plants them: drawn from the functions that the
+  load passes. With `--everywhere` once more with every function hooked, as only the profile of a release is taken.
 """
 
 from __future__ import annotations
@@ -18,30 +19,33 @@ import contextlib
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from recording import CLIENTS, NullRecorder, interval, throughput
 
 import pekan.etcd.launcher
-from pekan.etcd.binaries import find
+from pekan.etcd.binaries import Binary, find
 from pekan.etcd.cluster import Cluster
 from pekan.etcd.spec import Attachment, ClusterSpec
 from pekan.faults.hooks.gobinary import GoBinary
 from pekan.faults.hooks.patches import plan_patches
 from pekan.faults.hooks.planting import Code, Replacement, Shared, SharedMemory, attachment, write_patches
-from pekan.faults.hooks.profile import Counting
+from pekan.faults.hooks.profile import Counting, reached
 from pekan.history import RecordWriter
 
 BUDGET_NS = 10.0
 SHARE_MAX = 0.01
 RUNS = 7
 CALLS = 50_000_000
+POINTS = 100
 
 PROGRAM = """package main
 
@@ -186,17 +190,56 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def load(etcd: str, pairs: int, seconds: float, directory: Path, cost_ns: float | None) -> None:
+async def load(etcd: str, pairs: int, seconds: float, directory: Path, cost_ns: float | None, *, everywhere: bool) -> None:
     """The second and third figure."""
     binary = find(etcd)
-    counting = Counting(binary, directory)
+    passed = await hits(binary, seconds, directory / "hits", cost_ns)
+    planted = random.Random(binary.version).sample(sorted(passed), POINTS)
+    print(
+        f"planted        {POINTS} points, passed {sum(passed[name] for name in planted):,.0f} times a second of {sum(passed.values()):,.0f}"
+    )
+    await paired(binary, planted, pairs, seconds, directory / "points")
+    if everywhere:
+        print("planted        every function")
+        await paired(binary, (), pairs, seconds, directory / "everywhere")
+
+
+async def hits(binary: Binary, seconds: float, directory: Path, cost_ns: float | None) -> dict[str, float]:
+    """How often a second a loaded member passes each function that it passes at all."""
+    directory.mkdir()
+    null = NullRecorder(RecordWriter("/dev/null"))
+    seen: list[dict[str, float]] = []
+    shares: list[float] = []
+    with contextlib.closing(Counting(binary, directory)) as counting:
+        async with Cluster(ClusterSpec(binary, directory / "cluster", members=1), arrange=counting.arrange) as cluster:
+            (member,) = cluster.members
+            assert member.pid is not None
+            await throughput(member.spec.advertise_client, null, seconds, 0)  # warm
+            for number in range(RUNS):
+                spent, before = cpu_seconds(member.pid), counting.read()
+                await throughput(member.spec.advertise_client, null, seconds, number)
+                spent = cpu_seconds(member.pid) - spent
+                seen.append({name: count / seconds for name, count in reached(before, counting.read()).items()})
+                if cost_ns is not None:
+                    shares.append(sum(seen[-1].values()) * seconds * cost_ns / 1e9 / spent)
+        functions = len(counting.cells)
+    totals = [sum(each.values()) for each in seen]
+    print(f"hits           {statistics.median(totals):,.0f} a second, {functions:,} functions of etcd {binary.version} hooked")
+    if shares:
+        share = statistics.median(shares)
+        within = "within" if share < SHARE_MAX else "OVER"
+        print(f"               {share:.2%} of the member's CPU time ({min(shares):.2%} to {max(shares):.2%}), {within} {SHARE_MAX:.0%}")
+    return seen[-1]
+
+
+async def paired(binary: Binary, points: Collection[str], pairs: int, seconds: float, directory: Path) -> None:
+    """Throughput and CPU time of a member with hooks at `points` (none: everywhere) against one without."""
+    directory.mkdir()
     null = NullRecorder(RecordWriter("/dev/null"))
     rates: list[tuple[float, float]] = []
     used: list[tuple[float, float]] = []
-    shares: list[float] = []
-    hits_a_second: list[float] = []
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(counting.close)
+        counting = stack.enter_context(contextlib.closing(Counting(binary, directory, points)))
         hooked = await stack.enter_async_context(Cluster(ClusterSpec(binary, directory / "hooked", members=1), arrange=counting.arrange))
         bare = await stack.enter_async_context(Cluster(ClusterSpec(binary, directory / "bare", members=1)))
         for cluster in (hooked, bare):
@@ -207,23 +250,12 @@ async def load(etcd: str, pairs: int, seconds: float, directory: Path, cost_ns: 
             for with_hooks in (True, False) if number % 2 else (False, True):
                 (member,) = (hooked if with_hooks else bare).members
                 assert member.pid is not None
-                before, hits = cpu_seconds(member.pid), sum(counting.read().values())
+                before = cpu_seconds(member.pid)
                 rate[with_hooks] = await throughput(member.spec.advertise_client, null, seconds, number)
-                spent = cpu_seconds(member.pid) - before
-                cpu[with_hooks] = spent / (rate[with_hooks] * seconds) * 1e6
-                if with_hooks:
-                    hits = sum(counting.read().values()) - hits
-                    hits_a_second.append(hits / seconds)
-                    if cost_ns is not None:
-                        shares.append(hits * cost_ns / 1e9 / spent)
+                cpu[with_hooks] = (cpu_seconds(member.pid) - before) / (rate[with_hooks] * seconds) * 1e6
             rates.append((rate[True], rate[False]))
             used.append((cpu[True], cpu[False]))
-    hits_text = f"{statistics.median(hits_a_second):,.0f} a second"
-    print(f"hits           {hits_text}, {len(counting.cells):,} functions of etcd {binary.version} hooked")
-    if shares:
-        share = statistics.median(shares)
-        within = "within" if share < SHARE_MAX else "OVER"
-        print(f"               {share:.2%} of the member's CPU time ({min(shares):.2%} to {max(shares):.2%}), {within} {SHARE_MAX:.0%}")
+        assert sum(counting.read().values()), "the hooks were there"
     ratios = [with_hooks / without for with_hooks, without in rates]
     low, high = interval(ratios)
     with_hooks, without = (statistics.median(figures) for figures in zip(*rates, strict=True))
@@ -239,8 +271,9 @@ async def load(etcd: str, pairs: int, seconds: float, directory: Path, cost_ns: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--etcd", default="3.7", help="version or path (default: the newest 3.7)")
-    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each half of a pair")
+    parser.add_argument("--everywhere", action="store_true", help="pairs with every function hooked, too")
     options = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}"
     print(f"machine        {machine}, Python {platform.python_version()}")
@@ -248,7 +281,7 @@ def main() -> None:
         directory = Path(name)
         (directory / "program").mkdir()
         cost = micro(directory / "program")
-        asyncio.run(load(options.etcd, options.pairs, options.seconds, directory, cost))
+        asyncio.run(load(options.etcd, options.pairs, options.seconds, directory, cost, everywhere=options.everywhere))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def check_run(case: Case) -> CheckerReport:
         reasons += _required(history)
         reasons += _classes(history)
         reasons += _silent_watches(case)
-        reasons += _traffic(history)
+        # What has to be answered in a script, its steps say; what is meant to be refused is no traffic that failed.
+        reasons += _script(history) if history.plan is not None and history.plan.script else _traffic(history)
         reasons += _recovery(history)
     return CheckerReport(NAME, applicable=own or bool(reasons), judged=_counts(case), undecided=tuple(reasons))
 
@@ -144,9 +145,25 @@ def _required(history: History) -> Iterator[Undecided]:
             yield _reason(f"the fault {kind} was asked for by name and never armed{times}: the run ended before it was due", "a longer run")
 
 
+def _script(history: History) -> Iterator[Undecided]:
+    """A script that was not done to its end: what it was to bring about has not been."""
+    told = next((mark.detail for mark in reversed(history.marks) if mark.kind == "script"), None)
+    if told is None:
+        yield _reason("the script was not done: the run ended before", "a run that goes on to the end of its script")
+    elif not told.get("done"):
+        for lane, why in (told.get("stopped") or {}).items():
+            yield _reason(f"the script's lane {lane} ended early: {why}", "a run in which every step of the script is done")
+
+
 def _trigger(trigger: Mapping[str, Any]) -> str:
     """What a trigger waited for, from its fields in the record."""
-    told = {"revision": "a reply that names revision {}", "log": "a line with {!r} in a log", "after": "a fault {} that fires"}
+    told = {
+        "revision": "a reply that names revision {}",
+        "log": "a line with {!r} in a log",
+        "after": "a fault {} that fires",
+        "healed": "a fault {} that is healed",
+        "step": "the step {!r} of the script",
+    }
     for name, words in told.items():
         if trigger.get(name):
             return words.format(trigger[name])

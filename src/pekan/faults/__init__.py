@@ -24,7 +24,8 @@ from pekan.faults.images.album import Album, Image
 from pekan.faults.injector import Armed, Context, Injector, carry_out
 from pekan.faults.journal import Journal, Swept, sweep
 from pekan.faults.registry import EQUIPMENT, INJECTORS, equipment_for
-from pekan.faults.schedule import draw, phases, with_faults
+from pekan.faults.schedule import draw, phases, scripted, with_faults
+from pekan.faults.triggers import until
 from pekan.plan import Schedule
 
 
@@ -65,8 +66,10 @@ __all__ = [
     "left_out",
     "parse",
     "phases",
+    "scripted",
     "show",
     "show_trigger",
     "sweep",
+    "until",
     "with_faults",
 ]

@@ -3,12 +3,13 @@
 ::
 
     KIND [leader|follower|any|NAME] [DURATION] [name=value ...]
-         [at T] [at revision R | on log "TEXT" | on failpoint NAME[#N] | after KIND[#N]]
+         [at T] [at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after KIND[#N] | after healed KIND[#N]]
 
     pause leader 2s at 10s
     kill any on log "elected leader"              the member that says so
     kill leader down_ms=200 at 5s at revision 900 the first reply from 5 s on that names revision 900 or a later one
     restart follower after pause#2                when the second pause has fired
+    kill m1 on step compacted                     when the plan's script has done the step of that name
 
 The order is free after KIND. A value, a text of a log or the name of a failpoint with spaces, quotes or nothing in it stands in double
 quotes, in which \\" is a quote and \\\\ a backslash.
@@ -27,7 +28,8 @@ from pekan.plan import ROLES, Fault, Trigger
 
 FORM = (
     "KIND [leader|follower|any|NAME] [DURATION] [name=value ...] "
-    '[at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | after FAULT], for example "pause leader 2s at 10s"'
+    '[at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after [healed] FAULT], '
+    'for example "pause leader 2s at 10s"'
 )
 AT_MS = 5_000
 """When a fault asked for without a trigger is armed: after the shortest quiet start, with time left to heal in a ten-second run."""
@@ -169,10 +171,13 @@ class _Reading:
         if self.event:
             raise self.wrong(f"two triggers; one is enough besides a time: {word} {what.written}")
         if word == "after":
-            kind, number = self.numbered(what.said, "after KIND or after KIND#N")
+            name = "after"
+            if what.written == "healed":
+                name, what = "healed", self.next()
+            kind, number = self.numbered(what.said, "after KIND, after KIND#N or after healed KIND")
             if kind not in INJECTORS:
                 raise self.wrong(f"after {kind!r}: no fault is called that; there are {', '.join(INJECTORS)}")
-            self.event["after"] = kind if number == 1 else f"{kind}#{number}"
+            self.event[name] = kind if number == 1 else f"{kind}#{number}"
         elif word == "at":
             said = self.next().said
             if not said.isdecimal() or int(said) < 1:
@@ -185,8 +190,12 @@ class _Reading:
             self.event["log"] = said
         elif what.written == "failpoint":
             self.event["failpoint"], self.event["hit"] = self.numbered(self.next().said, "on failpoint NAME or on failpoint NAME#N")
+        elif what.written == "step":
+            self.event["step"] = self.next().said
+            if not self.event["step"]:
+                raise self.wrong("on step: write the name of a step of the plan's script")
         else:
-            raise self.wrong(f'on {what.written!r}: write on log "TEXT" or on failpoint NAME[#N]')
+            raise self.wrong(f'on {what.written!r}: write on log "TEXT", on failpoint NAME[#N] or on step NAME')
 
     def numbered(self, said: str, form: str) -> tuple[str, int]:
         """NAME or NAME#N."""
@@ -215,6 +224,10 @@ def show_trigger(trigger: Trigger) -> str:
         event = f"on failpoint {_quoted(f'{trigger.failpoint}#{trigger.hit}' if trigger.hit > 1 else trigger.failpoint)}"
     elif trigger.after:
         event = f"after {trigger.after}"
+    elif trigger.healed:
+        event = f"after healed {trigger.healed}"
+    elif trigger.step:
+        event = f"on step {_quoted(trigger.step)}"
     at = f"at {show_ms(trigger.at_ms)}" if trigger.at_ms or not event else ""
     return " ".join(filter(None, (at, event)))
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -181,6 +182,7 @@ class Armed:
     def healed(self, evidence: dict[str, Any]) -> None:
         """It is undone."""
         self.context.recorder.fault_healed(self.id, evidence)
+        self.context.has_healed(self.fault.kind)
 
     async def hold(self, ms: int) -> None:
         """Wait `ms`, and not beyond the end of the faults' phase."""
@@ -219,8 +221,11 @@ class Context:
     """What is armed now, in order of arming: "pause m2"."""
     calm: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by the hunt when nothing is armed, every member has answered a linearizable read, and the members have been compared."""
-    fired_by_kind: dict[str, int] = field(default_factory=dict)
-    _firing: asyncio.Event = field(default_factory=asyncio.Event)
+    fired_by_kind: Counter[str] = field(default_factory=Counter)
+    healed_by_kind: Counter[str] = field(default_factory=Counter)
+    steps: set[str] = field(default_factory=set)
+    """Names of the steps of the script that have been done."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
     _collections: dict[type, Any] = field(default_factory=dict)
 
     def collection(self, kind: type[T]) -> T:
@@ -244,14 +249,37 @@ class Context:
 
     def has_fired(self, kind: str) -> None:
         """One of `kind` has fired; whoever waits for that goes on."""
-        self.fired_by_kind[kind] = self.fired_by_kind.get(kind, 0) + 1
-        self._firing.set()
-        self._firing = asyncio.Event()
+        self.fired_by_kind[kind] += 1
+        self._tell()
+
+    def has_healed(self, kind: str) -> None:
+        """One of `kind` has been healed."""
+        self.healed_by_kind[kind] += 1
+        self._tell()
+
+    def has_done(self, step: str) -> None:
+        """The step of the script that bears this name has been done."""
+        self.steps.add(step)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def until_fired(self, kind: str, number: int) -> None:
         """Return once `number` faults of `kind` have fired; the caller bounds the wait."""
-        while self.fired_by_kind.get(kind, 0) < number:
-            await self._firing.wait()
+        while self.fired_by_kind[kind] < number:
+            await self._news.wait()
+
+    async def until_healed(self, kind: str, number: int) -> None:
+        """Return once `number` faults of `kind` have been healed; the caller bounds the wait."""
+        while self.healed_by_kind[kind] < number:
+            await self._news.wait()
+
+    async def until_done(self, step: str) -> None:
+        """Return once the step of that name has been done; the caller bounds the wait."""
+        while step not in self.steps:
+            await self._news.wait()
 
     def claim(self, member: str, claims: frozenset[str]) -> bool:
         """Take all of `claims` on `member`, or none."""

@@ -102,6 +102,11 @@ def draw(seed: int, kinds: tuple[str, ...], members: int, time_ms: int, injector
     )
 
 
+def scripted(time_ms: int) -> Schedule:
+    """The phases of a run of nothing but a script: no quiet start, and nothing drawn."""
+    return Schedule(quiet_ms=0, heal_ms=phases(time_ms)[1], end_ms=time_ms)
+
+
 def _order(fault: Fault) -> tuple[int, str, str]:
     return fault.trigger.at_ms, fault.kind, fault.target
 
@@ -273,10 +278,10 @@ def with_faults(schedule: Schedule, faults: tuple[Fault, ...]) -> Schedule:
                 f"--fault {show(fault)!r}: faults are healed at {show_ms(schedule.heal_ms)}, of {show_ms(schedule.end_ms)} of traffic; "
                 "trigger it earlier or give --time more"
             )
-        if fault.trigger.after:
-            kind, _, number = fault.trigger.after.partition("#")
+        for awaited in filter(None, (fault.trigger.after, fault.trigger.healed)):
+            kind, _, number = awaited.partition("#")
             there = sum(other.kind == kind and other is not fault for other in merged)
             if there < int(number or 1):
-                raise UsageError(f"--fault {show(fault)!r}: it waits for {fault.trigger.after}, and there are {there} of {kind} besides")
+                raise UsageError(f"--fault {show(fault)!r}: it waits for {awaited}, and there are {there} of {kind} besides")
 
     return replace(schedule, faults=merged)

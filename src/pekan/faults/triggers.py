@@ -6,9 +6,12 @@
              log        a line with the text is appended to a member's log                          the files, followed
              failpoint  a member comes by a point of its program                                    Points.until_hits
              after      a fault of a kind has fired                                                 Context.until_fired
+             healed     a fault of a kind has been healed                                           Context.until_healed
+             step       a step of the script has been done                                          Context.until_done
 
-Revision and `after` are states: once they are there, they are there. A line or a hit counts from `at T` on. Where a member brought it about
-and the fault's target is "any", that member is the first choice for a victim: `kill any on log "elected leader"` kills who was elected.
+Revision, `after`, `healed` and `step` are states: once they are there, they are there. A line or a hit counts from `at T` on. Where a
+member brought it about and the fault's target is "any", that member is the first choice for a victim: `kill any on log "elected leader"`
+kills who was elected.
 
 A trigger that does not come before the faults' phase ends lets its fault expire, with a mark that says which trigger it was.
 """
@@ -51,23 +54,36 @@ async def until_due(fault: Fault, context: Context, late_ms: int = 0) -> str | N
     trigger = fault.trigger
     try:
         async with asyncio.timeout(context.left_ms() / 1000):
-            await asyncio.sleep(max(0, trigger.at_ms + late_ms - context.elapsed_ms()) / 1000)
-            return await _event(fault, trigger, context)
+            return await until(trigger, fault.target, context, late_ms)
     except TimeoutError:
         return None
 
 
-async def _event(fault: Fault, trigger: Trigger, context: Context) -> str:
+async def until(trigger: Trigger, target: str, context: Context, late_ms: int = 0) -> str:
+    """Return at the moment of `trigger`, `late_ms` later than planned: the member that brought it about, or "". The caller bounds the wait.
+
+    `target`: the member whose log and whose hits count, or a role, for everybody's.
+    """
+    await asyncio.sleep(max(0, trigger.at_ms + late_ms - context.elapsed_ms()) / 1000)
     if trigger.revision:
         await context.recorder.until_revision(trigger.revision)
     if trigger.after:
-        kind, _, number = trigger.after.partition("#")
-        await context.until_fired(kind, int(number or 1))
+        await context.until_fired(*_numbered(trigger.after))
+    if trigger.healed:
+        await context.until_healed(*_numbered(trigger.healed))
+    if trigger.step:
+        await context.until_done(trigger.step)
     if trigger.log:
-        return await _line(fault.target, trigger.log.encode(), context)
+        return await _line(target, trigger.log.encode(), context)
     if trigger.failpoint:
-        return await _hit(fault.target, trigger.failpoint, trigger.hit, context)
+        return await _hit(target, trigger.failpoint, trigger.hit, context)
     return ""
+
+
+def _numbered(text: str) -> tuple[str, int]:
+    """KIND or KIND#N."""
+    kind, _, number = text.partition("#")
+    return kind, int(number or 1)
 
 
 def _watched(target: str, context: Context) -> tuple[str, ...]:

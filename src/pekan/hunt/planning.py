@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pekan import native
 from pekan.errors import EnvironmentFailure, UsageError
-from pekan.faults import INJECTORS, Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, show, with_faults
+from pekan.faults import INJECTORS, Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, scripted, show, with_faults
 from pekan.plan import Plan, Schedule
-from pekan.workloads import WORKLOADS
+from pekan.workloads import DRAWN, WORKLOADS, check_script
 
 SIZES = (1, 3, 5)
 TIME_MS_MIN = 5_000
@@ -45,7 +45,8 @@ def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[s
         if name not in WORKLOADS:
             raise UsageError(f"--workload {name}: not known; choose from {', '.join(WORKLOADS)}")
     classes = tuple(name for name in fault_classes if name != "none")
-    schedule = _draw(asked.seed, classes, asked.members, asked.time_ms)
+    check_script(asked)
+    schedule = _draw(asked, classes)
     names = tuple(f"m{number + 1}" for number in range(asked.members))
     required = tuple(parse(spec, names) for spec in fault_specs)
     for fault in required:
@@ -75,26 +76,27 @@ def _free_bytes() -> int:
 
 def workloads_of(seed: int) -> tuple[str, ...]:
     """The workload whose turn it is where none was named: in turn by seed."""
-    names = tuple(WORKLOADS)
-    return (names[seed % len(names)],)
+    return (DRAWN[seed % len(DRAWN)],)
 
 
 def with_seed(plan: Plan, seed: int) -> Plan:
     """The same run for another seed: its drawn faults are drawn anew, the required ones stay."""
-    schedule = _draw(seed, plan.fault_classes, plan.members, plan.time_ms)
+    schedule = _draw(replace(plan, seed=seed), plan.fault_classes)
     required = tuple(fault for fault in plan.schedule.faults if fault.required)
     return replace(plan, seed=seed, schedule=with_faults(schedule, required))
 
 
-def _draw(seed: int, classes: tuple[str, ...], members: int, time_ms: int) -> Schedule:
+def _draw(plan: Plan, classes: tuple[str, ...]) -> Schedule:
+    if not classes and not any(name in DRAWN for name in plan.workloads):
+        return scripted(plan.time_ms)
     kinds = kinds_of(classes)
     possible = tuple(kind for kind in kinds if ability_of(kind).possible)
     if kinds and not possible:
         raise EnvironmentFailure(f"--faults {','.join(classes)}: none of them can be injected here: {_told(left_out(classes))}")
-    befalling = tuple(kind for kind in possible if INJECTORS[kind].members_min <= members)
+    befalling = tuple(kind for kind in possible if INJECTORS[kind].members_min <= plan.members)
     if possible and not befalling:
-        raise UsageError(f"--faults {','.join(classes)}: none of them can befall a cluster of {members}")
-    return draw(seed, befalling, members, time_ms)
+        raise UsageError(f"--faults {','.join(classes)}: none of them can befall a cluster of {plan.members}")
+    return draw(plan.seed, befalling, plan.members, plan.time_ms)
 
 
 def possible_here(plan: Plan) -> Plan:

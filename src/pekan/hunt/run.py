@@ -42,11 +42,12 @@ from pekan.history.run import RunDirectory
 from pekan.hunt.comparing import compare
 from pekan.hunt.images import examine
 from pekan.hunt.live import Live
+from pekan.hunt.moments import RunMoments
 from pekan.hunt.planning import left_out_here
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
 from pekan.wire.messages import RangeRequest, Request, pb
-from pekan.workloads import COMPANIONS, Traffic, Workload, flags_of, workload
+from pekan.workloads import Traffic, Workload, companions_of, flags_of, workload
 from pekan.workloads.traffic import Caller, Credentials
 
 UNASKED_RESTARTS_MAX = 3
@@ -58,6 +59,9 @@ HEALTH_POLL_S = 0.2
 LIVE_EVERY_S = 0.25
 COMPARE_ROUNDS_BUSY = 3
 """Rounds of comparison tried while traffic goes on: members rarely stand still then, and each round costs the members some work."""
+PLAYED_LOOK_S = 0.05
+PLAYED_LOOKS = 5
+"""A fault that waits for the last step of a script is armed within some looks at it."""
 FINISH_S = 10.0
 """How long workloads may take to leave the store as they found it, and watchers to catch up."""
 
@@ -116,6 +120,10 @@ class _Enough(Exception):
     """A promise is broken, and that was what the hunt was for."""
 
 
+class _Played(Exception):
+    """The script is done, and so are the faults that it was waited for with."""
+
+
 class _Run:
     """The state of one run while it goes on."""
 
@@ -132,7 +140,9 @@ class _Run:
         self.clients: list[Client] = []
         self.unasked: dict[str, int] = {}
         self.revive: asyncio.Queue[str] = asyncio.Queue()
+        self.context: Context
         self.faults: Context | None = None
+        """The same, once the faults' phase has begun."""
         self.administrator: Credentials | None = None
         """The last one that there was."""
         self.equipment: dict[str, Equipment] = {}
@@ -307,27 +317,32 @@ class _Run:
     async def hunt(self) -> None:
         names = tuple(member.name for member in self.cluster.members)
         traffic = self.traffic = Traffic(self.plan, names, self.connect)
+        self.context = self.surroundings(traffic)
+        traffic.moments = RunMoments(self.context, self.cluster, self.recorder, self.ask)
         self.probe.speak_as_administrator(traffic)
         traffic.counts = self.live.counts
-        works: list[Workload] = [workload(name) for name in self.plan.workloads] + [make() for make in COMPANIONS]
+        works: list[Workload] = [workload(name) for name in self.plan.workloads] + companions_of(self.plan.workloads)
         for work in works:
             await work.prepare(traffic)
         self.phase("quiet")
         traffic.begin()
         async with self.background(self.reviver()), self.background(self.watch_health(traffic)):
             async with asyncio.TaskGroup() as group:
-                for work in works:
-                    group.create_task(work.run(traffic), name=work.name)
-                group.create_task(self.timetable(traffic))
+                running = [group.create_task(work.run(traffic), name=work.name) for work in works]
+                group.create_task(self.timetable(traffic, running))
             self.phase("final")
             await self.finish(works, traffic)
 
-    async def timetable(self, traffic: Traffic) -> None:
-        """Faults by the schedule, then recovery, then the end of the traffic; all of it early where `enough` is seen."""
+    async def timetable(self, traffic: Traffic, running: list[asyncio.Task[None]]) -> None:
+        """Faults by the schedule, then recovery, then the end of the traffic; all of it early where `enough` is seen, or where the
+        traffic has ended by itself."""
         async with self.background(self.tell(traffic)):
             try:
-                async with self.background(self.see_enough()):
+                async with self.background(self.see_enough()), self.background(self.see_played(running)):
                     await self.course(traffic)
+            except* _Played:
+                self.phase("recovery")
+                await self.recover()
             except* _Enough:
                 # What was held when the course was cancelled has been healed by then.
                 self.recorder.mark("stopped", after_ms=traffic.elapsed_ms())
@@ -340,24 +355,37 @@ class _Run:
             await self.enough.wait()
             raise _Enough
 
+    async def see_played(self, running: list[asyncio.Task[None]]) -> None:
+        """All traffic has ended by itself, which only a script does, and no fault is under way, or about to be."""
+        await asyncio.wait(running)
+        still = 0
+        while still < PLAYED_LOOKS:
+            still = 0 if self.context.active else still + 1
+            await asyncio.sleep(PLAYED_LOOK_S)
+        raise _Played
+
+    def surroundings(self, traffic: Traffic) -> Context:
+        """What faults and scripts are given."""
+        return Context(
+            self.cluster,
+            self.recorder,
+            traffic.elapsed_ms,
+            self.plan.schedule.heal_ms,
+            ask=self.ask,
+            open=lambda name, member: self.open_client(name, self.cluster.member(member).spec),
+            directory=self.run.path,
+            seed=self.plan.seed,
+            administrator=self.speak_as,
+            equipment=self.equipment,
+            journal=self.journal,
+        )
+
     async def course(self, traffic: Traffic) -> None:
         schedule = self.plan.schedule
         await self.until(traffic, schedule.quiet_ms)
         if schedule.faults:
             self.phase("faults")
-            self.faults = Context(
-                self.cluster,
-                self.recorder,
-                traffic.elapsed_ms,
-                schedule.heal_ms,
-                ask=self.ask,
-                open=lambda name, member: self.open_client(name, self.cluster.member(member).spec),
-                directory=self.run.path,
-                seed=self.plan.seed,
-                administrator=self.speak_as,
-                equipment=self.equipment,
-                journal=self.journal,
-            )
+            self.faults = self.context
             await inject(schedule, self.faults)
             await self.until(traffic, schedule.heal_ms)
             self.phase("recovery")

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from pekan.errors import UsageError
 from pekan.wire._generated import pekan_wire_pb2
 
 pb = pekan_wire_pb2
@@ -810,6 +811,29 @@ def method_of_type(kind: type) -> str:
     """The gRPC path that serves requests of the type `kind`. Raises KeyError as `method_of` does."""
     return _METHOD_OF[kind]
 
+
+def called(name: str) -> tuple[str, type[Message]]:
+    """The gRPC path of the request that etcd calls `name` ("Put", "LeaseGrant", "RoleGrantPermission"), and its generated message.
+
+    Raises `UsageError` naming those that there are.
+    """
+    known = {path.rpartition("/")[2]: (path, kind) for path, kind in _UNARY.items()}
+    if name not in known:
+        raise UsageError(f"no request is called {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+_UNARY: dict[str, type[Message]] = {
+    RANGE: pb.RangeRequest,
+    PUT_METHOD: pb.PutRequest,
+    DELETE_RANGE: pb.DeleteRangeRequest,
+    TXN: pb.TxnRequest,
+    COMPACT: pb.CompactionRequest,
+    LEASE_GRANT: pb.LeaseGrantRequest,
+    LEASE_REVOKE: pb.LeaseRevokeRequest,
+    LEASE_TIME_TO_LIVE: pb.LeaseTimeToLiveRequest,
+    **{method: request for method, (request, _) in _COLD.items() if method != SNAPSHOT},
+}
 
 _METHOD_OF: dict[type, str] = {
     RangeRequest: RANGE,

@@ -4,9 +4,10 @@
 
     kv           every request of the key-value and lease API          ┐
     kubernetes   the eleven shapes that an API server sends            ├ WORKLOADS: a plan names them
-    auth         users, roles, permissions; allowed and denied         ┘
+    auth         users, roles, permissions; allowed and denied         │
+    script       what the plan spells out, step by step                ┘
     watching     watchers on every member                              ┐
-    maintenance  compaction and defragmentation                        ├ COMPANIONS: run beside every workload
+    maintenance  compaction and defragmentation                        ├ COMPANIONS: run beside every workload but a script alone
     deviations   what etcd is known to answer wrongly, late in a run   ┘
 
 A workload never chooses its judge, and knows nothing of faults.
@@ -22,10 +23,14 @@ from pekan.workloads.deviations import Deviations
 from pekan.workloads.kubernetes import Kubernetes
 from pekan.workloads.kv import Kv
 from pekan.workloads.maintenance import Maintenance
+from pekan.workloads.script import Script
+from pekan.workloads.script import check as check_script
 from pekan.workloads.traffic import Traffic, Workload
 from pekan.workloads.watching import Watching
 
-WORKLOADS: dict[str, Callable[[], Workload]] = {"kv": Kv, "kubernetes": Kubernetes, "auth": Auth}
+WORKLOADS: dict[str, Callable[[], Workload]] = {"kv": Kv, "kubernetes": Kubernetes, "auth": Auth, Script.name: Script}
+DRAWN = tuple(name for name in WORKLOADS if name != Script.name)
+"""Workloads whose traffic the seed draws."""
 COMPANIONS: tuple[Callable[[], Workload], ...] = (Watching, Maintenance, Deviations)
 
 FLAGS: dict[str, dict[str, str]] = {"auth": {"bcrypt-cost": "4"}}
@@ -38,6 +43,11 @@ def flags_of(names: Sequence[str]) -> dict[str, str]:
     return {flag: value for name in names for flag, value in FLAGS.get(name, {}).items()}
 
 
+def companions_of(names: Sequence[str]) -> list[Workload]:
+    """What runs beside the workloads called `names`: nothing beside a script alone, which says everything itself."""
+    return [make() for make in COMPANIONS] if any(name in DRAWN for name in names) else []
+
+
 def workload(name: str) -> Workload:
     """The workload called `name`, made anew. Raises `UsageError` naming those that exist."""
     make = WORKLOADS.get(name)
@@ -46,4 +56,15 @@ def workload(name: str) -> Workload:
     return make()
 
 
-__all__ = ["COMPANIONS", "FLAGS", "WORKLOADS", "Traffic", "Workload", "flags_of", "workload"]
+__all__ = [
+    "COMPANIONS",
+    "DRAWN",
+    "FLAGS",
+    "WORKLOADS",
+    "Traffic",
+    "Workload",
+    "check_script",
+    "companions_of",
+    "flags_of",
+    "workload",
+]

@@ -31,7 +31,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from pekan.plan import Plan
+from pekan.plan import Plan, Trigger
 from pekan.wire import errors, messages
 from pekan.wire.errors import WireError
 from pekan.wire.messages import Request, pb
@@ -123,6 +123,25 @@ class Workload(Protocol):
         """Leave the store so that its members can be compared by a client without a token."""
 
 
+class Moments(Protocol):
+    """What a script knows of the run around it: given by the hunt."""
+
+    async def until(self, trigger: Trigger, target: str) -> str:
+        """Return at the moment of `trigger`: the member that brought it about, or "". `target`: whose log and whose hits count."""
+
+    def done(self, step: str, lane: str) -> None:
+        """The step of that name has been done: faults and other steps may wait for it. Recorded."""
+
+    async def who(self, role: str) -> str:
+        """The member that has the `role` now: "leader", "follower", "any", or its own name."""
+
+    async def lead(self, member: str) -> None:
+        """Return once `member` leads, leadership being moved to it; the caller bounds the wait."""
+
+    def ended(self, stopped: dict[str, str]) -> None:
+        """The script has ended; `stopped` says which lanes did before their last step, and why. Recorded."""
+
+
 class Credentials(NamedTuple):
     """A user of etcd's auth store."""
 
@@ -158,6 +177,8 @@ class Traffic:
     members: tuple[str, ...]
     """The first members: the homes of the clients."""
     connect: Connect
+    moments: Moments | None = None
+    """For a script; None where there is none."""
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     counts: Counter[str] = field(default_factory=Counter)
     administrator: Credentials | None = None

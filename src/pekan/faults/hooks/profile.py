@@ -142,12 +142,13 @@ def load(file: Path) -> Profile | None:
 
 
 class Counting:
-    """Memory in which a member counts the entries of every function of etcd's packages; `arrange` is a cluster's."""
+    """Memory in which a member counts how often it passes `points`, by default the entries of every function of etcd's packages;
+    `arrange` is a cluster's."""
 
-    def __init__(self, binary: EtcdBinary, directory: Path) -> None:
+    def __init__(self, binary: EtcdBinary, directory: Path, points: Collection[str] = ()) -> None:
         path = Path(binary.path)
         go = GoBinary(path)
-        patches = plan_patches(path, Points(go, binary.version).functions())
+        patches = plan_patches(path, points or Points(go, binary.version).functions())
         self.cells = patches.cells
         self._file = directory / "patches"
         self.memory = SharedMemory("profile", patches.cells_bytes)
