@@ -98,6 +98,7 @@ class Step:
                cancel     end that stream
                keepalive  one LeaseKeepAlive of the lease `request["ID"]`
                lead       leadership moved to the step's member, by MoveLeader; done when that leads
+               ready      done when the member answers a linearizable read (again)
                login      the lane speaks as `request["name"]` with `request["password"]` from now on; "" for nobody
                administrator  the same, for whoever compares members and asks on behalf of faults
                nothing    nothing: a place to wait, to pause or to be named

@@ -10,7 +10,7 @@ from pekan.errors import UsageError
 from pekan.faults import INJECTORS
 from pekan.hunt.planning import judgeable_rate, make_plan, possible_here, with_seed, workloads_of
 from pekan.plan import Plan
-from pekan.workloads import WORKLOADS
+from pekan.workloads import DRAWN
 
 ASKED = Plan(etcd="3.5.1", seed=7)
 CLASSES = ("kill", "pause")
@@ -65,7 +65,7 @@ def test_none_is_no_class() -> None:
 
 def test_workloads_take_turns() -> None:
     """Without --workload each workload has its turn within as many seeds as there are workloads."""
-    assert {workloads_of(seed)[0] for seed in range(len(WORKLOADS))} == set(WORKLOADS)
+    assert {workloads_of(seed)[0] for seed in range(len(DRAWN))} == set(DRAWN)
 
 
 @pytest.mark.parametrize(

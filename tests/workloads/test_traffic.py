@@ -144,7 +144,7 @@ def test_masks_hide_what_replies_decide_and_nothing_else() -> None:
 
 def test_workloads_answer_to_their_names() -> None:
     """Each name makes a workload that calls itself so, companions have names of their own, and an unknown name lists the known ones."""
-    assert [workload(name).name for name in WORKLOADS] == list(WORKLOADS) == ["kv", "kubernetes", "auth"]
+    assert [workload(name).name for name in WORKLOADS] == list(WORKLOADS) == ["kv", "kubernetes", "auth", "script"]
     assert not {make().name for make in COMPANIONS} & set(WORKLOADS)
     with pytest.raises(UsageError, match=r"'queue'.*kv, kubernetes, auth"):
         workload("queue")

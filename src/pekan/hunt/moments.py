@@ -15,7 +15,7 @@ from pekan.etcd.cluster import Cluster
 from pekan.etcd.recorder import Recorder
 from pekan.faults import Context, until
 from pekan.plan import ROLES, Trigger
-from pekan.wire.messages import Request, pb
+from pekan.wire.messages import RangeRequest, Request, pb
 
 LEADER_S = 10.0
 """How long whoever asks for a role waits for an election to end: several, with default timeouts."""
@@ -59,6 +59,10 @@ class RunMoments:
                 heir = (await self.cluster.statuses()).get(member)
                 if heir is not None:
                     await self.ask(leader.name, pb.MoveLeaderRequest(targetID=heir.member_id), ASK_S)
+            await asyncio.sleep(AGAIN_S)
+
+    async def ready(self, member: str) -> None:
+        while (await self.ask(member, RangeRequest(b"\0", limit=1), ASK_S)).outcome != "ok":
             await asyncio.sleep(AGAIN_S)
 
     def ended(self, stopped: dict[str, str]) -> None:

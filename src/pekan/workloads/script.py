@@ -45,6 +45,7 @@ OWN_FIELDS = {
     "cancel": ("stream",),
     "keepalive": ("ID",),
     "lead": (),
+    "ready": (),
     "login": ("name", "password"),
     "administrator": ("name", "password"),
     "nothing": (),
@@ -56,8 +57,8 @@ HEAD_S = 1.0
 """How long streams may take, once all lanes have ended, to deliver the newest revision; one that never will is not waited for longer."""
 IDLE_LOOKS = 3
 """So many looks at a stream without a message, after the end: it has delivered what it was going to deliver."""
-LEAD_S = 10.0
-"""Several transfers of leadership, or elections."""
+WITHIN_S = 30.0
+"""How long a member may take to lead or to serve: several elections, a slow replay."""
 
 
 class _Stopped(Exception):
@@ -216,12 +217,13 @@ class Script:
         if step.call == "nothing":
             return None
         member = await self.moments.who(step.member or lane.member)
-        if step.call == "lead":
+        if step.call in ("lead", "ready"):
+            within_s = step.timeout_ms / 1000 or WITHIN_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LEAD_S):
-                    await self.moments.lead(member)
+                async with asyncio.timeout(within_s):
+                    await (self.moments.lead(member) if step.call == "lead" else self.moments.ready(member))
                     return None
-            return WireError(0, f"{member} does not lead after {LEAD_S:g} s")
+            return WireError(0, f"{member} does not {'lead' if step.call == 'lead' else 'serve'} after {within_s:g} s")
         if step.call in ("login", "administrator"):
             user = Credentials(asked["name"], asked["password"]) if asked.get("name") else None
             if step.call == "administrator":

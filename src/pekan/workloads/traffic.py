@@ -138,6 +138,9 @@ class Moments(Protocol):
     async def lead(self, member: str) -> None:
         """Return once `member` leads, leadership being moved to it; the caller bounds the wait."""
 
+    async def ready(self, member: str) -> None:
+        """Return once `member` answers a linearizable read; the caller bounds the wait."""
+
     def ended(self, stopped: dict[str, str]) -> None:
         """The script has ended; `stopped` says which lanes did before their last step, and why. Recorded."""
 
