@@ -1,10 +1,11 @@
-"""What the proxy costs while nothing is armed: `python benchmarks/proxy.py [--etcd 3.7.3] [--pairs 12] [--seconds 2] [--tls]`.
+"""What the proxy costs while nothing is armed: `python benchmarks/proxy.py [--pairs 12] [--seconds 2] [--clients 8] [--tls]`.
 
 Three clusters of three members stand side by side: one without a proxy, one behind it, and one behind it with raft messages taken apart.
 Each round measures all of them, in an order that turns, so that a slow moment of the machine meets all; every figure is a ratio or a
 difference to the cluster without proxy in the same round, with the 95 % interval of a bootstrap over rounds.
 
-* throughput of eight clients over the three members, half puts and half linearizable gets (a hunt's default concurrency);
+* throughput of clients over the three members, half puts and half linearizable gets; eight by default, as in a hunt. With few clients each
+  request is a handful of raft messages of its own; with many, raft sends many requests in one;
 * operations for a CPU second of everything (members, proxy, clients), which a busy machine does not change;
 * median latency of puts of one client to the leader.
 
@@ -35,7 +36,6 @@ from pekan.history import RecordWriter
 from pekan.plan import Fault, Plan, Schedule, Trigger
 from pekan.wire.messages import PutRequest, RangeRequest
 
-CLIENTS = 8
 BOOTSTRAPS = 10_000
 OPTIONS = {"election-timeout": "10000"}
 """A busy machine shall not cost one of the clusters an election in the middle of a round."""
@@ -62,7 +62,8 @@ def planned(*kinds: str) -> Schedule:
 class Variant:
     """A way to the members: a cluster, and whether clients go through its proxy too."""
 
-    def __init__(self, name: str, cluster: Cluster, proxy: Proxy | None, recorder: Recorder, *, clients: bool) -> None:
+    def __init__(self, name: str, cluster: Cluster, proxy: Proxy | None, recorder: Recorder, count: int, *, clients: bool) -> None:
+        self.count = count
         self.name = name
         self.cluster = cluster
         self.proxy = proxy
@@ -76,7 +77,7 @@ class Variant:
 
     async def throughput(self, seconds: float, seed: int) -> float:
         members = self.cluster.members
-        clients = [self.client(f"kv-{number}", members[number % len(members)].spec) for number in range(CLIENTS)]
+        clients = [self.client(f"kv-{number}", members[number % len(members)].spec) for number in range(self.count)]
         for client in clients:
             await client.call(RangeRequest(b"k"))  # connected before the clock starts
         end = time.perf_counter() + seconds
@@ -126,7 +127,7 @@ def interval(values: list[float], rng: random.Random) -> tuple[float, float, flo
     return statistics.median(values), medians[int(0.025 * BOOTSTRAPS)], medians[int(0.975 * BOOTSTRAPS)]
 
 
-async def measure(version: str, pairs: int, seconds: float, tls: bool, directory: Path) -> None:
+async def measure(version: str, pairs: int, seconds: float, tls: bool, clients: int, directory: Path) -> None:
     binary = find(version)
     recorder = NullRecorder(RecordWriter(directory / "history.pb"))
     async with AsyncExitStack() as stack:
@@ -146,11 +147,11 @@ async def measure(version: str, pairs: int, seconds: float, tls: bool, directory
         direct = await stack.enter_async_context(Cluster(ClusterSpec(binary, directory / "direct", tls=tls, options=OPTIONS)))
         through, proxy = await around("through", planned("cut", "client-cut"))
         framed, framing = await around("framed", planned("messages", "client-cut"))
-        base = Variant("direct", direct, None, recorder, clients=False)
+        base = Variant("direct", direct, None, recorder, clients, clients=False)
         others = [
-            Variant("peers", through, proxy, recorder, clients=False),
-            Variant("peers and clients", through, proxy, recorder, clients=True),
-            Variant("peers, messages taken apart", framed, framing, recorder, clients=False),
+            Variant("peers", through, proxy, recorder, clients, clients=False),
+            Variant("peers and clients", through, proxy, recorder, clients, clients=True),
+            Variant("peers, messages taken apart", framed, framing, recorder, clients, clients=False),
         ]
         variants = [base, *others]
         rates: dict[str, list[float]] = {each.name: [] for each in variants}
@@ -175,7 +176,8 @@ async def measure(version: str, pairs: int, seconds: float, tls: bool, directory
     rng = random.Random(1)
     print(f"etcd {version}, {'TLS' if tls else 'plain'}, {pairs} rounds of {seconds:g} s, load {load:.1f} on {os.cpu_count()} processors")
     print(
-        f"direct: {statistics.median(rates['direct']):.0f} operations/s, median put {statistics.median(medians['direct']):.2f} ms, "
+        f"direct: {clients} clients, {statistics.median(rates['direct']):.0f} operations/s, "
+        f"median put {statistics.median(medians['direct']):.2f} ms, "
         f"{statistics.median(costs['direct']):.2f} ms of CPU an operation"
     )
     for each in others:
@@ -198,10 +200,11 @@ def main() -> None:
     parser.add_argument("--etcd", default="3.7.3")
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tls", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(measure(arguments.etcd, arguments.pairs, arguments.seconds, arguments.tls, Path(directory)))
+        asyncio.run(measure(arguments.etcd, arguments.pairs, arguments.seconds, arguments.tls, arguments.clients, Path(directory)))
 
 
 if __name__ == "__main__":
