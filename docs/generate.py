@@ -56,7 +56,7 @@ judge afterwards.
 
 ```
 --fault 'KIND [leader|follower|any|NAME] [DURATION] [name=value ...]
-         [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | after FAULT]'
+         [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after [healed] FAULT]'
 ```
 
 The order is free after KIND; members are called `m1`, `m2`, ...; roles are resolved when the fault is armed. DURATION sets the parameter
@@ -71,6 +71,8 @@ run is undecided; one that cannot be injected here ends the hunt with exit code 
 | `on log "elected leader"` | when a member's log has a new line with that text: the target's, or anybody's where the target is a role |
 | `on failpoint raftBeforeSave#3` | when a member comes by that point of its program the third time |
 | `after pause`, `after pause#2` | when the first, the second fault of that kind has fired |
+| `after healed pause#2` | when the second fault of that kind has been healed |
+| `on step compacted` | when the plan's script has done the step of that name ([scripts](scripts.md)) |
 
 A time may stand before another trigger, which then counts from there on: `at 5s on log "elected leader"`. Where a member's log or program
 brought the moment about and the target is `any`, that member is the victim.

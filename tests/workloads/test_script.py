@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,14 @@ def test_a_step_that_cannot_be_done_is_refused_before_the_run(step: Step, messag
     with pytest.raises(UsageError, match=message) as raised:
         check_script(plan_of(step))
     assert str(raised.value).startswith("plan.script: lane a, step ")
+
+
+def test_the_plan_of_the_documentation_can_be_done() -> None:
+    """The plan that docs/scripts.md shows is read, and its script is one that can be carried out."""
+    page = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text(encoding="utf-8")
+    plan = Plan.from_text(page.split("```json\n")[1].split("```")[0])
+    assert plan.script
+    check_script(plan)
 
 
 def test_a_script_and_its_workload_belong_together() -> None:

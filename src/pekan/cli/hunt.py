@@ -63,7 +63,8 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     multiple=True,
     metavar="SPEC",
     help='Exactly this one: KIND [leader|follower|any|NAME] [DURATION] [name=value ...] [at T | at revision R | on log "TEXT" | '
-    "on failpoint NAME[#N] | after FAULT], e.g. 'pause leader 2s at 10s'. A run in which it does not fire is undecided.",
+    "on failpoint NAME[#N] | on step NAME | after [healed] FAULT], e.g. 'pause leader 2s at 10s'. A run in which it does not fire is "
+    "undecided.",
 )
 @click.option("--seed", type=click.IntRange(0, SEED_MAX), default=None, help="Of schedule and traffic. [drawn]")
 @click.option("--runs", type=click.IntRange(1), default=None, help="This many runs, seeds counting up. [1]")
