@@ -11,6 +11,7 @@ API_GUARANTEES = "https://etcd.io/docs/latest/learning/api_guarantees/"
 API_REFERENCE = "https://etcd.io/docs/latest/learning/api/"
 HERLIHY_WING = "https://doi.org/10.1145/78969.78972"
 LAMPORT = "https://doi.org/10.1109/TC.1979.1675439"
+CONCURRENCY = "https://etcd.io/docs/latest/dev-guide/api_concurrency_reference_v3/"
 AUTH_DESIGN = "https://etcd.io/docs/latest/learning/design-auth-v3/"
 
 
@@ -105,6 +106,21 @@ CODES: dict[str, Entry] = {
         API_REFERENCE,
         "A key or lease was gone before its time, and nobody revoked or deleted it.",
         "Look at leader changes and clock jumps; the TTL is kept by the leader.",
+    ),
+    # ---- locks and elections ----
+    "LOCK-WITHOUT-KEY": Entry(
+        "Whoever is answered that he holds a lock, or leads, holds a key that is there as long as he does.",
+        CONCURRENCY,
+        "A Lock or Campaign was answered ok, and at no moment of the call was its key there and the lock free. As a rule its lease ended "
+        "while it waited. Somebody else may hold the lock.",
+        "Releases 3.4 do not look at the key again after waiting (#11456), and no release does so for elections. What a lock guards should "
+        "be written by transactions that compare the create revision of the lock's key.",
+    ),
+    "LOCK-TWO-HOLDERS": Entry(
+        "A lock has one holder at a time, and an election one leader.",
+        CONCURRENCY,
+        "A Lock or Campaign was answered ok while somebody else held the same and had neither let go nor lost his lease.",
+        "Look at what both members had applied then, at restarts, and whether anything wrote to the keys of the lock.",
     ),
     # ---- watch ----
     "WATCH-FILTER": Entry(

@@ -2,7 +2,7 @@
 
 ::
 
-    kv ──> members ──> watch ──> leases ──> auth ──> images, snapshots ──> run      a history of etcd
+    kv ──> members ──> watch ──> leases, locks ──> auth ──> images, snapshots ──> run      a history of etcd
      │        │                                             each gives findings and reasons to be undecided
      └ order ─┴ fork                                        causes: excused (an `outside` fault), allowed (the user said so)
     objects                                                 a history of calls on objects
@@ -27,12 +27,14 @@ from pekan.checkers.causes import excuse
 from pekan.checkers.images import check_images
 from pekan.checkers.kv import check_kv
 from pekan.checkers.leases import check_leases
+from pekan.checkers.locks import check_locks
 from pekan.checkers.members import check_members
 from pekan.checkers.native import kv as native_kv
 from pekan.checkers.native import watch as native_watch
 from pekan.checkers.noticed import noticed
 from pekan.checkers.objects import check_generic, check_objects, of_objects
 from pekan.checkers.run import check_run
+from pekan.checkers.services import with_requests
 from pekan.checkers.snapshots import check_snapshots
 from pekan.checkers.watch import check_watch
 from pekan.errors import UsageError
@@ -42,7 +44,17 @@ from pekan.history.run import RunDirectory
 from pekan.history.types import History
 from pekan.verdict import CheckerReport, Finding, Status, Undecided, Verdict, group
 
-CHECKERS: tuple[Checker, ...] = (check_kv, check_members, check_watch, check_leases, check_auth, check_images, check_snapshots, check_run)
+CHECKERS: tuple[Checker, ...] = (
+    check_kv,
+    check_members,
+    check_watch,
+    check_leases,
+    check_locks,
+    check_auth,
+    check_images,
+    check_snapshots,
+    check_run,
+)
 OBJECT_CHECKERS: tuple[Checker, ...] = (check_objects,)
 """Of a history of calls on objects; they choose between native and reference themselves."""
 SECOND_OPINION: tuple[Checker, ...] = (check_generic,)
@@ -53,6 +65,7 @@ NATIVE: tuple[Checker, ...] = (
     check_members,
     native_watch.check_watch,
     check_leases,
+    check_locks,
     check_auth,
     check_images,
     check_snapshots,
@@ -82,7 +95,7 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         return Verdict((), undecided, history.order, len(history.operations), time.perf_counter() - began, engine="none")
     findings = [finding for report in reports for finding in report.findings]
     findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
-    notes: list[str] = list(history.notes)
+    notes: list[str] = list(case.history.notes)
     if history.cut:
         notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")
     if declined and engine == "native":
@@ -111,7 +124,7 @@ def _judged(history: History, options: Options, engine: str, began: float) -> tu
         case = Case(history, options)
         return case, tuple(_timed(checker, case, began) for checker in OBJECT_CHECKERS), ""
     if engine == "generic":
-        case = Case(_in_memory(history), options)
+        case = _case(_in_memory(history), options)
         return case, tuple(_timed(checker, case, began) for checker in SECOND_OPINION), ""
     if engine == "reference":
         declined = "the reference was asked for"
@@ -123,8 +136,19 @@ def _judged(history: History, options: Options, engine: str, began: float) -> tu
             return case, tuple(_timed(checker, case, began) for checker in NATIVE), ""
         except native.core.Declined as reason:
             declined = str(reason)
-    case = Case(_in_memory(history), options)
+    case = _case(_in_memory(history), options)
     return case, tuple(_timed(checker, case, began) for checker in CHECKERS), declined
+
+
+def _case(history: History, options: Options) -> Case:
+    """The case of a history in memory, with what members wrote on behalf of their callers. The native core leaves all such to us."""
+    served = with_requests(history)
+    if served.unknown is None:
+        return Case(served.history, options)
+    # Its writes are like those of somebody who is not in the record.
+    op = served.unknown
+    note = f"operation {op.id} may have written a key whose name nobody was told: judged as with --writers shared"
+    return Case(replace(served.history, notes=(*history.notes, note)), replace(options, writers="shared"))
 
 
 class _TooLarge(Exception):

@@ -53,7 +53,7 @@ NAME = "leases"
 NS = 1_000_000_000
 
 
-class _Renewal(NamedTuple):
+class Renewal(NamedTuple):
     """A grant or keepalive that succeeded: asked at `call`, answered at `ret` with `ttl` (s)."""
 
     call: int
@@ -65,7 +65,7 @@ class _Renewal(NamedTuple):
     stream: int | None
 
 
-class _Sight(NamedTuple):
+class Sight(NamedTuple):
     """The first time at which a reply showed `revision` or a higher one."""
 
     time: int
@@ -77,17 +77,17 @@ class _Sight(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Leases:
+class Leases:
     """What the history says about leases."""
 
-    renewals: dict[int, list[_Renewal]]
+    renewals: dict[int, list[Renewal]]
     revokes: dict[int, list[Operation]]
 
 
 def check_leases(case: Case) -> CheckerReport:
     """Judge every expiry that the replayed order shows; not applicable where no lease was ever granted or kept alive."""
     history = case.history
-    leases = _collect(history)
+    leases = collect(history)
     judged = {"leases": len(leases.renewals), "renewals": sum(map(len, leases.renewals.values())), "expiries": 0}
     if not leases.renewals:
         return CheckerReport(NAME, applicable=False)
@@ -97,7 +97,7 @@ def check_leases(case: Case) -> CheckerReport:
     revisions = [revision for revision, _, _ in expiries]
     suspects: list[Operation] | None = None
     for (revision, lease, keys), sight in zip(expiries, _sights(case, revisions), strict=True):
-        renewal = None if sight is None else _alive(leases, lease, sight.time)
+        renewal = None if sight is None else alive(leases, lease, sight.time)
         if sight is None or renewal is None or timing_waived(case, sight.time):
             continue
         if suspects is None:
@@ -122,7 +122,7 @@ def _expiries(case: Case) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
                 yield revision, lease, tuple(event.kv.key for event in events)
 
 
-def _alive(leases: _Leases, lease: int, time: int) -> _Renewal | None:
+def alive(leases: Leases, lease: int, time: int) -> Renewal | None:
     """The renewal by which `lease` lives on longest at `time`; None where it may have run out or been revoked."""
     renewals = [
         each
@@ -132,7 +132,7 @@ def _alive(leases: _Leases, lease: int, time: int) -> _Renewal | None:
     return max(renewals, key=lambda each: each.call + each.ttl * NS, default=None)
 
 
-def _early(renewal: _Renewal, sight: _Sight, revision: int, lease: int, keys: tuple[bytes, ...]) -> Finding:
+def _early(renewal: Renewal, sight: Sight, revision: int, lease: int, keys: tuple[bytes, ...]) -> Finding:
     left_ms = (renewal.call + renewal.ttl * NS - sight.time) // 1_000_000
     return Finding(
         code="LEASE-EARLY",
@@ -173,7 +173,7 @@ def _names(keys: tuple[bytes, ...]) -> str:
 # ---- what else can have deleted the keys ----
 
 
-def _may_be_revoked(leases: _Leases, lease: int, since: int, before: int) -> bool:
+def _may_be_revoked(leases: Leases, lease: int, since: int, before: int) -> bool:
     """True where a revoke may have ended the lease that a renewal asked for at `since` found alive. One answered before that was of an
     earlier lease with the same id; a refused one counts, to be safe."""
     return any(op.call < before and (op.ret is None or op.ret >= since) for op in leases.revokes.get(lease, ()))
@@ -215,15 +215,16 @@ def _deletes(request: Any) -> bool:
 # ---- one pass over the history ----
 
 
-def _collect(history: History) -> _Leases:
-    found = _Leases({}, {})
+def collect(history: History) -> Leases:
+    """Every renewal and every attempt to revoke in `history`."""
+    found = Leases({}, {})
     for op in history.of(LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest):
         kind = type(op.input)
         if kind is LeaseGrantRequest and op.outcome == OK and op.ret is not None:
-            renewal = _Renewal(op.call, op.ret, op.output.ttl, f"LeaseGrant({op.output.id:x})", op.member, op.id, None)
+            renewal = Renewal(op.call, op.ret, op.output.ttl, f"LeaseGrant({op.output.id:x})", op.member, op.id, None)
             found.renewals.setdefault(op.output.id, []).append(renewal)
         elif kind is LeaseKeepAliveRequest and op.outcome == OK and op.ret is not None and op.output.ttl > 0:
-            renewal = _Renewal(op.call, op.ret, op.output.ttl, f"KeepAlive({op.input.id:x})", op.member, op.id, None)
+            renewal = Renewal(op.call, op.ret, op.output.ttl, f"KeepAlive({op.input.id:x})", op.member, op.id, None)
             found.renewals.setdefault(op.input.id, []).append(renewal)
         elif kind is LeaseRevokeRequest:
             found.revokes.setdefault(op.input.id, []).append(op)
@@ -234,7 +235,7 @@ def _collect(history: History) -> _Leases:
     return found
 
 
-def _keepalives(stream: Stream) -> Iterator[tuple[int, _Renewal]]:
+def _keepalives(stream: Stream) -> Iterator[tuple[int, Renewal]]:
     """The successful renewals of `stream`. The member answers each request in turn (v3rpc/lease.go), so each reply answers the oldest
     request for its lease that is still open."""
     asked: dict[int, deque[int]] = {}
@@ -246,57 +247,57 @@ def _keepalives(stream: Stream) -> Iterator[tuple[int, _Renewal]]:
             if waiting:
                 call = waiting.popleft()
                 if message.ttl > 0:
-                    yield message.id, _Renewal(call, time, message.ttl, f"KeepAlive({message.id:x})", stream.member, None, stream.id)
+                    yield message.id, Renewal(call, time, message.ttl, f"KeepAlive({message.id:x})", stream.member, None, stream.id)
 
 
-def _sights(case: Case, revisions: Sequence[int]) -> list[_Sight | None]:
+def _sights(case: Case, revisions: Sequence[int]) -> list[Sight | None]:
     """For each of `revisions`, the earliest reply that shows it or a higher one."""
     if not revisions:
         return []
     if case.history.session is not None:
         return _sights_held(case, revisions)
-    sights = _all_sights(case.history)
+    sights = all_sights(case.history)
     at = [sight.revision for sight in sights]
     indexes = (bisect_left(at, revision) for revision in revisions)
     return [sights[index] if index < len(sights) else None for index in indexes]
 
 
-def _sights_held(case: Case, revisions: Sequence[int]) -> list[_Sight | None]:
+def _sights_held(case: Case, revisions: Sequence[int]) -> list[Sight | None]:
     """The same where the native core holds the history."""
     history = case.history
     ascending = sorted(set(revisions))
-    found: dict[int, _Sight] = {}
+    found: dict[int, Sight] = {}
     for wanted, row in zip(ascending, native.core.first_sights(shown(case), ascending), strict=True):
         if row is not None:
             time, revision, operation, stream = row
             if operation is not None:
                 op = history.operations[operation]
-                found[wanted] = _Sight(time, revision, f"the answer to {type(op.input).__name__}", op.member, op.id, None)
+                found[wanted] = Sight(time, revision, f"the answer to {type(op.input).__name__}", op.member, op.id, None)
             else:
                 told = history.streams[stream]
-                found[wanted] = _Sight(time, revision, "a watch message", told.member, None, told.id)
+                found[wanted] = Sight(time, revision, "a watch message", told.member, None, told.id)
     return [found.get(revision) for revision in revisions]
 
 
-def _all_sights(history: History) -> list[_Sight]:
+def all_sights(history: History) -> list[Sight]:
     """For ascending revisions, the earliest reply that shows that revision or a higher one: times ascend too."""
-    seen: dict[int, _Sight] = {}
+    seen: dict[int, Sight] = {}
     for op in history.operations:
         if op.outcome == OK and op.ret is not None:
             revision = _shown(op.output)
             if revision and (revision not in seen or op.ret < seen[revision].time):
-                seen[revision] = _Sight(op.ret, revision, f"the answer to {type(op.input).__name__}", op.member, op.id, None)
+                seen[revision] = Sight(op.ret, revision, f"the answer to {type(op.input).__name__}", op.member, op.id, None)
     for stream in history.streams:
         if stream.method == wire.WATCH:
             for time, sent, message in stream.messages:
                 revision = 0 if sent else message.header.revision
                 if revision and (revision not in seen or time < seen[revision].time):
-                    seen[revision] = _Sight(time, revision, "a watch message", stream.member, None, stream.id)
+                    seen[revision] = Sight(time, revision, "a watch message", stream.member, None, stream.id)
     return _frontier(seen.values())
 
 
-def _frontier(seen: Iterable[_Sight]) -> list[_Sight]:
-    best: list[_Sight] = []
+def _frontier(seen: Iterable[Sight]) -> list[Sight]:
+    best: list[Sight] = []
     for sight in sorted(seen, key=lambda each: -each.revision):
         if not best or sight.time < best[-1].time:
             best.append(sight)

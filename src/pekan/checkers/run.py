@@ -32,6 +32,7 @@ from pekan.checkers.case import Case
 from pekan.checkers.causes import OUTSIDE
 from pekan.checkers.evidence import leaving, watches
 from pekan.checkers.native.evidence import shown
+from pekan.checkers.services import caller_of
 from pekan.history.types import FAILED, INDEFINITE, OK, FaultSpan, History, Operation
 from pekan.verdict import CheckerReport, Undecided
 from pekan.wire.errors import WireError, is_decided
@@ -82,7 +83,7 @@ def _outcomes(history: History) -> dict[str, int]:
         return dict(zip((OK, FAILED, INDEFINITE), history.session.outcomes(), strict=True))
     counts: dict[str, int] = {OK: 0, FAILED: 0, INDEFINITE: 0}
     for op in history.operations:
-        counts[op.outcome] += 1
+        counts[op.outcome] += caller_of(op.id) == op.id
     return counts
 
 
@@ -318,7 +319,7 @@ def _served(history: History, spans: Sequence[tuple[int, float]]) -> _Served:
         decided = [is_decided(WireError(*error)) for error in session.errors()]
         ends = [(start, None if end == float("inf") else int(end)) for start, end in spans]
         return _Served(*session.served(NOT_TRAFFIC, decided, ends))
-    traffic = [op for op in history.operations if not op.client.startswith(NOT_TRAFFIC)]
+    traffic = [op for op in history.operations if caller_of(op.id) == op.id and not op.client.startswith(NOT_TRAFFIC)]
     within = [op for op in traffic if _inside(op.call, spans)]
     return _Served(len(traffic), sum(map(_succeeded, traffic)), len(within), sum(map(_succeeded, within)))
 

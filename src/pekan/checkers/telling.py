@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pekan.checkers.services import caller_of
 from pekan.history.types import OK, Operation
 from pekan.verdict import Exhibit
+from pekan.wire import pb
 from pekan.wire.errors import CODE_NAMES, WireError
 from pekan.wire.messages import (
     DELETE,
@@ -81,6 +83,12 @@ def request(value: Any) -> str:
         return f"grant lease {value.id:x} for {value.ttl} s"
     if kind is LeaseRevokeRequest:
         return f"revoke lease {value.id:x}"
+    if kind is pb.LockRequest:
+        return f"lock {text(value.name)} (lease {value.lease:x})"
+    if kind is pb.UnlockRequest:
+        return f"unlock {text(value.key)}"
+    if kind is pb.CampaignRequest:
+        return f"campaign for {text(value.name)} (lease {value.lease:x})"
     return kind.__name__
 
 
@@ -132,6 +140,10 @@ def _content(value: Any) -> str:
         return f"{'succeeded' if value.succeeded else 'not succeeded'} [{_several(_content, value.responses)}]"
     if kind is LeaseGrantResponse:
         return f"lease {value.id:x} for {value.ttl} s"
+    if kind is pb.LockResponse:
+        return f"ok, key {text(value.key)}"
+    if kind is pb.CampaignResponse:
+        return f"ok, key {text(value.leader.key)} (created {value.leader.rev})"
     return "ok"
 
 
@@ -147,9 +159,11 @@ def events(values: Sequence[Event]) -> str:
 
 def exhibit(op: Operation, said: str = "") -> Exhibit:
     """One operation as an exhibit; `said` adds what matters about it."""
-    who = f"operation {op.id}, client {op.client or op.process}" + (f" at {op.member}" if op.member else "")
+    number = caller_of(op.id)
+    behalf = f" ({op.method.rpartition('/')[2]})" if number != op.id else ""
+    who = f"operation {number}{behalf}, client {op.client or op.process}" + (f" at {op.member}" if op.member else "")
     what = f"{who}: {request(op.input)} -> {answer(op.output)}" + (f" ({said})" if said else "")
-    return Exhibit(what, operation=op.id, member=op.member, start=op.call, end=op.ret if op.outcome == OK else op.gave_up or op.ret)
+    return Exhibit(what, operation=number, member=op.member, start=op.call, end=op.ret if op.outcome == OK else op.gave_up or op.ret)
 
 
 def kind_of(value: Any) -> str:

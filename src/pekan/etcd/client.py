@@ -31,6 +31,7 @@ from pekan.history.reading import TOKEN, outcome_of
 from pekan.history.types import FAILED, INDEFINITE, OK, Outcome
 from pekan.wire.errors import CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, WireError
 from pekan.wire.messages import (
+    OBSERVE,
     SNAPSHOT,
     WATCH,
     Decoder,
@@ -56,7 +57,7 @@ CLOSE_TIMEOUT_S = 2.0
 """How long closing may wait for gRPC to let go of what was cancelled; it is a matter of milliseconds."""
 
 # One request, many responses: the request must be followed by the end of our side.
-_ONE_REQUEST = frozenset({SNAPSHOT})
+_ONE_REQUEST = frozenset({SNAPSHOT, OBSERVE})
 
 
 class Reply(NamedTuple):

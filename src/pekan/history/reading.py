@@ -38,8 +38,9 @@ from pekan.history.types import FAILED, INDEFINITE, OK, Epoch, FaultSpan, Histor
 from pekan.plan import Plan
 from pekan.wire._generated import pekan_record_pb2 as record_pb
 from pekan.wire._generated.pekan_record_pb2 import Record
-from pekan.wire.errors import WireError, is_definite
-from pekan.wire.messages import AUTHENTICATE, Decoder, RangeRequest, TxnRequest
+from pekan.wire._generated.pekan_wire_pb2 import CampaignRequest, LockRequest
+from pekan.wire.errors import LEASE_NOT_FOUND, UNIMPLEMENTED, WireError, is_definite
+from pekan.wire.messages import AUTHENTICATE, ON_BEHALF, Decoder, RangeRequest, TxnRequest
 
 UNKNOWN_USER = "?"
 """`Operation.user` where a token was sent that no recorded Authenticate had returned."""
@@ -50,6 +51,8 @@ _TIME_TAG, _LENGTH_DELIMITED, _HEAD_SIZE, _CRC_SIZE = 0x09, 2, 11, 5
 """Of a record as our writer writes it; see the picture in `records`."""
 _head = struct.Struct("<BQBB").unpack_from
 """Its first bytes: tag of the time, time, tag of the body, first byte of the body's length."""
+_IN_STEPS = frozenset({LockRequest, CampaignRequest})
+"""Requests that a member carries out in several steps, each of which can fail after others were done."""
 _new = tuple.__new__
 """Makes a named tuple from its fields at half the cost of calling the class."""
 
@@ -64,7 +67,14 @@ def is_read(request: object) -> bool:
 
 
 def outcome_of(request: object, error: WireError) -> Outcome:
-    """What `error` proves about `request`: FAILED (it had no effect and never will) or INDEFINITE. See `pekan.wire.errors`."""
+    """What `error` proves about `request`: FAILED (it had no effect and never will) or INDEFINITE. See `pekan.wire.errors`.
+
+    A Lock or Campaign puts its key and then waits. An error of the waiting says nothing about the key, and it looks like any other.
+    """
+    if type(request) in _IN_STEPS:
+        # The put alone needs the lease. (A Campaign that loses it later deletes its key.)
+        definite = error.code == UNIMPLEMENTED or (type(request) is LockRequest and error.message == LEASE_NOT_FOUND)
+        return FAILED if definite else INDEFINITE
     return FAILED if is_definite(error) or is_read(request) else INDEFINITE
 
 
@@ -153,6 +163,8 @@ def _held_by_core(path: Path, files: Sequence[Path], plan: Plan | None) -> Histo
     part = _Part(decoder, 0)
     try:
         session = core.Session.open(files[0], _is_definite)
+        if any(method in ON_BEHALF for method, _ in session.methods()):
+            raise _Declined("it has calls to etcd's lock or election service, which write on their callers' behalf")
         for data in session.rest():
             part.add_raw(data)
         operations = RecordedOperations(session, decoder)

@@ -6,7 +6,8 @@
     bytes ── Decoder.response(method, bytes) ─> PutResponse(...)
 
 The messages of the data path (KV, Watch, Lease) are named tuples with etcd's own field names: cheap to make, to compare and to keep a
-million of. Everything asked for a few times a run (auth, maintenance, cluster) stays a generated protobuf message (``pekan.wire.pb``).
+million of. Everything asked for a few times a run (auth, maintenance, cluster, locks, elections) stays a generated protobuf message
+(``pekan.wire.pb``).
 
 A `Decoder` interns key-values and events by their encoding: a pair that comes back in a hundred lists and in the watches of three
 members is decoded once and is *the same object*, so that comparing a list with a replayed state is mostly pointer comparison.
@@ -273,6 +274,8 @@ _PREFIX = {
     "cluster": "/etcdserverpb.Cluster/",
     "maintenance": "/etcdserverpb.Maintenance/",
     "auth": "/etcdserverpb.Auth/",
+    "lock": "/v3lockpb.Lock/",
+    "election": "/v3electionpb.Election/",
 }
 RANGE = _PREFIX["kv"] + "Range"
 PUT_METHOD = _PREFIX["kv"] + "Put"
@@ -297,6 +300,16 @@ MOVE_LEADER = _PREFIX["maintenance"] + "MoveLeader"
 SNAPSHOT = _PREFIX["maintenance"] + "Snapshot"
 AUTH_STATUS = _PREFIX["auth"] + "AuthStatus"
 AUTHENTICATE = _PREFIX["auth"] + "Authenticate"
+LOCK = _PREFIX["lock"] + "Lock"
+UNLOCK = _PREFIX["lock"] + "Unlock"
+CAMPAIGN = _PREFIX["election"] + "Campaign"
+PROCLAIM = _PREFIX["election"] + "Proclaim"
+LEADER = _PREFIX["election"] + "Leader"
+OBSERVE = _PREFIX["election"] + "Observe"
+RESIGN = _PREFIX["election"] + "Resign"
+
+ON_BEHALF: frozenset[str] = frozenset({LOCK, UNLOCK, CAMPAIGN, PROCLAIM, RESIGN})
+"""gRPC paths by which a member writes to the key-value store on its caller's behalf, in requests of its own that no record shows."""
 
 
 _new = tuple.__new__
@@ -791,6 +804,13 @@ _COLD: dict[str, tuple[type[Message], type[Message]]] = {
     _AUTH + "RoleDelete": (pb.AuthRoleDeleteRequest, pb.AuthChangeResponse),
     _AUTH + "RoleGrantPermission": (pb.AuthRoleGrantPermissionRequest, pb.AuthChangeResponse),
     _AUTH + "RoleRevokePermission": (pb.AuthRoleRevokePermissionRequest, pb.AuthChangeResponse),
+    LOCK: (pb.LockRequest, pb.LockResponse),
+    UNLOCK: (pb.UnlockRequest, pb.UnlockResponse),
+    CAMPAIGN: (pb.CampaignRequest, pb.CampaignResponse),
+    PROCLAIM: (pb.ProclaimRequest, pb.ProclaimResponse),
+    LEADER: (pb.LeaderRequest, pb.LeaderResponse),
+    OBSERVE: (pb.ObserveRequest, pb.LeaderResponse),
+    RESIGN: (pb.ResignRequest, pb.ResignResponse),
 }
 
 METHODS: frozenset[str] = frozenset(
