@@ -295,6 +295,7 @@ MEMBER_PROMOTE = _PREFIX["cluster"] + "MemberPromote"
 ALARM = _PREFIX["maintenance"] + "Alarm"
 STATUS = _PREFIX["maintenance"] + "Status"
 DEFRAGMENT = _PREFIX["maintenance"] + "Defragment"
+HASH = _PREFIX["maintenance"] + "Hash"
 HASH_KV = _PREFIX["maintenance"] + "HashKV"
 MOVE_LEADER = _PREFIX["maintenance"] + "MoveLeader"
 SNAPSHOT = _PREFIX["maintenance"] + "Snapshot"
@@ -784,6 +785,7 @@ _COLD: dict[str, tuple[type[Message], type[Message]]] = {
     ALARM: (pb.AlarmRequest, pb.AlarmResponse),
     STATUS: (pb.StatusRequest, pb.StatusResponse),
     DEFRAGMENT: (pb.DefragmentRequest, pb.DefragmentResponse),
+    HASH: (pb.HashRequest, pb.HashResponse),
     HASH_KV: (pb.HashKVRequest, pb.HashKVResponse),
     MOVE_LEADER: (pb.MoveLeaderRequest, pb.MoveLeaderResponse),
     SNAPSHOT: (pb.SnapshotRequest, pb.SnapshotResponse),
@@ -852,7 +854,7 @@ _UNARY: dict[str, type[Message]] = {
     LEASE_GRANT: pb.LeaseGrantRequest,
     LEASE_REVOKE: pb.LeaseRevokeRequest,
     LEASE_TIME_TO_LIVE: pb.LeaseTimeToLiveRequest,
-    **{method: request for method, (request, _) in _COLD.items() if method != SNAPSHOT},
+    **{method: request for method, (request, _) in _COLD.items() if method not in (SNAPSHOT, OBSERVE)},
 }
 
 _METHOD_OF: dict[type, str] = {

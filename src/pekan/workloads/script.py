@@ -59,6 +59,8 @@ IDLE_LOOKS = 3
 """So many looks at a stream without a message, after the end: it has delivered what it was going to deliver."""
 WITHIN_S = 30.0
 """How long a member may take to lead or to serve: several elections, a slow replay."""
+_LATER: Any = object()
+"""What a reply will say, while a plan is only checked."""
 
 
 class _Stopped(Exception):
@@ -370,12 +372,12 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def _filled_in(value: Any, names: Mapping[str, Any], replies: Mapping[str, Any] | None, readers: Mapping[str, _Reader]) -> Any:
-    """`value` with its text counted, lists unfolded and references looked up; without `replies` each reference is 1."""
+    """`value` with its text counted, lists unfolded and references looked up; without `replies` they are left for later."""
     if isinstance(value, str):
         return _said(value, names)
     if isinstance(value, dict):
         if "reply" in value:
-            return 1 if replies is None else _referred(value, replies, readers)
+            return _LATER if replies is None else _referred(value, replies, readers)
         return {name: _filled_in(each, names, replies, readers) for name, each in value.items()}
     if isinstance(value, list | tuple):
         filled: list[Any] = []
@@ -438,6 +440,8 @@ def _fill(message: Message, asked: Mapping[str, Any], where: str) -> None:
         if not isinstance(values, list):
             raise UsageError(f"{here}: expected an array, found {value!r}")
         for each in values:
+            if each is _LATER:
+                continue
             if found.message_type is not None:
                 if not isinstance(each, dict):
                     raise UsageError(f"{here}: expected an object, found {each!r}")
