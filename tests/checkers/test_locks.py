@@ -181,12 +181,19 @@ def test_what_is_not_proven_is_not_judged(proven: Order | None, start: str) -> N
 # ---- elections ----
 
 
-def test_a_campaign_won_after_its_key_was_gone_is_caught() -> None:
-    """The candidate's key was there only while the other led, and nothing can have put it again."""
+def succession() -> Clock:
+    """A leads; B's campaign waits, A resigns, and B is answered ok."""
     clock = Clock()
     granted(clock)
     campaign(clock, A, 2)
     campaign(clock, B, 3, took=1_000, stay=True)
+    clock.op("m1", pb.ResignRequest(leader=pb.LeaderKey(key=KEY_A, rev=2)), LOST)
+    return clock
+
+
+def test_a_campaign_won_after_its_key_was_gone_is_caught() -> None:
+    """The candidate's key was there only while the other led, and nothing can have put it again."""
+    clock = succession()
     report = check_locks(judged(clock, LOST_WHILE_WAITING))
     assert codes(report) == WITHOUT_KEY
     assert report.findings[0].shape == ("campaign", "holder")
@@ -195,10 +202,7 @@ def test_a_campaign_won_after_its_key_was_gone_is_caught() -> None:
 
 def test_a_campaign_that_another_put_may_have_served_is_not_judged() -> None:
     """Where somebody else may have put the key again, it may have been there at a revision that nobody saw."""
-    clock = Clock()
-    granted(clock)
-    campaign(clock, A, 2)
-    campaign(clock, B, 3, took=1_000, stay=True)
+    clock = succession()
     clock.op("m1", PutRequest(KEY_B), None, client="kv-1")
     assert codes(check_locks(judged(clock, LOST_WHILE_WAITING))) == []
 
