@@ -24,6 +24,7 @@ from pekan.history import (
     is_read,
     load,
     operations,
+    outcome_of,
 )
 from pekan.plan import Plan
 from pekan.wire import errors, pb
@@ -197,6 +198,24 @@ def test_reads_are_told_from_writes() -> None:
     assert not is_read(read._replace(failure=(PUT,)))
     assert not is_read(PUT)
     assert not is_read(pb.AlarmRequest())
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "text", "outcome"),
+    [
+        (pb.LockRequest(), errors.OUT_OF_RANGE, errors.COMPACTED, INDEFINITE),
+        (pb.LockRequest(), errors.UNKNOWN, "mutex: session is expired", INDEFINITE),
+        (pb.LockRequest(), errors.UNKNOWN, errors.LEASE_NOT_FOUND, FAILED),
+        (pb.LockRequest(), errors.UNIMPLEMENTED, "unknown service v3lockpb.Lock", FAILED),
+        (pb.CampaignRequest(), errors.UNKNOWN, errors.LEASE_NOT_FOUND, INDEFINITE),
+        (pb.CampaignRequest(), errors.PERMISSION_DENIED, "etcdserver: permission denied", INDEFINITE),
+        (pb.UnlockRequest(), errors.PERMISSION_DENIED, "etcdserver: permission denied", FAILED),
+        (pb.UnlockRequest(), errors.UNKNOWN, "etcdserver: request timed out", INDEFINITE),
+    ],
+)
+def test_an_error_after_the_first_of_several_steps_proves_nothing(request_: Any, code: int, text: str, outcome: str) -> None:
+    """Lock and Campaign have put their key before most of what can fail; letting go is one write, and its errors say what they say."""
+    assert outcome_of(request_, WireError(code, text)) == outcome
 
 
 def test_operations_are_in_order_of_call() -> None:

@@ -204,3 +204,14 @@ def test_damage_has_the_same_outcome(tmp_path: Path) -> None:
         assert both_say[0] == both_say[1], f"turn {turn}"
         held += isinstance(both_say[0], History) and both_say[0].session is not None
     assert held > 100, "the core held none of the changed files: nothing was compared"
+
+
+@pytest.mark.parametrize(
+    ("request_", "taken"), [(pb.LockRequest(name=b"n", lease=7), False), (pb.ResignRequest(), False), (pb.LeaderRequest(name=b"n"), True)]
+)
+def test_what_members_write_for_their_callers_is_left_to_the_reference(tmp_path: Path, request_: wire.Request, taken: bool) -> None:
+    """A file with calls that come to writes nobody recorded is read into memory, and says why; one that only reads is held."""
+    history = load(written(tmp_path / "history.pb", invoked(1, request_)))
+    assert (history.session is not None) == taken
+    assert ("on their callers' behalf" in history.declined) != taken
+    assert [op.input for op in history.operations] == [request_]

@@ -218,6 +218,30 @@ def test_cold_messages_pass_through() -> None:
         method_of(pb.StatusResponse())
 
 
+@pytest.mark.parametrize(
+    ("method", "message", "data"),
+    [
+        (messages.LOCK, pb.LockRequest(name=b"n", lease=7), b"\x0a\x01n\x10\x07"),
+        (messages.UNLOCK, pb.UnlockRequest(key=b"n/7"), b"\x0a\x03n/7"),
+        (messages.CAMPAIGN, pb.CampaignRequest(name=b"n", lease=7, value=b"v"), b"\x0a\x01n\x10\x07\x1a\x01v"),
+        (
+            messages.PROCLAIM,
+            pb.ProclaimRequest(leader=pb.LeaderKey(name=b"n", key=b"n/7", rev=2, lease=7), value=b"v"),
+            b"\x0a\x0c\x0a\x01n\x12\x03n/7\x18\x02\x20\x07\x12\x01v",
+        ),
+        (messages.LEADER, pb.LeaderRequest(name=b"n"), b"\x0a\x01n"),
+        (messages.OBSERVE, pb.ObserveRequest(name=b"n"), b"\x0a\x01n"),
+        (messages.RESIGN, pb.ResignRequest(leader=pb.LeaderKey(rev=2)), b"\x0a\x02\x18\x02"),
+        (messages.HASH, pb.HashRequest(), b""),
+    ],
+)
+def test_services_speak_as_etcd_does(method: str, message: Any, data: bytes) -> None:
+    """Requests to the lock and election services have the field numbers of etcd's own files, and each is known by its type."""
+    assert method_of(message) == method
+    assert encode(message) == data
+    assert Decoder().request(method, data) == message
+
+
 def test_an_interning_decoder_forgets_in_time() -> None:
     """Equal key-values are one object, and after more distinct watch messages than are kept, messages still decode to equal values."""
     decoder = Decoder()

@@ -129,6 +129,14 @@ def test_numbers_may_come_from_replies() -> None:
     assert _filled_in(asked, {"n": 0}, {"put": reply}, {}) == {"revision": 42}
 
 
+def test_a_reply_may_go_into_any_field() -> None:
+    """What only a reply will tell is left out while the plan is checked, whatever the field takes, and comes as it was answered."""
+    asked = {"key": {"reply": "held.key"}}
+    check_script(plan_of(Step("Lock", {"name": "n"}, name="held"), Step("Unlock", asked)))
+    filled = _filled_in(asked, {"n": 0}, {"held": pb.LockResponse(key=b"n/1f")}, {})
+    assert encode(Script().request(Step("Unlock"), filled)) == encode(pb.UnlockRequest(key=b"n/1f"))
+
+
 def test_requests_are_those_that_clients_send() -> None:
     """What a step asks comes out as the value that the rest of the house knows the request by."""
     script = Script()
