@@ -150,6 +150,8 @@ class Plan:
     timeout_ms   deadline of each request
     allow        finding codes that are notes in this run
     script       what the workload "script" does; a run of nothing but a script ends when that is done
+    without      what of the traffic is left out: a workload or companion by its name, or a kind of its choices as NAME:KIND. A choice of
+                 such a kind is drawn and not sent, so that all others stay what they are
     """
 
     etcd: str
@@ -166,6 +168,7 @@ class Plan:
     schedule: Schedule = Schedule(quiet_ms=0, heal_ms=0, end_ms=0)
     allow: tuple[str, ...] = ()
     script: tuple[Lane, ...] = ()
+    without: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `from_json` takes back to an equal plan."""
@@ -191,7 +194,7 @@ class Plan:
             faults.append(_build(Fault, {**fault, "trigger": trigger}, where))
         storms = tuple(_whole(item, "plan.schedule.storms") for item in _array(schedule.pop("storms", []), "plan.schedule.storms"))
         obj["schedule"] = _build(Schedule, {**schedule, "faults": tuple(faults), "storms": storms}, "plan.schedule")
-        for name in ("workloads", "fault_classes", "allow"):
+        for name in ("workloads", "fault_classes", "allow", "without"):
             if name in obj:
                 obj[name] = tuple(_text(item, f"plan.{name}") for item in _array(obj[name], f"plan.{name}"))
         obj["script"] = tuple(

@@ -40,6 +40,7 @@ from pekan.wire.messages import (
 from pekan.workloads.keys import SEEN, Horizon, Memory, prefix_end, recent, resolve
 from pekan.workloads.traffic import Caller, Choice, Credentials, Traffic, draws, unique_value, weighted
 
+NAME = "auth"
 WEIGHTS = {
     "put": 34,
     "get": 16,
@@ -68,6 +69,8 @@ CHANGES = {
     "refused": 3,
 }
 """What root does. Adding users, passwords and logins cost a member some 100 ms of processor each (bcrypt, by etcd's default cost)."""
+DENIED = "denied-read"
+KINDS = (*WEIGHTS, *CHANGES, DENIED)
 CHANGE_REST_S = (0.05, 0.5)
 ROOT = Credentials("root", "root-password")
 USERS = tuple(Credentials(name, f"{name}-password") for name in ("alice", "bob", "carol", "dave"))
@@ -181,7 +184,7 @@ def choose_denied(seed: int, client: str, n: int) -> Choice:
     put = PutRequest(b"auth/0/k%d" % rng.randrange(KEYS), unique_value(seed, client, n))
     read = RangeRequest(FORBIDDEN + b"k%d" % rng.randrange(KEYS))
     success, failure = ((read, put), ()) if rng.random() < 0.5 else ((put,), (read,))
-    return Choice("denied-read", put.key, put.value, TxnRequest((), success, failure))
+    return Choice(DENIED, put.key, put.value, TxnRequest((), success, failure))
 
 
 def choose_change(seed: int, client: str, n: int) -> Choice:
@@ -235,7 +238,7 @@ def choose_change(seed: int, client: str, n: int) -> Choice:
 class Auth:
     """The workload `auth`."""
 
-    name = "auth"
+    name = NAME
 
     async def prepare(self, traffic: Traffic) -> None:
         """Make users and roles, and turn auth on. Raises `ClusterFailure` where etcd refuses one of them."""
@@ -302,9 +305,13 @@ async def _user(traffic: Traffic, name: str, member: str, user: Credentials | No
     caller = traffic.caller(name, member, user)
     memory = Memory()
     n = 0
+    if await traffic.idle(NAME, WEIGHTS):
+        return
     while await traffic.turn():
         choice = choose(traffic.plan.seed, name, n, user.name if user else "")
         n += 1
+        if await traffic.skips(NAME, choice.kind):
+            continue
         traffic.counts[f"auth:{choice.kind}"] += 1
         if choice.kind == "renew":
             caller.forget_token()
@@ -319,7 +326,7 @@ async def _user(traffic: Traffic, name: str, member: str, user: Credentials | No
 
 async def _denied(traffic: Traffic, member: str) -> None:
     name = f"late-denied-{member}"
-    if not await traffic.until(DENIED_FROM):
+    if await traffic.idle(NAME, (DENIED,)) or not await traffic.until(DENIED_FROM):
         return
     caller = traffic.caller(name, member, USERS[0])
     n = 0
@@ -335,7 +342,8 @@ async def _root(traffic: Traffic) -> None:
     n = 0
     while await traffic.turn():
         choice = choose_change(traffic.plan.seed, "auth-root", n)
-        traffic.counts[f"auth-root:{choice.kind}"] += 1
-        await callers[n % len(callers)].call(choice.template)
+        if traffic.sends(NAME, choice.kind):
+            traffic.counts[f"auth-root:{choice.kind}"] += 1
+            await callers[n % len(callers)].call(choice.template)
         await traffic.rest(draws(traffic.plan.seed, "auth-root/rest", n).uniform(*CHANGE_REST_S))
         n += 1

@@ -37,6 +37,8 @@ from pekan.wire.messages import (
 from pekan.workloads.keys import FAR, Horizon, ahead, below, prefix_end, resolve
 from pekan.workloads.traffic import LATE_FROM, Choice, Traffic, draws, unique_value
 
+NAME = "deviations"
+KINDS = COMPARES_ONLY, RANGED_WRITE = "compares-only", "ranged-write"
 WRITTEN = b"late/w/"
 """Keys of the late writers, one a member; nobody else writes or deletes them, so that their versions and revisions only grow."""
 SPREAD = b"late/r/"
@@ -68,7 +70,7 @@ def choose_ask(seed: int, client: str, n: int, others: tuple[str, ...]) -> Choic
     if rng.random() < 0.3:
         targets.append(CREATE)
     compares = tuple(Compare(GREATER, target, key, b"" if target == VALUE else 0) for target in targets)
-    return Choice("compares-only", key, template=TxnRequest(compares))
+    return Choice(COMPARES_ONLY, key, template=TxnRequest(compares))
 
 
 def choose_ranged(seed: int, client: str, n: int) -> Choice:
@@ -91,13 +93,13 @@ def choose_ranged(seed: int, client: str, n: int) -> Choice:
         case _:
             # Version below zero never holds: the failure branch is taken.
             template = TxnRequest((Compare(LESS, VERSION, put.key, 0),), (), (put, read))
-    return Choice("ranged-write", put.key, put.value, template)
+    return Choice(RANGED_WRITE, put.key, put.value, template)
 
 
 class Deviations:
     """The companion `deviations`."""
 
-    name = "deviations"
+    name = NAME
 
     async def prepare(self, traffic: Traffic) -> None:
         """Nothing."""
@@ -143,7 +145,7 @@ NUMBER_BYTES = 8
 
 async def _writer(traffic: Traffic, member: str, acknowledged: Acknowledged) -> None:
     name = f"late-put-{member}"
-    if not await traffic.until(LATE_FROM):
+    if await traffic.idle(NAME, (COMPARES_ONLY,)) or not await traffic.until(LATE_FROM):
         return
     caller = traffic.caller(name, member, administrator=True)
     key = WRITTEN + member.encode()
@@ -160,7 +162,7 @@ async def _writer(traffic: Traffic, member: str, acknowledged: Acknowledged) -> 
 
 async def _asker(traffic: Traffic, member: str, number: int, acknowledged: Acknowledged) -> None:
     name = f"late-ask-{member}-{number}"
-    if not await traffic.until(LATE_FROM):
+    if await traffic.idle(NAME, (COMPARES_ONLY,)) or not await traffic.until(LATE_FROM):
         return
     caller = traffic.caller(name, member, administrator=True)
     others = tuple(other for other in traffic.members if other != member) or traffic.members
@@ -180,7 +182,7 @@ async def _asker(traffic: Traffic, member: str, number: int, acknowledged: Ackno
 
 async def _ranged(traffic: Traffic, member: str) -> None:
     name = f"late-range-{member}"
-    if not await traffic.until(RANGED_FROM):
+    if await traffic.idle(NAME, (RANGED_WRITE,)) or not await traffic.until(RANGED_FROM):
         return
     caller = traffic.caller(name, member, administrator=True)
     n = 0

@@ -49,6 +49,9 @@ from pekan.wire.messages import (
 from pekan.workloads.keys import SEEN, Horizon, Memory, prefix_end, recent, resolve
 from pekan.workloads.traffic import Caller, Choice, Traffic, draws, unique_value, weighted
 
+NAME = "kubernetes"
+COMPACTION = "compaction"
+"""The compactors: what is drawn from beside WEIGHTS."""
 WEIGHTS = {
     "get": 10,
     "get-at-revision": 4,
@@ -63,6 +66,7 @@ WEIGHTS = {
     "event": 5,
 }
 """Mostly updates and lists, as upstream's Kubernetes traffic has it; creations outweigh deletions, for many meet a key that is there."""
+KINDS = (*WEIGHTS, COMPACTION)
 PODS = b"/registry/pods/"
 EVENTS = b"/registry/events/"
 NAMESPACES = (b"ns-0/", b"ns-1/")
@@ -137,7 +141,7 @@ def _event(rng: random.Random, seed: int, client: str, n: int, value: bytes) -> 
 class Kubernetes:
     """The workload `kubernetes`."""
 
-    name = "kubernetes"
+    name = NAME
 
     async def prepare(self, traffic: Traffic) -> None:
         """Nothing: the first creations fill the registry."""
@@ -178,9 +182,13 @@ class _Server:
     async def run(self) -> None:
         traffic = self.traffic
         n = 0
+        if await traffic.idle(NAME, WEIGHTS):
+            return
         while await traffic.turn():
             choice = choose(traffic.plan.seed, self.name, n)
             n += 1
+            if await traffic.skips(NAME, choice.kind):
+                continue
             traffic.counts[f"kubernetes:{choice.kind}"] += 1
             if choice.kind == "event":
                 await self.event(choice)
@@ -286,6 +294,8 @@ class _Server:
 
 async def _compactor(traffic: Traffic, member: str) -> None:
     """The compact_rev_key dance of one contender: whoever moves the key's version compacts what it read a round ago."""
+    if await traffic.idle(NAME, (COMPACTION,)):
+        return
     caller: Caller = traffic.caller(f"compactor-{member}", member, administrator=True)
     version = 0
     remembered = 0

@@ -92,6 +92,7 @@ WEIGHTS = {
     "lease-unknown": 1,
 }
 """How often each kind of choice is made; grants and revocations come by position in the era."""
+KINDS = (*WEIGHTS, "lease-grant", "lease-revoke")
 PREFIX = b"kv/"
 HOT = pool(b"kv/h", 16)
 """Few enough that eight clients meet on a key several times a second, enough for transactions over five distinct ones."""
@@ -437,9 +438,13 @@ class Kv:
         caller = traffic.caller(name, member, administrator=True)
         memory = Memory()
         n = 0
+        if await traffic.idle(self.name, KINDS):
+            return
         while await traffic.turn():
             choice = choose(traffic.plan.seed, name, n)
             n += 1
+            if await traffic.skips(self.name, choice.kind):
+                continue
             traffic.counts[f"kv:{choice.kind}"] += 1
             reply = await perform(traffic, caller, memory, choice)
             rounds = choice.option("keep-rounds", 0)

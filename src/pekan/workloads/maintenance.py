@@ -20,6 +20,7 @@ from pekan.workloads.deviations import RANGED_FROM
 from pekan.workloads.keys import FAR, Horizon, ahead, below, old, revision_of
 from pekan.workloads.traffic import Caller, Choice, Traffic, draws, unique_value, weighted
 
+NAME = "maintenance"
 KINDS = {"behind": 46, "head": 8, "tombstone": 28, "refused": 10, "defragment": 8}
 EVERY_S = (0.5, 2.0)
 """Between two of them over the whole cluster; each member takes its turn. Faster, and hardly a read of the past would find its revision."""
@@ -64,7 +65,7 @@ def _rest(seconds: float) -> tuple[tuple[str, Any], ...]:
 class Maintenance:
     """The companion `maintenance`."""
 
-    name = "maintenance"
+    name = NAME
 
     async def prepare(self, traffic: Traffic) -> None:
         """Nothing."""
@@ -86,8 +87,11 @@ async def _administer(traffic: Traffic, member: str, index: int) -> None:
     n = 0
     while await traffic.turn():
         choice = choose(traffic.plan.seed, caller.name, n)
-        traffic.counts[f"admin:{choice.kind}"] += 1
-        if choice.kind == "tombstone":
+        sent = traffic.sends(NAME, choice.kind)
+        traffic.counts[f"admin:{choice.kind}"] += sent
+        if not sent:
+            pass  # and the next one comes when it would have come
+        elif choice.kind == "tombstone":
             await compact_at_tombstone(traffic, caller, choice, n)
         elif choice.kind == "defragment":
             await caller.call(choice.template, DEFRAGMENT_TIMEOUT_S)

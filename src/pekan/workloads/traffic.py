@@ -14,6 +14,8 @@
 What comes from replies (revisions compared or read at, page keys, which watch is resumed) is derived *after* the choice. Traffic that may
 only be sent late in a run belongs to clients of its own that start late, so that time never changes what a client's n-th choice is.
 
+What a plan leaves out (`Plan.without`) is drawn and not sent: `skips`.
+
 **Members that come and go.** A client belongs to one of the first members, its home. When that has departed it moves to another one that
 is there, and when a newcomer serves, a fair share of all clients moves to it: as an application does whose list of endpoints is renewed. It
 moves between two requests, or streams, and never within. A client of a removed member stays until that member's process has ended.
@@ -37,7 +39,7 @@ from pekan.wire.errors import WireError
 from pekan.wire.messages import Request, pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pekan.etcd.client import Client, Reply
 
@@ -253,6 +255,24 @@ class Traffic:
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.finished.wait(), seconds)
+
+    def sends(self, workload: str, kind: str) -> bool:
+        """Whether choices of this kind are sent: the plan may leave them out."""
+        return workload not in self.plan.without and f"{workload}:{kind}" not in self.plan.without
+
+    async def skips(self, workload: str, kind: str) -> bool:
+        """Whether a choice of this kind, drawn, is not sent; then everybody else has had a turn."""
+        if self.sends(workload, kind):
+            return False
+        await asyncio.sleep(0)
+        return True
+
+    async def idle(self, workload: str, kinds: Iterable[str]) -> bool:
+        """Whether the plan leaves out everything that a client draws from: then the traffic has ended. Such a client would only draw."""
+        if any(self.sends(workload, kind) for kind in kinds):
+            return False
+        await self.finished.wait()
+        return True
 
     async def turn(self) -> bool:
         """Wait for this client's share of the rate. False once the traffic has ended: draw nothing more."""

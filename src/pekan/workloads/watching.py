@@ -38,9 +38,13 @@ if TYPE_CHECKING:
 
     from pekan.etcd.client import WatchStream
 
+NAME = "watching"
+WHOLE, SLOW, BULKY = "everything", "slow", "bulk"
+"""What is drawn from beside KINDS: the whole-keyspace watchers, the slow readers, the one message in fragments."""
 KINDS = {"past": 26, "past-progress": 16, "compaction": 16, "now": 14, "future": 12, "below": 4, "several": 12}
 """Where a session's watches start. `past-progress` asks for progress in the same breath as it creates a watch on the past: an answer must
 not overtake the events (#15220)."""
+ALL_KINDS = (WHOLE, *KINDS, SLOW, BULKY)
 SLOTS = 2
 """Sessions open at once on each member, beside the whole-keyspace watcher: enough for a few hundred a minute, cheap enough to leave the
 processors to the members."""
@@ -129,7 +133,7 @@ def _create(rng: random.Random, kind: str, ranges: list[tuple[bytes, bytes]]) ->
 class Watching:
     """The companion `watching`."""
 
-    name = "watching"
+    name = NAME
 
     async def prepare(self, traffic: Traffic) -> None:
         """Nothing."""
@@ -166,6 +170,8 @@ async def _greet(traffic: Traffic, group: asyncio.TaskGroup) -> None:
 async def watch_everything(traffic: Traffic, member: str) -> None:
     """The whole keyspace from revision 1 through `member`, as long as it is there: no event is asked for twice, and none is left out but
     what was compacted."""
+    if await traffic.idle(NAME, (WHOLE,)):
+        return
     caller = traffic.caller(f"watch-{member}-all", member, administrator=True, pinned=True)
     loop = asyncio.get_running_loop()
     start = 1
@@ -273,6 +279,10 @@ async def _sessions(traffic: Traffic, member: str, name: str) -> None:
     while not traffic.finished.is_set():
         choice = choose(traffic.plan.seed, name, n, traffic.plan.workloads)
         n += 1
+        if not traffic.sends(NAME, choice.kind):
+            # The next one is opened when it would have been.
+            await traffic.rest(choice.option("lifetime-ms") / 1000)
+            continue
         traffic.counts[f"watch:{choice.kind}"] += 1
         await session(traffic, caller, choice)
 
@@ -337,6 +347,8 @@ async def _slow(traffic: Traffic) -> None:
     callers = [traffic.caller(f"watch-{member}-slow", member, administrator=True, slow=True) for member in traffic.members]
     ranges = [span for name in traffic.plan.workloads for span in RANGES.get(name, ())]
     n = 0
+    if await traffic.idle(NAME, (SLOW,)):
+        return
     while not traffic.finished.is_set():
         caller = callers[n % len(callers)]
         rng = draws(traffic.plan.seed, caller.name, n)
@@ -367,7 +379,7 @@ async def _slow(traffic: Traffic) -> None:
 
 async def _bulk(traffic: Traffic) -> None:
     """Once a run: write what will not fit into one message, and watch it from its past with fragments asked for."""
-    if not await traffic.until(BULK_FROM):
+    if await traffic.idle(NAME, (BULKY,)) or not await traffic.until(BULK_FROM):
         return
     caller = traffic.caller("bulk", traffic.members[traffic.plan.seed % len(traffic.members)], administrator=True)
     start = 0
