@@ -26,6 +26,7 @@ PLAN = Plan(
         ),
     ),
     allow=("REFUSED-BUT-APPLIED",),
+    without=("kv:get", "watching"),
 )
 
 
@@ -54,6 +55,7 @@ def _changed(**fields: Any) -> str:
         (json.dumps({"format": 1, "etcd": "3.5.1", "seed": 1}), "missing quiet_ms"),
         (_changed(flags=[["a"]]), "plan.flags"),
         (_changed(allow=[1]), "plan.allow"),
+        (_changed(without="kv"), "plan.without"),
     ],
 )
 def test_wrong_plan_is_named(text: str, named: str) -> None:

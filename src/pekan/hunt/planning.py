@@ -11,7 +11,7 @@ from pekan import native
 from pekan.errors import EnvironmentFailure, UsageError
 from pekan.faults import INJECTORS, Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, scripted, show, with_faults
 from pekan.plan import Plan, Schedule
-from pekan.workloads import DRAWN, WORKLOADS, check_script
+from pekan.workloads import DRAWN, WORKLOADS, check_script, left_in
 
 SIZES = (1, 3, 5)
 TIME_MS_MIN = 5_000
@@ -45,7 +45,6 @@ def make_plan(asked: Plan, fault_classes: Sequence[str], fault_specs: Sequence[s
         if name not in WORKLOADS:
             raise UsageError(f"--workload {name}: not known; choose from {', '.join(WORKLOADS)}")
     classes = tuple(name for name in fault_classes if name != "none")
-    check_script(asked)
     schedule = _draw(asked, classes)
     names = tuple(f"m{number + 1}" for number in range(asked.members))
     required = tuple(parse(spec, names) for spec in fault_specs)
@@ -102,8 +101,10 @@ def _draw(plan: Plan, classes: tuple[str, ...]) -> Schedule:
 def possible_here(plan: Plan) -> Plan:
     """`plan` without drawn faults that cannot be injected on this machine (a plan may come from another one).
 
-    Raises EnvironmentFailure for one asked for by name.
+    Raises EnvironmentFailure for one asked for by name, UsageError for traffic that cannot be.
     """
+    check_script(plan)
+    left_in(plan)
     kept = []
     for fault in plan.schedule.faults:
         found = fault_ability(fault)

@@ -47,7 +47,7 @@ from pekan.hunt.planning import left_out_here
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
 from pekan.wire.messages import RangeRequest, Request, pb
-from pekan.workloads import Traffic, Workload, companions_of, flags_of, workload
+from pekan.workloads import Traffic, Workload, flags_of, works_of
 from pekan.workloads.traffic import Caller, Credentials
 
 UNASKED_RESTARTS_MAX = 3
@@ -321,7 +321,7 @@ class _Run:
         traffic.moments = RunMoments(self.context, self.cluster, self.recorder, self.ask)
         self.probe.speak_as_administrator(traffic)
         traffic.counts = self.live.counts
-        works: list[Workload] = [workload(name) for name in self.plan.workloads] + companions_of(self.plan.workloads)
+        works = works_of(self.plan)
         for work in works:
             await work.prepare(traffic)
         self.phase("quiet")

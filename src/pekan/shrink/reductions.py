@@ -16,16 +16,17 @@ A candidate never changes what a client's n-th choice is: clients, rates and lef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pekan.errors import UsageError
 from pekan.faults import INJECTORS
 from pekan.faults.schedule import phases
 from pekan.hunt.planning import SIZES, TIME_MS_MIN
 from pekan.plan import Fault, Plan, Step, Trigger
 from pekan.shrink.ddmin import minimal, smallest
-from pekan.workloads.kinds import kinds_of, left_in
+from pekan.workloads import check_script, kinds_of, left_in
 
 Keeps = Callable[[Plan], bool]
 """Whether a candidate is taken."""
@@ -220,29 +221,12 @@ def with_steps_left(plan: Plan, left: tuple[tuple[int, int], ...]) -> Plan | Non
         if steps:
             lanes.append(replace(lane, steps=steps))
     there = {step.name for lane in lanes for step in lane.steps}
-    wanted = {fault.trigger.step for fault in plan.schedule.faults}
-    wanted |= {name for lane in lanes for step in lane.steps for name in _referred(step)}
-    return replace(plan, script=tuple(lanes)) if lanes and wanted - {""} <= there else None
-
-
-def _referred(step: Step) -> Iterator[str]:
-    """Names of steps that `step` needs."""
-    yield from (trigger.step for trigger in (step.wait, step.until) if trigger is not None)
-    if isinstance(stream := step.request.get("stream"), str):
-        yield stream
-    yield from (reply.split(".")[0] for reply in _replies(step.request))
-
-
-def _replies(value: Any) -> Iterator[str]:
-    """What a request refers to of replies, at any depth."""
-    if isinstance(value, dict):
-        if isinstance(reply := value.get("reply"), str):
-            yield reply
-        for each in value.values():
-            yield from _replies(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _replies(each)
+    candidate = replace(plan, script=tuple(lanes))
+    try:
+        check_script(candidate)
+    except UsageError:
+        return None
+    return candidate if {fault.trigger.step for fault in plan.schedule.faults} - {""} <= there else None
 
 
 def _with_step(plan: Plan, lane: int, number: int, step: Step) -> Plan:

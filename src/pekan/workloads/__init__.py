@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pekan.errors import UsageError
+from pekan.plan import Plan
 from pekan.workloads.auth import Auth
 from pekan.workloads.deviations import Deviations
+from pekan.workloads.kinds import KINDS, kinds_of, left_in
 from pekan.workloads.kubernetes import Kubernetes
 from pekan.workloads.kv import Kv
 from pekan.workloads.maintenance import Maintenance
@@ -48,6 +50,13 @@ def companions_of(names: Sequence[str]) -> list[Workload]:
     return [make() for make in COMPANIONS] if any(name in DRAWN for name in names) else []
 
 
+def works_of(plan: Plan) -> list[Workload]:
+    """All traffic of `plan`: its workloads and what runs beside them, without those that it leaves out altogether."""
+    sent = left_in(plan)
+    works = [workload(name) for name in plan.workloads] + companions_of(plan.workloads)
+    return [work for work in works if work.name in sent or work.name not in KINDS]
+
+
 def workload(name: str) -> Workload:
     """The workload called `name`, made anew. Raises `UsageError` naming those that exist."""
     make = WORKLOADS.get(name)
@@ -60,11 +69,15 @@ __all__ = [
     "COMPANIONS",
     "DRAWN",
     "FLAGS",
+    "KINDS",
     "WORKLOADS",
     "Traffic",
     "Workload",
     "check_script",
     "companions_of",
     "flags_of",
+    "kinds_of",
+    "left_in",
     "workload",
+    "works_of",
 ]

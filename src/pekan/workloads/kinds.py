@@ -29,7 +29,10 @@ def kinds_of(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def left_in(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """What the traffic of `plan` sends: `kinds_of` without what is left out. Raises UsageError for a name that says nothing here."""
+    """What the traffic of `plan` sends: `kinds_of` without what is left out.
+
+    Raises UsageError for a name that says nothing here, and where nothing is left.
+    """
     known = kinds_of(plan)
     for text in plan.without:
         name, colon, kind = text.partition(":")
@@ -37,8 +40,8 @@ def left_in(plan: Plan) -> dict[str, tuple[str, ...]]:
             raise UsageError(f"plan.without {text!r}: this plan draws from {', '.join(known) or 'nothing'}")
         if colon and kind not in known[name]:
             raise UsageError(f"plan.without {text!r}: {name} draws from {', '.join(known[name])}")
-    return {
-        name: left
-        for name, kinds in known.items()
-        if name not in plan.without and (left := tuple(kind for kind in kinds if f"{name}:{kind}" not in plan.without))
-    }
+    left = {name: tuple(kind for kind in kinds if f"{name}:{kind}" not in plan.without) for name, kinds in known.items()}
+    sent = {name: kinds for name, kinds in left.items() if kinds and name not in plan.without}
+    if known and not sent:
+        raise UsageError("plan.without: leaves out everything; a run needs some traffic")
+    return sent
