@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.live import Live as LiveLine
 from rich.text import Text
 
@@ -26,6 +27,7 @@ from pekan.places import data_directory
 from pekan.plan import Plan
 
 if TYPE_CHECKING:
+    from pekan.etcd.binaries import Binary
     from pekan.hunt.live import Live
     from pekan.hunt.series import Judged
 
@@ -70,6 +72,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--runs", type=click.IntRange(1), default=None, help="This many runs, seeds counting up. [1]")
 @click.option("--until-broken", is_flag=True, help="Go through seeds until a promise is broken, and stop that run as soon as it is seen.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan.json: do that run again.")
+@click.option(
+    "--shrink",
+    "broken_run",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Look for a smaller plan that still breaks what RUN broke; --runs for each candidate. [as many as its hit rate needs]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Directory of the run (of the runs, with several).")
 @click.option("--allow", default="", metavar="CODE[,CODE]", callback=_names, help="Finding codes that are notes here.")
 @click.option(
@@ -103,6 +112,7 @@ def hunt(
     runs: int | None,
     until_broken: bool,
     plan_file: Path | None,
+    broken_run: Path | None,
     out: Path | None,
     allow: tuple[str, ...],
     rate: int | None,
@@ -121,11 +131,15 @@ def hunt(
       pekan hunt --etcd 3.5.1 --time 30s --seed 1
     """
     _needs()
-    from pekan.etcd import binaries
-    from pekan.faults import sweep
     from pekan.hunt.planning import judgeable_rate, left_out_here, make_plan, possible_here, workloads_of
     from pekan.hunt.series import series, worst
 
+    budget_s = parse_ms(budget, "--budget") / 1000
+    if broken_run is not None:
+        from pekan.cli.shrinking import shrink_run
+
+        _alone("--shrink", "broken_run", "etcd_spec", "runs", "out", "allow", "budget", "as_json")
+        return shrink_run(broken_run, etcd_spec, runs, out, allow, budget_s, as_json)
     if plan_file is not None:
         plan = _read_plan(plan_file)
         if etcd_spec is not None:
@@ -152,26 +166,25 @@ def hunt(
         plan = make_plan(asked, faults, fault_specs)
     for absent in left_out_here(plan):
         click.echo(f"note: no {absent.name} here: {absent.why_not}", err=True)
-    _known_codes(plan.allow)
-    budget_s = parse_ms(budget, "--budget") / 1000
+    known_codes(plan.allow)
     count = runs or (0 if until_broken else 1)
-    with binary_progress() as report:
-        binary = binaries.find(plan.etcd, progress=report) if plan.etcd else binaries.find_default(progress=report)
-    plan = replace(plan, etcd=binary.version if binaries.looks_like_version(plan.etcd) else plan.etcd or str(binary.path))
-    swept = sweep()
-    for told in (*(f"removed, left by an earlier run: {each}" for each in swept.undone), *(f"still left: {each}" for each in swept.left)):
-        click.echo(f"note: {told}", err=True)
-    place = _placer(out, several=count != 1)
+    plan, binary = located(plan)
+    tidy()
+    place = placer(out, several=count != 1)
     results: list[Judged] = []
     in_turn = not workload and plan_file is None
     stopped: list[int] = []
     try:
-        with _live_line() as show:
+        with live_line() as update:
+
+            def show(live: Live) -> None:
+                update(told(live))
+
             for judged in series(
                 plan, binary, place, show, runs=count, until_broken=until_broken, in_turn=in_turn, keep=keep is not None, budget_s=budget_s
             ):
                 results.append(judged)
-                _deliver(judged)
+                deliver(judged)
                 if not as_json:
                     _show(judged, brief=count != 1)
                 if count != 1 and keep != "all" and judged.verdict is not None and judged.verdict.verdict == "holds":
@@ -214,7 +227,7 @@ def _flag(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _known_codes(codes: tuple[str, ...]) -> None:
+def known_codes(codes: tuple[str, ...]) -> None:
     from pekan.catalogue import CODES
 
     for code in codes:
@@ -222,7 +235,37 @@ def _known_codes(codes: tuple[str, ...]) -> None:
             raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
 
 
-def _placer(out: Path | None, *, several: bool) -> Callable[[Plan], Path]:
+def _alone(option: str, *taken: str) -> None:
+    """Raise UsageError where an option was given besides `option` that is not among the parameters `taken`."""
+    context = click.get_current_context()
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    for parameter in context.command.params:
+        if parameter.name in given - set(taken):
+            with_it = ", ".join(each.opts[0] for each in context.command.params if each.name in taken and each.opts[0] != option)
+            raise UsageError(f"{option} takes the plan of its run, and no {parameter.opts[0]}; it goes with {with_it}")
+
+
+def located(plan: Plan) -> tuple[Plan, Binary]:
+    """The binary that `plan` asks for, and the plan with its exact version."""
+    from pekan.etcd import binaries
+
+    with binary_progress() as report:
+        binary = binaries.find(plan.etcd, progress=report) if plan.etcd else binaries.find_default(progress=report)
+    return replace(plan, etcd=binary.version if binaries.looks_like_version(plan.etcd) else plan.etcd or str(binary.path)), binary
+
+
+def tidy() -> None:
+    """Remove what earlier runs had to leave, and say so."""
+    from pekan.faults import sweep
+
+    swept = sweep()
+    for line in (*(f"removed, left by an earlier run: {each}" for each in swept.undone), *(f"still left: {each}" for each in swept.left)):
+        click.echo(f"note: {line}", err=True)
+
+
+def placer(out: Path | None, *, several: bool) -> Callable[[Plan], Path]:
+    """Where the run of a plan goes."""
+
     def place(plan: Plan) -> Path:
         if out is not None:
             return out / f"seed-{plan.seed}" if several else out
@@ -234,17 +277,18 @@ def _placer(out: Path | None, *, several: bool) -> Callable[[Plan], Path]:
 
 
 @contextmanager
-def _live_line() -> Iterator[Callable[[Live], None]]:
+def live_line() -> Iterator[Callable[[Text], None]]:
     """One line on a terminal that is rewritten; silence elsewhere."""
     console = stderr()
     if not console.is_terminal:
-        yield lambda _live: None
+        yield lambda _text: None
         return
     with LiveLine(console=console, transient=True, auto_refresh=False) as line:
-        yield lambda live: line.update(_line(live), refresh=True)
+        yield lambda text: line.update(text, refresh=True)
 
 
-def _line(live: Live) -> Text:
+def told(live: Live) -> Text:
+    """What a run is doing, in a line."""
     rate = live.operations / max(live.elapsed_ms / 1000, 0.001)
     shown = live.faults[:LIVE_FAULTS_MAX]
     more = f" and {len(live.faults) - len(shown)} more" if len(live.faults) > len(shown) else ""
@@ -257,7 +301,8 @@ def _line(live: Live) -> Text:
     )
 
 
-def _deliver(judged: Judged) -> None:
+def deliver(judged: Judged) -> None:
+    """Write the verdict beside the evidence."""
     from pekan.report import faults_json, keep_verdict
 
     if judged.verdict is not None and judged.history is not None:

@@ -23,7 +23,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pekan import native
@@ -44,8 +44,9 @@ MEMORY_BYTES_MAX = 4 << 30
 PR_SET_PDEATHSIG = 1
 
 
-async def watch_findings(run: Path, live: Live, broken: asyncio.Event) -> None:
-    """Keep `live.findings` up to date until cancelled; sets `broken` at the first finding that counts."""
+async def watch_findings(run: Path, live: Live, broken: asyncio.Event, sought: Collection[str] = ()) -> None:
+    """Keep `live.findings` up to date until cancelled; sets `broken` at the first finding that counts, of the codes `sought` where there
+    are some."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -59,8 +60,10 @@ async def watch_findings(run: Path, live: Live, broken: asyncio.Event) -> None:
     assert process.stdout is not None, "asked for above"
     try:
         async for line in process.stdout:
-            live.findings = len(json.loads(line)["codes"])
-            broken.set()
+            codes = json.loads(line)["codes"]
+            live.findings = len(codes)
+            if not sought or not set(sought).isdisjoint(codes):
+                broken.set()
         await process.wait()
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,17 +74,18 @@ def hunt_once(
     *,
     keep: bool = False,
     until_broken: bool = False,
+    sought: Collection[str] = (),
     budget_s: float | None = None,
 ) -> Judged:
     """Conduct `plan` into a new run directory at `directory` and judge the record. PekanErrors before the first record are raised.
 
-    `until_broken`: traffic and faults end early, in good order, when a promise is seen broken.
+    `until_broken`: traffic and faults end early, in good order, when a promise is seen broken; where codes are `sought`, one of those.
     """
     began = time.monotonic()
     _many_descriptors()
     run = RunDirectory.create(directory, plan)
     live = Live(seed=plan.seed, etcd=binary.version)
-    conducted = asyncio.run(_conduct(plan, binary, run, live, show, keep, until_broken))
+    conducted = asyncio.run(_conduct(plan, binary, run, live, show, keep, until_broken, sought))
     live.phase = "judging"
     show(live)
     history = verdict = None
@@ -112,7 +113,9 @@ def _many_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, show: Show, keep: bool, until_broken: bool) -> Conducted:
+async def _conduct(
+    plan: Plan, binary: Binary, run: RunDirectory, live: Live, show: Show, keep: bool, until_broken: bool, sought: Collection[str]
+) -> Conducted:
     async def shows() -> None:
         while True:
             show(live)
@@ -121,7 +124,7 @@ async def _conduct(plan: Plan, binary: Binary, run: RunDirectory, live: Live, sh
     loop = asyncio.get_running_loop()
     broken = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        aside = [group.create_task(shows()), group.create_task(watch_findings(run.path, live, broken))]
+        aside = [group.create_task(shows()), group.create_task(watch_findings(run.path, live, broken, sought))]
         work = group.create_task(conduct(plan, binary, run, live, keep=keep, enough=broken if until_broken else None))
         signals = (signal.SIGINT, signal.SIGTERM)
         for number in signals:
@@ -160,7 +163,7 @@ def series(
             one = replace(one, workloads=workloads_of(one.seed))
         directory = place(one)
         if number > 0:
-            _room_for_another(directory)
+            room_for_another(directory)
         judged = hunt_once(one, binary, directory, show, keep=keep, until_broken=until_broken, budget_s=budget_s)
         yield judged
         number += 1
@@ -170,7 +173,8 @@ def series(
             return
 
 
-def _room_for_another(directory: Path) -> None:
+def room_for_another(directory: Path) -> None:
+    """Raise EnvironmentFailure where the disk has no room for one more run at `directory`."""
     standing = next(parent for parent in directory.absolute().parents if parent.exists())
     free = shutil.disk_usage(standing).free
     if free < FREE_BYTES_MIN:

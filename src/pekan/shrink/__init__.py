@@ -13,6 +13,7 @@ from pekan.shrink.ddmin import minimal, smallest
 from pekan.shrink.rates import Measured, Rule, rule_for, rule_of
 from pekan.shrink.reductions import REDUCTIONS, Reduction, spelled_out
 from pekan.shrink.search import Progress, Shrunk, Stopped, shrink
+from pekan.shrink.trials import Sought, Trials, sought_in
 
 __all__ = [
     "REDUCTIONS",
@@ -21,11 +22,14 @@ __all__ = [
     "Reduction",
     "Rule",
     "Shrunk",
+    "Sought",
     "Stopped",
+    "Trials",
     "minimal",
     "rule_for",
     "rule_of",
     "shrink",
     "smallest",
+    "sought_in",
     "spelled_out",
 ]

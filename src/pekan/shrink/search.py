@@ -25,11 +25,13 @@ from pekan.shrink.rates import Measured, Rule, rule_for, rule_of
 from pekan.shrink.reductions import REDUCTIONS, Reduction
 
 FIRST_HITS = 4
-"""Of the first plan, before the search begins: with four of four a rule of two hits in four runs keeps its errors."""
+"""Of the first plan, before the search begins: with four of four a rule of two hits in four runs keeps its errors. With a number of runs
+asked for it is no more than that."""
 FIRST_RUNS_MAX = 20
 """Runs without a hit after which it is given up: with 95 % confidence the plan hits in fewer than one run of six."""
 LAST_RUNS = 10
-"""Of the result; its rate is then known to about 15 % where it nearly always hits, to 30 % in the middle."""
+"""Of the result; its rate is then known to about 15 % where it nearly always hits, to 30 % in the middle. With a number of runs asked for
+it is twice that."""
 CANDIDATES_MAX = 400
 """A plan of a dozen faults, all kinds of operations and every option takes between 20 and 100."""
 
@@ -157,8 +159,9 @@ class _Search:
         """Run the first plan until it has hit often enough; False where it never does."""
         plan = self.best
         runs = max(FIRST_RUNS_MAX, 2 * (self.asked or 0))
-        while self.first.hits < FIRST_HITS and self.first.runs < runs:
-            self.first = self.run(plan, runs)
+        hits = min(FIRST_HITS, self.asked or FIRST_HITS)
+        while self.first.hits < hits and self.first.runs < runs:
+            self.first = self.run(plan, plan.to_text(), runs)
         if not self.first.hits:
             return False
         self.rule = rule_for(self.first, self.asked)
@@ -176,7 +179,7 @@ class _Search:
             assert self.rule is not None, "measured before anything is reduced"
             seen = Measured(0, 0)
             while (decided := self.rule.decided(*seen)) is None:
-                seen = self.run(plan, self.rule.runs, len(self.taken) + 1)
+                seen = self.run(plan, text, self.rule.runs, len(self.taken) + 1)
             self.taken[text] = decided
             if decided:
                 self.trail.append(plan)
@@ -189,12 +192,13 @@ class _Search:
         self.reduction = None
         back = 1
         while len(self.trail) > 1:
-            rule = rule_of(self.first.careful, max(LAST_RUNS, self.rule.runs))
+            rule = rule_of(self.first.careful, 2 * self.asked if self.asked else max(LAST_RUNS, self.rule.runs))
             # Runs in which it was taken do not count: it was taken because they hit.
-            self.seen.pop(self.best.to_text(), None)
+            text = self.best.to_text()
+            self.seen.pop(text, None)
             seen = Measured(0, 0)
             while seen.runs < rule.runs:
-                seen = self.run(self.best, rule.runs)
+                seen = self.run(self.best, text, rule.runs)
             if seen.hits >= rule.needed:
                 break
             self.undone += min(back, len(self.trail) - 1)
@@ -202,11 +206,10 @@ class _Search:
             back *= 2
             self.tell(Progress(None, self.best, self.trail[0], 0, Measured(0, 0), rule.runs, taken=True))
 
-    def run(self, plan: Plan, runs: int, candidate: int = 0) -> Measured:
-        """One run of `plan`, told; what has been seen of it since it was last measured from the start."""
+    def run(self, plan: Plan, text: str, runs: int, candidate: int = 0) -> Measured:
+        """One run of `plan`, told; what has been seen of it since it was last measured from the start. `text` is the plan's."""
         hit = self.shows(plan)
         self.runs += 1
-        text = plan.to_text()
         before = self.seen.get(text, Measured(0, 0))
         seen = self.seen[text] = Measured(before.hits + hit, before.runs + 1)
         self.tell(Progress(self.reduction if candidate else None, self.best, self.trail[0], candidate, seen, runs))
