@@ -81,10 +81,10 @@ def with_faults_left(plan: Plan, left: tuple[Fault, ...]) -> Plan | None:
     for lane in plan.script:
         steps = []
         for step in lane.steps:
-            waits = {name: _trigger_left(trigger, kinds) for name in ("wait", "until") if (trigger := getattr(step, name)) is not None}
-            if None in waits.values():
+            wait, until = (trigger and _trigger_left(trigger, kinds) for trigger in (step.wait, step.until))
+            if (wait is None) != (step.wait is None) or (until is None) != (step.until is None):
                 return None
-            steps.append(replace(step, **waits))
+            steps.append(replace(step, wait=wait, until=until))
         lanes.append(replace(lane, steps=tuple(steps)))
     return replace(plan, schedule=replace(plan.schedule, faults=tuple(faults)), script=tuple(lanes))
 
@@ -97,7 +97,8 @@ def _trigger_left(trigger: Trigger, kinds: list[str]) -> Trigger | None:
             if not there:
                 return None
             if int(number or 1) > there:
-                trigger = replace(trigger, **{name: kind if there == 1 else f"{kind}#{there}"})
+                fewer: dict[str, Any] = {name: kind if there == 1 else f"{kind}#{there}"}
+                trigger = replace(trigger, **fewer)
     return trigger
 
 
@@ -205,10 +206,12 @@ def shorter_script(plan: Plan, keeps: Keeps) -> Plan:
     plan = _subset(plan, places, lambda left: with_steps_left(plan, left), keeps)
     for lane, each in enumerate(plan.script):
         for number in range(len(each.steps)):
-            for name in ("clients", "times"):
-                step = plan.script[lane].steps[number]
-                smaller = [_with_step(plan, lane, number, replace(step, **{name: value})) for value in _doublings(getattr(step, name))]
-                plan = smallest([*smaller, plan], keeps)
+            step = plan.script[lane].steps[number]
+            smaller = [replace(step, clients=clients) for clients in _doublings(step.clients)]
+            plan = smallest([*(_with_step(plan, lane, number, each) for each in smaller), plan], keeps)
+            step = plan.script[lane].steps[number]
+            smaller = [replace(step, times=times) for times in _doublings(step.times)]
+            plan = smallest([*(_with_step(plan, lane, number, each) for each in smaller), plan], keeps)
     return plan
 
 
