@@ -239,6 +239,14 @@ def test_candidates_are_bounded() -> None:
     assert result.last == Measured(LAST_RUNS, LAST_RUNS)
 
 
+def test_runs_asked_for_are_kept_to() -> None:
+    """With one run for each candidate the first plan is run until it hits once, and the result twice."""
+    oracle = Oracle(lambda plan: float(1 in numbers(plan)))
+    result = only_faults(plan_of(2), oracle, runs=1)
+    assert (result.first, result.last, numbers(result.plan)) == (Measured(1, 1), Measured(2, 2), {1})
+    assert result.runs == 1 + 3 + 2, "nothing, the first fault, the second fault"
+
+
 def test_progress_tells_every_run_and_every_plan_that_is_taken() -> None:
     """One report a run, one for each plan taken, sizes that only fall, and hits that never outnumber the runs."""
     told: list[Progress] = []
