@@ -55,7 +55,7 @@ def test_a_fault_and_a_step_that_are_not_needed_go(tmp_path: Path) -> None:
     said = json.loads(ended.stdout)
     assert (said["verdict"], said["shrink"]["code"]) == ("broken", REFUSED)
     assert (said["shrink"]["first"]["hits"], said["shrink"]["last"]["hits"], said["shrink"]["last"]["runs"]) == (1, 2, 2)
-    assert said["shrink"]["smaller"] == {"faults": {"was": "1", "is": "0"}, "steps": {"was": "2", "is": "1"}}
+    assert said["shrink"]["smaller"] == {"faults": {"was": 1, "is": 0}, "script": {"was": 2, "is": 1}}
     assert said["shrink"]["ended"] == ""
     plan = read_plan(out / "plan.json")
     assert plan.schedule.faults == ()

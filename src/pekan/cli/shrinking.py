@@ -98,21 +98,21 @@ def _rate(measured: Measured) -> str:
     return f"{measured.hits} of {measured.runs} runs ({low:.0%} to {high:.0%})"
 
 
-def differences(first: Plan, plan: Plan) -> list[tuple[str, str, str]]:
-    """What has become smaller: (of what, how it was, how it is)."""
+def differences(first: Plan, plan: Plan) -> list[tuple[str, str, int | str, int | str]]:
+    """What has become smaller: (name, unit, how it was, how it is)."""
     from pekan.shrink import REDUCTIONS
 
-    rows = [
-        (reduction.unit, str(reduction.size(first)), str(reduction.size(plan)))
+    rows: list[tuple[str, str, int | str, int | str]] = [
+        (reduction.name, reduction.unit, reduction.size(first), reduction.size(plan))
         for reduction in REDUCTIONS
         if reduction.size(first) != reduction.size(plan)
     ]
     if first.rate != plan.rate:
-        rows.append(("operations a second", str(first.rate or "no limit"), str(plan.rate)))
+        rows.append(("rate", "operations a second", first.rate or "no limit", plan.rate))
     if first.tls != plan.tls:
-        rows.append(("TLS", "yes", "no"))
+        rows.append(("tls", "TLS", "yes", "no"))
     if first.flags != plan.flags:
-        rows.append(("flags", _flags(first), _flags(plan)))
+        rows.append(("flags", "flags", _flags(first), _flags(plan)))
     return rows
 
 
@@ -149,8 +149,8 @@ def _print(first: Plan, result: Shrunk, trials: Trials, sought: Sought, seconds:
     same = trials.same_signature(result.plan)
     if same.hits < same.runs:
         say(f"in {same.hits} of {same.runs} of its hits by the kinds of operations of the run that was given, else by others")
-    for what, was, now in differences(first, result.plan):
-        say(f"  {what}: {was} -> {now}")
+    for _, unit, was, now in differences(first, result.plan):
+        say(f"  {unit}: {was} -> {now}")
     if result.plan == first:
         say("  nothing could go")
     say("left:")
@@ -182,7 +182,7 @@ def _json(first: Plan, result: Shrunk, trials: Trials, sought: Sought, last: Jud
         "first": _measured(result.first),
         "last": _measured(result.last),
         "same_signature": _measured(trials.same_signature(result.plan)),
-        "smaller": {what: {"was": was, "is": now} for what, was, now in differences(first, result.plan)},
+        "smaller": {name: {"was": was, "is": now} for name, _, was, now in differences(first, result.plan)},
         "rule": None if result.rule is None else result.rule._asdict(),
         "candidates": result.candidates,
         "runs": result.runs,
