@@ -1,0 +1,108 @@
+"""etcd's lock and election services on real members: what they write is explained, and what they promise is judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pekan.hunt.planning import make_plan
+from pekan.hunt.series import Judged, hunt_once
+from pekan.issues import ISSUES
+from pekan.plan import Lane, Plan, Step, Trigger
+from pekan.wire import pb
+from stage.releases import provided
+
+OK = "ok"
+EVERYTHING = Step("watch", {"key": "\0", "range_end": "\0", "start_revision": 1}, "all", answer=OK)
+
+
+def play(directory: Path, release: str, plan: Plan) -> Judged:
+    asked = replace(plan, etcd=release, seed=1)
+    return hunt_once(make_plan(asked, (), ()), provided(release), directory / "run", lambda live: None, budget_s=60)
+
+
+def script(*lanes: Lane) -> Plan:
+    return Plan(etcd="", seed=0, members=1, workloads=("script",), time_ms=30_000, script=lanes)
+
+
+def test_what_the_services_write_is_explained(tmp_path: Path) -> None:
+    """Locks granted, waited for in vain and let go, and an election from campaign to resignation: every revision has its writer."""
+    leader = {"name": "e", "key": {"reply": "leads.leader.key"}, "rev": {"reply": "leads.leader.rev"}, "lease": {"reply": "a.id"}}
+    lane = Lane(
+        "a",
+        "m1",
+        (
+            EVERYTHING,
+            Step("LeaseGrant", {"TTL": 60}, "a", answer=OK),
+            Step("LeaseGrant", {"TTL": 60}, "b", answer=OK),
+            Step("Lock", {"name": "n", "lease": {"reply": "a.id"}}, "held", answer=OK),
+            # Its key is put, and deleted when the caller is gone.
+            Step("Lock", {"name": "n", "lease": {"reply": "b.id"}}, "waits", timeout_ms=500, answer="error"),
+            Step("nothing", wait=Trigger(revision=4)),
+            Step("Unlock", {"key": {"reply": "held.key"}}, answer=OK),
+            Step("Lock", {"name": "n"}, "own", answer=OK),
+            Step("Campaign", {"name": "e", "lease": {"reply": "a.id"}, "value": "1"}, "leads", answer=OK),
+            Step("Campaign", {"name": "e", "lease": {"reply": "a.id"}, "value": "2"}, answer=OK),
+            Step("Proclaim", {"leader": leader, "value": "3"}, answer=OK),
+            Step("Leader", {"name": "e"}, "led", answer=OK),
+            Step("Resign", {"leader": leader}, answer=OK),
+            Step("Leader", {"name": "e"}, answer="error"),
+            Step("Range", {"key": "\0", "range_end": "\0"}, answer=OK),
+        ),
+    )
+    judged = play(tmp_path, "3.5.16", script(lane))
+    assert judged.verdict is not None
+    assert judged.history is not None
+    assert (judged.verdict.verdict, judged.verdict.undecided) == ("holds", ())
+    assert "on their callers' behalf" in judged.history.declined
+    (led,) = [op for op in judged.history.of(pb.LeaderRequest) if op.outcome == OK]
+    assert led.output.kv.value == b"3"
+    counts = next(report.judged for report in judged.verdict.checkers if report.name == "locks")
+    assert counts == {"granted": 4, "placed": 2}, "a campaign is placed once its key is gone, and only where it was put by one call"
+
+
+@pytest.mark.parametrize(("release", "codes"), [("3.4.23", {"LOCK-WITHOUT-KEY"}), ("3.5.16", set())])
+def test_a_lock_is_granted_without_its_key_where_members_do_not_look_again(tmp_path: Path, release: str, codes: set[str]) -> None:
+    """The recipe of #11456 shows it on the last line of releases that has it, and on no later one."""
+    issue = ISSUES["11456"]
+    judged = play(tmp_path, release, issue.run(release).plan)
+    assert judged.verdict is not None
+    assert judged.verdict.undecided == ()
+    assert {finding.code for finding in judged.verdict.findings if finding.status == "counts"} == codes
+    assert any(issue.expects(finding) for finding in judged.verdict.findings) == bool(codes)
+
+
+def test_an_election_is_won_without_a_key_in_every_release(tmp_path: Path) -> None:
+    """Members do not look again for elections: a candidate whose lease was revoked is told to lead when the leader resigns."""
+    leader = {"name": "e", "key": {"reply": "leads.leader.key"}, "rev": {"reply": "leads.leader.rev"}, "lease": {"reply": "a.id"}}
+    first = Lane(
+        "first",
+        "m1",
+        (
+            EVERYTHING,
+            Step("LeaseGrant", {"TTL": 60}, "a", answer=OK),
+            Step("LeaseGrant", {"TTL": 60}, "b", answer=OK),
+            Step("Campaign", {"name": "e", "lease": {"reply": "a.id"}, "value": "1"}, "leads", answer=OK),
+            Step("LeaseRevoke", {"ID": {"reply": "b.id"}}, wait=Trigger(revision=3), answer=OK),
+            Step("Resign", {"leader": leader}, answer=OK),
+        ),
+    )
+    second = Lane(
+        "second",
+        "m1",
+        (
+            Step(
+                "Campaign",
+                {"name": "e", "lease": {"reply": "b.id"}, "value": "2"},
+                wait=Trigger(step="leads"),
+                timeout_ms=10_000,
+                answer=OK,
+            ),
+            Step("Range", {"key": "\0", "range_end": "\0"}, answer=OK),
+        ),
+    )
+    judged = play(tmp_path, "3.5.16", script(first, second))
+    assert judged.verdict is not None
+    assert [finding.code for finding in judged.verdict.findings if finding.status == "counts"] == ["LOCK-WITHOUT-KEY"]
