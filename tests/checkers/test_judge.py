@@ -53,7 +53,8 @@ def test_every_checker_reports() -> None:
     story.do(DeleteRangeRequest(b"a"))
     story.do(get(b"b"))
     verdict = pekan.check(story.history())
-    assert [report.name for report in verdict.checkers] == ["kv", "members", "watch", "leases", "auth", "images", "snapshots", "run"]
+    named = ["kv", "members", "watch", "leases", "locks", "auth", "images", "snapshots", "run"]
+    assert [report.name for report in verdict.checkers] == named
     assert len(verdict.checkers) == len(CHECKERS)
     assert not [f for f in verdict.findings if f.status == "counts"]
     assert {report.name for report in verdict.checkers if report.applicable} >= {"kv", "watch"}
