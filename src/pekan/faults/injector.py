@@ -71,6 +71,10 @@ _own_end_ms: ContextVar[int | None] = ContextVar("own_end_ms", default=None)
 """In the tasks of a drawn fault: when its own time is over, ms since the traffic began."""
 
 
+Frequency = Literal["day", "week", "year", "century"]
+"""How often clusters meet a fault."""
+
+
 class Parameter(NamedTuple):
     """One setting of a fault.
 
@@ -110,7 +114,7 @@ class Injector(ABC):
     kind: ClassVar[str]
     summary: ClassVar[str]
     promise: ClassVar[str] = "within"
-    frequency: ClassVar[Literal["day", "week", "year", "century"]]
+    frequency: ClassVar[Frequency]
     parameters: ClassVar[Mapping[str, Parameter]]
     duration: ClassVar[str] = ""
     claims: ClassVar[frozenset[str]] = frozenset()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.clock.shifting import MONOTONIC, WALL, Clock
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter
+from pekan.faults.drawing import of_any_size, weighted
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -30,7 +31,7 @@ class ClockJump(Injector):
     kind: ClassVar[str] = "clock-jump"
     summary: ClassVar[str] = "one member's monotonic clock jumps forward, for good; leases end early by as much"
     promise: ClassVar[str] = "lease-time"
-    frequency: ClassVar[Literal["day"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "jump_ms": Parameter(5_000, "ms", "by how much the clock jumps forward"),
         "clock": Parameter("monotonic", "text", "which: the monotonic one, or both that and the wall clock", tuple(CLOCKS)),
@@ -39,9 +40,8 @@ class ClockJump(Injector):
     needs: ClassVar[tuple[str, ...]] = (Clock.name,)
 
     def draw(self, rng: random.Random) -> Drawn:
-        # Small ones and large ones are equally likely: the exponent is uniform.
-        jump = int(JUMP_MS[0] * (JUMP_MS[1] / JUMP_MS[0]) ** rng.random())
-        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        jump = of_any_size(rng, JUMP_MS)
+        target = weighted(rng, TARGETS)
         return Drawn(target, {"jump_ms": jump, "clock": rng.choice(tuple(CLOCKS))})
 
     async def inject(self, victim: Member, armed: Armed) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.clock.shifting import WALL, Clock
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter
+from pekan.faults.drawing import of_any_size
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -29,7 +30,7 @@ class ClockSkew(Injector):
     kind: ClassVar[str] = "clock-skew"
     summary: ClassVar[str] = "one member's wall clock is ahead or behind for a time"
     promise: ClassVar[str] = "lease-time"
-    frequency: ClassVar[Literal["day"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "skew_ms": Parameter(60_000, "ms", "by how much the wall clock is wrong"),
         "direction": Parameter("ahead", "text", "whether it is ahead or behind", DIRECTIONS),
@@ -40,8 +41,7 @@ class ClockSkew(Injector):
     needs: ClassVar[tuple[str, ...]] = (Clock.name,)
 
     def draw(self, rng: random.Random) -> Drawn:
-        # Small ones and large ones are equally likely: the exponent is uniform.
-        skew = int(SKEW_MS[0] * (SKEW_MS[1] / SKEW_MS[0]) ** rng.random())
+        skew = of_any_size(rng, SKEW_MS)
         return Drawn("any", {"skew_ms": skew, "direction": rng.choice(DIRECTIONS), "hold_ms": rng.randint(*HOLD_MS)})
 
     async def inject(self, victim: Member, armed: Armed) -> None:

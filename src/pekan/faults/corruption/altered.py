@@ -24,12 +24,12 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import ClusterFailure, PekanError, UsageError
 from pekan.etcd.process import log_entry
 from pekan.etcd.spec import MemberState
-from pekan.faults.injector import PROCESS, Armed, Injector, Parameter, shielded
+from pekan.faults.injector import PROCESS, Armed, Frequency, Injector, Parameter, shielded
 from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
 from pekan.faults.stored.copies import copy_tree
 
@@ -117,7 +117,7 @@ class Altered(Injector):
     """Stop, alter, start, hold, make whole."""
 
     promise: ClassVar[str] = "outside"
-    frequency: ClassVar[Literal["century"]] = "century"
+    frequency: ClassVar[Frequency] = "century"
     hold: ClassVar[Parameter] = Parameter(HOLD_MS, "ms", "how long the member serves on altered files, if it does")
     duration: ClassVar[str] = "hold_ms"
     claims: ClassVar[frozenset[str]] = frozenset({MEMBERSHIP, PROCESS})

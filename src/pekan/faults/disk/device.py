@@ -28,15 +28,16 @@ import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pekan.errors import EnvironmentFailure
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able, unable
 from pekan.faults.disk.common import CLAIM, DOWN, RECOVERY_MS, TARGETS
 from pekan.faults.disk.supervisor import PAGE
+from pekan.faults.drawing import weighted
 from pekan.faults.equipment import Equipment
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -140,7 +141,7 @@ class FilesystemShutdown(Injector):
     summary: ClassVar[str] = (
         "SIGKILL, then the file system under the member's data is shut down as by a power failure, mounted again, and a start"
     )
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "down_ms": DOWN,
         "filesystem": Parameter(DEFAULT, "text", "of all members; the first such fault of a plan decides", tuple(MAKE)),
@@ -150,7 +151,7 @@ class FilesystemShutdown(Injector):
     needs: ClassVar[tuple[str, ...]] = (BlockDevice.name,)
 
     def draw(self, rng: random.Random) -> Drawn:
-        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"down_ms": rng.randint(0, 1_000)})
+        return Drawn(weighted(rng, TARGETS), {"down_ms": rng.randint(0, 1_000)})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters.get("down_ms", DOWN.default)) + RECOVERY_MS

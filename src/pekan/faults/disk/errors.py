@@ -11,7 +11,7 @@ import asyncio
 import errno
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.faults.disk.common import (
     CLAIM,
@@ -29,7 +29,8 @@ from pekan.faults.disk.common import (
 )
 from pekan.faults.disk.supervision import FILES, Supervision, write_calls
 from pekan.faults.disk.supervisor import SYNCS
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.wire.messages import PutRequest
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class DiskError(Injector):
 
     kind: ClassVar[str] = "disk-error"
     summary: ClassVar[str] = "the nth sync or write of a class of file fails with EIO or ENOSPC; etcd ends by itself and is started again"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "file": Parameter("wal", "text", "which files", FILES),
         "call": Parameter("sync", "text", "what of them fails", ("sync", "write")),
@@ -69,7 +70,7 @@ class DiskError(Injector):
         # Not writes of the WAL: watching write(2) costs a fifth of the throughput for the whole run.
         file, call = rng.choice((("wal", "sync"), ("db", "sync"), ("db", "write")))
         return Drawn(
-            rng.choices(list(TARGETS), list(TARGETS.values()))[0],
+            weighted(rng, TARGETS),
             {"file": file, "call": call, "error": rng.choice(sorted(ERRNOS)), "nth": rng.randint(1, NTH_MAX if file == "wal" else 5)},
         )
 
@@ -109,7 +110,7 @@ class DiskFull(Injector):
 
     kind: ClassVar[str] = "disk-full"
     summary: ClassVar[str] = "for a time every write that needs a new block fails with ENOSPC, as on a file system without space"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(
             2_000, "ms", "from the first write refused until there is space again; a member that ends meanwhile is started then"
@@ -120,7 +121,7 @@ class DiskFull(Injector):
     needs: ClassVar[tuple[str, ...]] = (Supervision.name,)
 
     def draw(self, rng: random.Random) -> Drawn:
-        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"hold_ms": rng.randint(*FULL_MS)})
+        return Drawn(weighted(rng, TARGETS), {"hold_ms": rng.randint(*FULL_MS)})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["hold_ms"]) + RECOVERY_MS

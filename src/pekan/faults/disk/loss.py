@@ -19,12 +19,13 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.faults.disk.common import CLAIM, DOWN, KILLED, RECOVERY_MS, TARGETS, acted, end_of, patience_ms, rule_for, up_again
 from pekan.faults.disk.supervision import ACCOUNT, Supervision
 from pekan.faults.disk.supervisor import SYNCS
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -43,7 +44,7 @@ TORN_BYTES = (512, 1024, 4096)
 class _Loss(Injector):
     """What ends by SIGKILL and goes on with files that are not those of the last moment."""
 
-    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     duration: ClassVar[str] = "down_ms"
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS, CLAIM})
     needs: ClassVar[tuple[str, ...]] = (Supervision.name,)
@@ -132,7 +133,7 @@ class PowerLoss(_Loss):
         moment = rng.choice(("before-sync", "before-sync", "after-sync", "write", "any"))
         file = "db" if moment == "write" else rng.choice(("wal", "wal", "db"))
         return Drawn(
-            rng.choices(list(TARGETS), list(TARGETS.values()))[0],
+            weighted(rng, TARGETS),
             {"moment": moment, "file": file, "nth": rng.randint(1, NTH_MAX if file == "wal" else 6), "kept": rng.choice((0, 0, 30, 70))},
         )
 
@@ -175,9 +176,7 @@ class TornWrite(_Loss):
     }
 
     def draw(self, rng: random.Random) -> Drawn:
-        return Drawn(
-            rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"nth": rng.randint(1, NTH_MAX), "kept_bytes": rng.choice(TORN_BYTES)}
-        )
+        return Drawn(weighted(rng, TARGETS), {"nth": rng.randint(1, NTH_MAX), "kept_bytes": rng.choice(TORN_BYTES)})
 
     def settings(self, armed: Armed) -> dict[str, Any]:
         return {"moment": "torn", "file": "wal", "nth": armed.number("nth"), "torn_bytes": armed.number("kept_bytes")}
@@ -189,7 +188,7 @@ class SyncLies(_Loss):
     kind: ClassVar[str] = "sync-lies"
     summary: ClassVar[str] = "for a time every sync returns without having been done, then the power fails and all of that is gone"
     promise: ClassVar[str] = "outside"
-    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "century"
+    frequency: ClassVar[Frequency] = "century"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(1_000, "ms", "how long syncs lie before the power fails"),
         "kept": Parameter(0, "percent", "chance of each unsynced page to have been written back"),
@@ -198,9 +197,7 @@ class SyncLies(_Loss):
     duration: ClassVar[str] = "hold_ms"
 
     def draw(self, rng: random.Random) -> Drawn:
-        return Drawn(
-            rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"hold_ms": rng.randint(200, 2_000), "kept": rng.choice((0, 0, 50))}
-        )
+        return Drawn(weighted(rng, TARGETS), {"hold_ms": rng.randint(200, 2_000), "kept": rng.choice((0, 0, 50))})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["hold_ms"]) + super().down_ms(parameters)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.disk.common import CLAIM, TARGETS, acted, patience_ms, rule_for
 from pekan.faults.disk.supervision import FILES, Supervision, write_calls
 from pekan.faults.disk.supervisor import SYNCS
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -30,7 +31,7 @@ class DiskSlow(Injector):
 
     kind: ClassVar[str] = "disk-slow"
     summary: ClassVar[str] = "each sync (or write) of a class of file takes longer, for a time"
-    frequency: ClassVar[Literal["day"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(2_000, "ms", "how long the disk is slow, from the first such call on"),
         "delay_ms": Parameter(50, "ms", "what each call takes longer"),
@@ -45,7 +46,7 @@ class DiskSlow(Injector):
     def draw(self, rng: random.Random) -> Drawn:
         delay = rng.choice(DELAYS_MS)
         return Drawn(
-            rng.choices(list(TARGETS), list(TARGETS.values()))[0],
+            weighted(rng, TARGETS),
             {
                 "hold_ms": rng.randint(*HOLD_MS),
                 "delay_ms": delay,

@@ -29,16 +29,17 @@ import functools
 import random
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pekan.errors import UsageError
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability
+from pekan.faults.drawing import weighted
 from pekan.faults.hooks import stub
 from pekan.faults.hooks.breakpoints import Breakpoints
 from pekan.faults.hooks.equipment import ANY, HOOK, KIND, REACHED, Firing, Hooks, is_reached
 from pekan.faults.hooks.uprobes import Uprobes
-from pekan.faults.injector import DRAWN_WAIT_MS, LOOK_PAUSE_S, PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import DRAWN_WAIT_MS, LOOK_PAUSE_S, PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -77,7 +78,7 @@ class Failpoint(Injector):
 
     kind: ClassVar[str] = KIND
     summary: ClassVar[str] = "one thread is held, or the process killed, at a point of etcd's program"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "point": Parameter(REACHED, "text", "gofail name, function or file:line; reached, reached:KIND: drawn from what the run reaches"),
         "action": Parameter("hold", "text", "what happens there", tuple(ACTIONS)),
@@ -101,8 +102,8 @@ class Failpoint(Injector):
         return tuple(each.name for each in MECHANISMS.values() if _ability(each).possible) or self.needs
 
     def draw(self, rng: random.Random) -> Drawn:
-        action = rng.choices(list(DRAWN_ACTIONS), list(DRAWN_ACTIONS.values()))[0]
-        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        action = weighted(rng, DRAWN_ACTIONS)
+        target = weighted(rng, TARGETS)
         parameters: dict[str, int | str] = {"point": REACHED, "action": action, "nth": rng.randint(*NTH)}
         # Only what the action makes use of: a schedule budgets with these.
         if "hold" in action:

@@ -20,14 +20,14 @@ import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pekan.etcd.client import Reply
 from pekan.etcd.cluster import Standstill
 from pekan.etcd.spec import MemberPart, MemberSpec, MemberState
 from pekan.faults.images.album import Album, Image
 from pekan.faults.images.image import Reader, Taken, TooMuch, told, write
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.wire.messages import RangeRequest
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class CrashImage(Injector):
 
     kind: ClassVar[str] = "crash-image"
     summary: ClassVar[str] = "all members stand still for some ms while their files are copied; copies are started and judged afterwards"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "count": Parameter(20, "count", "how many images are taken"),
         "every_ms": Parameter(60, "ms", "from one to the next, on average"),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.maintenance.asking import ALARM, ASK_S, alarms, disarm, insist, message_of, repeat
 from pekan.wire.errors import NO_SPACE
 from pekan.wire.messages import PutRequest, pb
@@ -27,7 +27,7 @@ class Alarm(Injector):
 
     kind: ClassVar[str] = "alarm"
     summary: ClassVar[str] = "a NOSPACE alarm is raised for the member: the cluster refuses writes until it is taken away"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": Parameter(500, "ms", "how long the alarm holds")}
     duration: ClassVar[str] = "hold_ms"
     claims: ClassVar[frozenset[str]] = frozenset({ALARM})

@@ -16,12 +16,12 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
 from pekan.faults.equipment import Equipment
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.maintenance.asking import AGAIN_S, ASK_S, HEAL_S, insist, message_of, repeat
 from pekan.wire.messages import PutRequest, RangeRequest, pb
 
@@ -65,7 +65,7 @@ class AuthToggle(Injector):
 
     kind: ClassVar[str] = "auth-toggle"
     summary: ClassVar[str] = "auth is turned on for a while, with users and roles changing; or off, where it is on"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": Parameter(800, "ms", "how long it stays so")}
     duration: ClassVar[str] = "hold_ms"
     claims: ClassVar[frozenset[str]] = frozenset({AUTH})

@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter
 from pekan.faults.maintenance.asking import ASK_S, message_of, repeat
 from pekan.wire.errors import COMPACTED
 from pekan.wire.messages import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, WatchCreateRequest
@@ -40,7 +40,7 @@ class Compact(Injector):
 
     kind: ClassVar[str] = "compact"
     summary: ClassVar[str] = "the history is compacted: at the head, at exactly a tombstone, or some revisions back"
-    frequency: ClassVar[Literal["day"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "place": Parameter("head", "text", "where", PLACES),
         "revisions": Parameter(100, "count", "how far behind the head, for back"),

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter
 from pekan.faults.maintenance.asking import ASK_S, repeat
 from pekan.wire.messages import pb
 
@@ -27,7 +27,7 @@ class Defragment(Injector):
 
     kind: ClassVar[str] = "defragment"
     summary: ClassVar[str] = "the member copies its database into a new file, and stands still until that is done"
-    frequency: ClassVar[Literal["week"]] = "week"
+    frequency: ClassVar[Frequency] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {}
 
     def draw(self, rng: random.Random) -> Drawn:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import ClusterFailure
 from pekan.etcd.spec import MemberSpec, MemberState
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.maintenance.asking import ALARM, ASK_S, alarms, disarm, insist, message_of, repeat
 from pekan.faults.maintenance.defragmenting import DEFRAGMENT_S
 from pekan.wire.errors import NO_SPACE
@@ -48,7 +48,7 @@ class Quota(Injector):
 
     kind: ClassVar[str] = "quota"
     summary: ClassVar[str] = "the member's quota is used up by writes (NOSPACE), then compacted, defragmented and disarmed"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": Parameter(300, "ms", "how long the cluster is left without space")}
     duration: ClassVar[str] = "hold_ms"
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS, ALARM})

@@ -17,12 +17,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import PekanError
 from pekan.etcd.process import now_ns
 from pekan.faults.images.album import Album, Image
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.maintenance.asking import ASK_S, repeat
 from pekan.faults.maintenance.restoring import Source, Unfit, restore, source
 from pekan.faults.stored.files import in_memory
@@ -65,7 +65,7 @@ class SnapshotSave(Injector):
 
     kind: ClassVar[str] = "snapshot-save"
     summary: ClassVar[str] = "a snapshot is streamed from the member under load, and its digest checked"
-    frequency: ClassVar[Literal["day"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {}
 
     def draw(self, rng: random.Random) -> Drawn:
@@ -88,7 +88,7 @@ class SnapshotRestore(Injector):
 
     kind: ClassVar[str] = "snapshot-restore"
     summary: ClassVar[str] = "a snapshot is streamed under load and restored; a cluster of one is started on it afterwards, and judged"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {}
 
     def draw(self, rng: random.Random) -> Drawn:

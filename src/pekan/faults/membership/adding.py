@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import ClusterFailure, UsageError
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing, cancelled
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class MemberAdd(Injector):
 
     kind: ClassVar[str] = "member-add"
     summary: ClassVar[str] = "a further member joins, as a voter or as a learner that is promoted; after a while it is removed again"
-    frequency: ClassVar[Literal["week"]] = "week"
+    frequency: ClassVar[Frequency] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(2_000, "ms", "how long the cluster has one voter more, from the moment it serves"),
         "as": Parameter("voter", "text", "what it is added as; a learner is promoted as soon as etcd agrees", ("voter", "learner")),
@@ -70,7 +70,7 @@ class Learner(Injector):
 
     kind: ClassVar[str] = "learner"
     summary: ClassVar[str] = "a learner joins, is refused promotion while it is behind, is read from, promoted, and after a while removed"
-    frequency: ClassVar[Literal["week"]] = "week"
+    frequency: ClassVar[Frequency] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "learn_ms": Parameter(1_000, "ms", "how long it stays a learner, from the moment it answers; local reads are sent to it"),
         "hold_ms": Parameter(1_000, "ms", "how long it votes before it is removed"),

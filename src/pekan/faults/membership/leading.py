@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.errors import ClusterFailure
 from pekan.etcd.spec import MemberState
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter
 from pekan.wire.messages import pb
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class MoveLeader(Injector):
 
     kind: ClassVar[str] = "move-leader"
     summary: ClassVar[str] = "leadership is moved away from the member, or to it where it does not lead"
-    frequency: ClassVar[Literal["week"]] = "week"
+    frequency: ClassVar[Frequency] = "week"
     members_min: ClassVar[int] = 2
     parameters: ClassVar[Mapping[str, Parameter]] = {}
 

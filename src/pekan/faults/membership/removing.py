@@ -15,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import ClusterFailure, UsageError
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing, cancelled
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class MemberRemove(Injector):
     kind: ClassVar[str] = "member-remove"
     summary: ClassVar[str] = "the member is removed and its process ends; after a while a fresh one joins in its place"
     members_min: ClassVar[int] = 2
-    frequency: ClassVar[Literal["week"]] = "week"
+    frequency: ClassVar[Frequency] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(2_000, "ms", "how long the cluster has one member fewer, from the end of the removed one's process"),
     }
@@ -44,7 +45,7 @@ class MemberRemove(Injector):
     claims: ClassVar[frozenset[str]] = frozenset({MEMBERSHIP, PROCESS})
 
     def draw(self, rng: random.Random) -> Drawn:
-        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"hold_ms": rng.randint(*HOLD_MS)})
+        return Drawn(weighted(rng, TARGETS), {"hold_ms": rng.randint(*HOLD_MS)})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         """A cluster of three has to be whole without it: until the newcomer serves, nobody else may be missing."""
@@ -70,7 +71,7 @@ class MemberReplace(Injector):
 
     kind: ClassVar[str] = "member-replace"
     summary: ClassVar[str] = "the member is exchanged for a fresh one with another name and an empty directory"
-    frequency: ClassVar[Literal["week"]] = "week"
+    frequency: ClassVar[Frequency] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "order": Parameter("remove-first", "text", "which of the two goes first; add-first adds a learner", ("remove-first", "add-first")),
     }
@@ -78,7 +79,7 @@ class MemberReplace(Injector):
 
     def draw(self, rng: random.Random) -> Drawn:
         order = "add-first" if rng.random() < ADD_FIRST_SHARE else "remove-first"
-        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"order": order})
+        return Drawn(weighted(rng, TARGETS), {"order": order})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return JOIN_MS

@@ -10,16 +10,15 @@ The member goes on doing its part among the others. `within`: a request without 
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
+from pekan.faults.drawing import weighted
 from pekan.faults.injector import Armed, Drawn, Parameter
-from pekan.faults.network.cut import weighted
-from pekan.faults.network.equipment import CLIENT, Link, Proxy
-from pekan.faults.network.links import BOTH, IN, OUT, LinkFault, directed, hold
-from pekan.faults.network.slow import reset_for
+from pekan.faults.network.equipment import CLIENT
+from pekan.faults.network.links import BOTH, IN, OUT, LinkFault, hold, late
+from pekan.faults.network.slow import Late, Resetting
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -32,15 +31,16 @@ HOLD_MS = (500, 3_000)
 """Around the requests' default deadline of 2 s; in less, few clients have something to say to one member."""
 
 
-class _ClientFault(LinkFault):
-    frequency: ClassVar[Literal["day"]] = "day"
+class _OfClients(LinkFault):
+    """Between clients and the victim, whatever is done to those links."""
+
     members_min: ClassVar[int] = 1
 
-    async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
-        return directed(victim.name, (CLIENT,), armed.text("direction"))
+    async def ends(self, victim: Member, armed: Armed) -> tuple[str, ...]:
+        return (CLIENT,)
 
 
-class ClientCut(_ClientFault):
+class ClientCut(_OfClients):
     """Nothing arrives."""
 
     kind: ClassVar[str] = "client-cut"
@@ -52,18 +52,12 @@ class ClientCut(_ClientFault):
         return Drawn(weighted(rng, TARGETS), {"hold_ms": rng.randint(*HOLD_MS), "direction": weighted(rng, DIRECTIONS)})
 
 
-class ClientDelay(_ClientFault):
+class ClientDelay(_OfClients, Late):
     """Everything late."""
 
     kind: ClassVar[str] = "client-delay"
-    does: ClassVar[str] = "delay"
     summary: ClassVar[str] = "requests to a member, its answers, or both are late"
-    parameters: ClassVar[Mapping[str, Parameter]] = {
-        "hold_ms": hold(3_000),
-        "delay_ms": Parameter(200, "ms", "how late everything is"),
-        "jitter_ms": Parameter(0, "ms", "and up to so much more, uniformly"),
-        "direction": DIRECTION,
-    }
+    parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": hold(3_000), **late(200), "direction": DIRECTION}
 
     def draw(self, rng: random.Random) -> Drawn:
         settings: dict[str, int | str] = {
@@ -74,27 +68,14 @@ class ClientDelay(_ClientFault):
         }
         return Drawn(weighted(rng, TARGETS), settings)
 
-    def settings(self, armed: Armed) -> Mapping[str, Any]:
-        return {"delay_ms": armed.number("delay_ms"), "jitter_ms": armed.number("jitter_ms")}
 
-
-class ClientReset(_ClientFault):
+class ClientReset(_OfClients, Resetting):
     """Connections reset."""
 
     kind: ClassVar[str] = "client-reset"
-    does: ClassVar[str] = "reset"
     summary: ClassVar[str] = "the clients' connections to a member are reset (TCP RST), once or again and again for a while"
-    parameters: ClassVar[Mapping[str, Parameter]] = {
-        "hold_ms": hold(0),
-        "every_ms": Parameter(200, "ms", "from one reset to the next; once where hold_ms is shorter"),
-    }
+    parameters: ClassVar[Mapping[str, Parameter]] = Resetting.again
 
     def draw(self, rng: random.Random) -> Drawn:
         hold_ms = rng.randint(500, 2_000) if rng.random() < 0.3 else 0
         return Drawn(weighted(rng, TARGETS), {"hold_ms": hold_ms, "every_ms": rng.randint(100, 600)})
-
-    async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
-        return directed(victim.name, (CLIENT,), BOTH)
-
-    async def keep(self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]) -> None:
-        await reset_for(proxy, key, armed, links)

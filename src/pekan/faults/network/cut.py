@@ -16,43 +16,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.errors import UsageError
-from pekan.faults.injector import Armed, Drawn, Parameter
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import Armed, Drawn, Frequency, Parameter
 from pekan.faults.network.equipment import EVERY, Link, between
-from pekan.faults.network.links import BOTH, DIRECTION, IN, OUT, RECOVERY_MS, LinkFault, directed, hold, peer
+from pekan.faults.network.links import DIRECTION, DIRECTIONS, RECOVERY_MS, LinkFault, hold, one_link, peer, some_time
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
 
-SHORT_MS = (200, 900)
-LONG_MS = (1_200, 4_000)
-"""Below and above etcd's default election timeout of 1,000 ms (which raft randomizes up to twice that)."""
-LONG_SHARE = 0.6
 QUORUM_LOSS_MS = (300, 1_500)
 """Of partitions that leave nobody with a majority: traffic waits for their end."""
-DIRECTIONS = {BOTH: 50, OUT: 25, IN: 25}
-"""Weights. One direction alone is what retried requests and leases of office are about; both is what happens most."""
-LEADING, FOLLOWING = ("leader", "any"), ("follower", "leader")
-"""Victim and other end of one link that carries something."""
-LEADING_SHARE = 0.6
 MAJORITY, HALF, RING, BRIDGE = "majority-minority", "half", "ring", "bridge"
 SHAPES = {MAJORITY: 55, HALF: 15, RING: 10, BRIDGE: 20}
 
 
-def some_time(rng: random.Random) -> int:
-    """How long a cut lasts, in ms."""
-    return rng.randint(*(LONG_MS if rng.random() < LONG_SHARE else SHORT_MS))
-
-
-def weighted(rng: random.Random, weights: Mapping[str, int]) -> str:
-    return rng.choices(list(weights), list(weights.values()))[0]
-
-
 class _Cut(LinkFault):
     does: ClassVar[str] = "cut"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["hold_ms"]) + RECOVERY_MS
@@ -66,8 +49,7 @@ class Cut(_Cut):
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": hold(2_000), "peer": peer("any"), "direction": DIRECTION}
 
     def draw(self, rng: random.Random) -> Drawn:
-        # Two followers say little to each other: nearly all that can be lost is lost on a leader's links.
-        target, other = LEADING if rng.random() < LEADING_SHARE else FOLLOWING
+        target, other = one_link(rng)
         return Drawn(target, {"hold_ms": some_time(rng), "peer": other, "direction": weighted(rng, DIRECTIONS)})
 
 
@@ -81,8 +63,8 @@ class Isolate(_Cut):
     def draw(self, rng: random.Random) -> Drawn:
         return Drawn(weighted(rng, {"leader": 60, "follower": 40}), {"hold_ms": some_time(rng), "direction": weighted(rng, DIRECTIONS)})
 
-    async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
-        return directed(victim.name, (EVERY,), armed.text("direction"))
+    async def ends(self, victim: Member, armed: Armed) -> tuple[str, ...]:
+        return (EVERY,)
 
 
 class Partition(_Cut):

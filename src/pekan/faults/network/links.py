@@ -10,11 +10,12 @@ None of them claims anything: they stack on one link as they do in life. A delay
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import ClusterFailure, UsageError
-from pekan.faults.injector import Armed, Injector, Parameter, shielded
+from pekan.faults.injector import Armed, Frequency, Injector, Parameter, shielded
 from pekan.faults.network.equipment import EVERY, Link, Proxy
 
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ OUT, IN, BOTH = "out", "in", "both"
 DIRECTION = Parameter(BOTH, "text", "which bytes: those that leave the victim, those that come to it, or both", (BOTH, OUT, IN))
 LEADER_TIMEOUT_S = 1.0
 """One look for the leader, where a link to it is asked for."""
+DIRECTIONS = {BOTH: 50, OUT: 25, IN: 25}
+"""Weights. One direction alone is what retried requests and leases of office are about; both is what happens most."""
+LEADING, FOLLOWING = ("leader", "any"), ("follower", "leader")
+"""Victim and other end of one link."""
+LEADING_SHARE = 0.6
+SHORT_MS = (200, 900)
+LONG_MS = (1_200, 4_000)
+"""Below and above etcd's default election timeout of 1,000 ms (which raft randomizes up to twice that)."""
+LONG_SHARE = 0.6
 ELECTION_MS = 1_000
 """etcd's default election timeout: a member that hears nothing for so long is no part of a majority."""
 RECOVERY_MS = 800
@@ -38,6 +48,24 @@ def peer(default: str) -> Parameter:
 def hold(default: int) -> Parameter:
     """For how long."""
     return Parameter(default, "ms", "how long it stays so")
+
+
+def late(default: int) -> dict[str, Parameter]:
+    """By how much."""
+    return {
+        "delay_ms": Parameter(default, "ms", "how late everything is"),
+        "jitter_ms": Parameter(0, "ms", "and up to so much more, uniformly"),
+    }
+
+
+def some_time(rng: random.Random) -> int:
+    """How long nothing arrives, in ms."""
+    return rng.randint(*(LONG_MS if rng.random() < LONG_SHARE else SHORT_MS))
+
+
+def one_link(rng: random.Random) -> tuple[str, str]:
+    """Victim and other end. Two followers say little to each other: nearly all that can be lost is lost on a leader's links."""
+    return LEADING if rng.random() < LEADING_SHARE else FOLLOWING
 
 
 def directed(victim: str, others: tuple[str, ...], direction: str) -> tuple[Link, ...]:
@@ -74,14 +102,19 @@ class LinkFault(Injector):
 
     does: ClassVar[str]
     """What the proxy calls it."""
-    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     members_min: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("proxy",)
     duration: ClassVar[str] = "hold_ms"
 
+    async def ends(self, victim: Member, armed: Armed) -> tuple[str, ...]:
+        """Who is at the other end; empty where nobody is."""
+        return await others(victim, armed)
+
     async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
-        """Which; none where there is nobody at the other end."""
-        return directed(victim.name, await others(victim, armed), armed.text("direction"))
+        """Which: in both directions where it has no parameter for that."""
+        direction = armed.text("direction") if "direction" in self.parameters else BOTH
+        return directed(victim.name, await self.ends(victim, armed), direction)
 
     def settings(self, armed: Armed) -> Mapping[str, Any]:
         """What the proxy is told besides the links."""

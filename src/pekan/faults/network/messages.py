@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pekan.errors import UsageError
-from pekan.faults.injector import Armed, Drawn, Parameter
-from pekan.faults.network.cut import DIRECTIONS, some_time, weighted
-from pekan.faults.network.links import DIRECTION, RECOVERY_MS, LinkFault, hold, peer
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import Armed, Drawn, Frequency, Parameter
+from pekan.faults.network.links import DIRECTION, DIRECTIONS, RECOVERY_MS, LinkFault, hold, peer, some_time
 from pekan.faults.network.rafthttp import KINDS
 
 DROP, HOLD, DELAY = "drop", "hold", "delay"
@@ -61,7 +61,7 @@ class Messages(LinkFault):
     kind: ClassVar[str] = "messages"
     does: ClassVar[str] = "messages"
     summary: ClassVar[str] = "raft messages of a kind are dropped, held until the end, or late; the others overtake them"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(3_000),
         "kind": Parameter("MsgApp", "text", "which: names of raft's messages with commas, or any"),
@@ -113,7 +113,7 @@ class Corrupt(LinkFault):
     does: ClassVar[str] = "corrupt"
     summary: ClassVar[str] = "one byte of some raft messages is altered on the way; nothing but TLS would notice"
     promise: ClassVar[str] = "outside"
-    frequency: ClassVar[Literal["century"]] = "century"
+    frequency: ClassVar[Frequency] = "century"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(1_000),
         "kind": Parameter("MsgApp", "text", "which: names of raft's messages with commas, or any"),

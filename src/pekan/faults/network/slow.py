@@ -16,16 +16,28 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import UsageError
-from pekan.faults.injector import Armed, Drawn, Parameter, shielded
-from pekan.faults.network.cut import DIRECTIONS, FOLLOWING, LEADING, LEADING_SHARE, some_time, weighted
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import Armed, Drawn, Frequency, Parameter, shielded
 from pekan.faults.network.equipment import Link, Proxy
-from pekan.faults.network.links import BOTH, DIRECTION, ELECTION_MS, RECOVERY_MS, LinkFault, directed, hold, others, peer, shown
+from pekan.faults.network.links import (
+    DIRECTION,
+    DIRECTIONS,
+    ELECTION_MS,
+    RECOVERY_MS,
+    LinkFault,
+    hold,
+    late,
+    one_link,
+    peer,
+    shown,
+    some_time,
+)
 
 if TYPE_CHECKING:
-    from pekan.etcd.cluster import Member
+    pass
 
 TARGETS = {"leader": 45, "follower": 20, "any": 35}
 MESSAGES = (3, 40)
@@ -33,18 +45,16 @@ MESSAGES = (3, 40)
 BYTES = (2_000, 100_000)
 """A second. Heartbeats and their answers are about 1 kB a second."""
 MESSAGES_SHARE = 0.5
-
-
 ONE_LINK_SHARE = 0.5
 REACH_MS = 1_500
 """How long a reset is tried again while nobody is connected: clients and members dial again within a second."""
 
 
 def _drawn(rng: random.Random, settings: Mapping[str, int | str]) -> Drawn:
-    """All links of somebody, or one that carries something: two followers say little to each other."""
+    """All links of somebody, or one that carries something."""
     direction = weighted(rng, DIRECTIONS)
     if rng.random() < ONE_LINK_SHARE:
-        target, other = LEADING if rng.random() < LEADING_SHARE else FOLLOWING
+        target, other = one_link(rng)
     else:
         target, other = weighted(rng, TARGETS), "all"
     return Drawn(target, {**settings, "peer": other, "direction": direction})
@@ -56,7 +66,7 @@ class Hold(LinkFault):
     kind: ClassVar[str] = "hold"
     does: ClassVar[str] = "hold"
     summary: ClassVar[str] = "what members send waits on its link, and arrives late, all at once and in order"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": hold(1_500), "peer": peer("all"), "direction": DIRECTION}
 
     def draw(self, rng: random.Random) -> Drawn:
@@ -66,16 +76,23 @@ class Hold(LinkFault):
         return int(parameters["hold_ms"]) + RECOVERY_MS
 
 
-class Delay(LinkFault):
-    """Each byte late."""
+class Late(LinkFault):
+    """Each byte late, on whatever links."""
+
+    does: ClassVar[str] = "delay"
+
+    def settings(self, armed: Armed) -> Mapping[str, Any]:
+        return {"delay_ms": armed.number("delay_ms"), "jitter_ms": armed.number("jitter_ms")}
+
+
+class Delay(Late):
+    """Each byte between members late."""
 
     kind: ClassVar[str] = "delay"
-    does: ClassVar[str] = "delay"
     summary: ClassVar[str] = "what members send arrives late by a fixed time and a random one, in order"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(5_000),
-        "delay_ms": Parameter(100, "ms", "how late everything is"),
-        "jitter_ms": Parameter(0, "ms", "and up to so much more, uniformly"),
+        **late(100),
         "peer": peer("all"),
         "direction": DIRECTION,
     }
@@ -86,12 +103,9 @@ class Delay(LinkFault):
         return _drawn(rng, {"hold_ms": rng.randint(1_500, 6_000), "delay_ms": delay_ms, "jitter_ms": jitter_ms})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
-        late = int(parameters.get("delay_ms", self.parameters["delay_ms"].default)) + int(parameters.get("jitter_ms", 0))
+        late_ms = int(parameters.get("delay_ms", self.parameters["delay_ms"].default)) + int(parameters.get("jitter_ms", 0))
         # Heartbeats keep coming, late: the first silence is what costs an election, and requests take two ways.
-        return int(parameters["hold_ms"]) + RECOVERY_MS if late >= ELECTION_MS // 2 else 0
-
-    def settings(self, armed: Armed) -> Mapping[str, Any]:
-        return {"delay_ms": armed.number("delay_ms"), "jitter_ms": armed.number("jitter_ms")}
+        return int(parameters["hold_ms"]) + RECOVERY_MS if late_ms >= ELECTION_MS // 2 else 0
 
 
 class Rate(LinkFault):
@@ -125,17 +139,34 @@ class Rate(LinkFault):
         return {"messages_a_second": messages, "bytes_a_second": size or (0 if messages else self.BYTES_DEFAULT)}
 
 
-class Reset(LinkFault):
-    """Connections reset, once or again and again."""
+class Resetting(LinkFault):
+    """Connections reset, once or again and again, on whatever links."""
 
-    kind: ClassVar[str] = "reset"
     does: ClassVar[str] = "reset"
-    summary: ClassVar[str] = "the connections between a member and others are reset (TCP RST), again and again for a while"
-    parameters: ClassVar[Mapping[str, Parameter]] = {
+    again: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(0),
         "every_ms": Parameter(200, "ms", "from one reset to the next; once where hold_ms is shorter"),
-        "peer": peer("all"),
     }
+
+    async def keep(self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]) -> None:
+        """Reset them now, and every `every_ms` until `hold_ms` are over; again while nobody is connected."""
+        context = armed.context
+        began_ms = context.elapsed_ms()
+        while True:
+            if did := await shielded(proxy.reset(key)):
+                armed.fired({"links": shown(links), **did})
+            end_ms = min(began_ms + max(armed.number("hold_ms"), 0 if armed.has_fired else REACH_MS), context.heal_ms)
+            if context.elapsed_ms() >= end_ms:
+                return
+            await armed.hold(min(max(1, armed.number("every_ms")), end_ms - context.elapsed_ms()))
+
+
+class Reset(Resetting):
+    """Connections between members reset."""
+
+    kind: ClassVar[str] = "reset"
+    summary: ClassVar[str] = "the connections between a member and others are reset (TCP RST), again and again for a while"
+    parameters: ClassVar[Mapping[str, Parameter]] = {**Resetting.again, "peer": peer("all")}
 
     def draw(self, rng: random.Random) -> Drawn:
         again = rng.random() < 0.5
@@ -143,22 +174,3 @@ class Reset(LinkFault):
             weighted(rng, TARGETS),
             {"hold_ms": rng.randint(500, 3_000) if again else 0, "every_ms": rng.randint(50, 500), "peer": "all"},
         )
-
-    async def keep(self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]) -> None:
-        await reset_for(proxy, key, armed, links)
-
-    async def links(self, victim: Member, armed: Armed) -> tuple[Link, ...]:
-        return directed(victim.name, await others(victim, armed), BOTH)
-
-
-async def reset_for(proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...]) -> None:
-    """Reset the connections of the fault `key` now, and every `every_ms` until `hold_ms` are over."""
-    context = armed.context
-    began_ms = context.elapsed_ms()
-    while True:
-        if did := await shielded(proxy.reset(key)):
-            armed.fired({"links": shown(links), **did})
-        end_ms = min(began_ms + max(armed.number("hold_ms"), 0 if armed.has_fired else REACH_MS), context.heal_ms)
-        if context.elapsed_ms() >= end_ms:
-            return
-        await armed.hold(min(max(1, armed.number("every_ms")), end_ms - context.elapsed_ms()))

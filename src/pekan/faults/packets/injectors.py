@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.faults.injector import Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.packets.equipment import CLIENTS, Packets
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ DOWN_DELAY_MS = 300
 class PacketFault(Injector):
     """What the four have in common: a rule in the switch, for a time."""
 
-    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     needs: ClassVar[tuple[str, ...]] = (Packets.name,)
     duration: ClassVar[str] = "hold_ms"
     shared: ClassVar[Mapping[str, Parameter]] = {
@@ -45,32 +45,29 @@ class PacketFault(Injector):
         "traffic": Parameter("peers", "text", "which of the victim's links", tuple(TRAFFIC)),
         "direction": Parameter("both", "text", "to the victim, from it, or both", tuple(DIRECTION)),
     }
+    effects: ClassVar[Mapping[str, str]]
+    """What the switch is told, and the parameter that says how much of it."""
+    drawn: ClassVar[Mapping[str, tuple[int, ...]]]
+    """What a random schedule chooses from for its own parameters."""
     proof: ClassVar[str]
     """The counter of the switch that shows the effect."""
-
-    @abstractmethod
-    def effects(self, armed: Armed) -> dict[str, float]:
-        """The rule's effects."""
-
-    @abstractmethod
-    def own(self, rng: random.Random) -> dict[str, int | str]:
-        """What a random schedule asks of its own parameters."""
 
     def draw(self, rng: random.Random) -> Drawn:
         parameters: dict[str, int | str] = {
             "hold_ms": rng.randint(*HOLD_MS),
-            "traffic": rng.choices(list(TRAFFIC), list(TRAFFIC.values()))[0],
-            "direction": rng.choices(list(DIRECTION), list(DIRECTION.values()))[0],
-            **self.own(rng),
+            "traffic": weighted(rng, TRAFFIC),
+            "direction": weighted(rng, DIRECTION),
+            **{name: rng.choice(choices) for name, choices in self.drawn.items()},
         }
-        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], parameters)
+        return Drawn(weighted(rng, TARGETS), parameters)
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Add the rule, hold, remove it. Evidence of firing is the first packet that the switch counts as changed."""
         packets = armed.equipment(Packets)
         others = [member.name for member in armed.context.cluster.members if member.name != victim.name]
         pairs = _pairs(victim.name, others, armed.text("traffic"), armed.text("direction"))
-        rule = await shielded(packets.add(pairs, self.effects(armed), f"{armed.context.seed}/{armed.id}"))
+        effects: dict[str, float] = {effect: armed.number(parameter) for effect, parameter in self.effects.items()}
+        rule = await shielded(packets.add(pairs, effects, f"{armed.context.seed}/{armed.id}"))
 
         async def heal() -> None:
             counts = await packets.remove(rule)
@@ -109,13 +106,9 @@ class PacketLoss(PacketFault):
     kind: ClassVar[str] = "packet-loss"
     summary: ClassVar[str] = "a share of the packets of its links vanishes"
     parameters: ClassVar[Mapping[str, Parameter]] = {"percent": Parameter(5, "percent", "of the packets"), **PacketFault.shared}
+    effects: ClassVar[Mapping[str, str]] = {"lose": "percent"}
+    drawn: ClassVar[Mapping[str, tuple[int, ...]]] = {"percent": (1, 2, 5, 5, 10, 20, 40)}
     proof: ClassVar[str] = "lost"
-
-    def effects(self, armed: Armed) -> dict[str, float]:
-        return {"lose": armed.number("percent")}
-
-    def own(self, rng: random.Random) -> dict[str, int | str]:
-        return {"percent": rng.choice((1, 2, 5, 5, 10, 20, 40))}
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["hold_ms"]) + RECOVERY_MS if int(parameters["percent"]) >= DOWN_PERCENT else 0
@@ -127,13 +120,9 @@ class PacketDuplicate(PacketFault):
     kind: ClassVar[str] = "packet-duplicate"
     summary: ClassVar[str] = "a share of the packets of its links arrives twice"
     parameters: ClassVar[Mapping[str, Parameter]] = {"percent": Parameter(20, "percent", "of the packets"), **PacketFault.shared}
+    effects: ClassVar[Mapping[str, str]] = {"double": "percent"}
+    drawn: ClassVar[Mapping[str, tuple[int, ...]]] = {"percent": (5, 20, 50, 100)}
     proof: ClassVar[str] = "doubled"
-
-    def effects(self, armed: Armed) -> dict[str, float]:
-        return {"double": armed.number("percent")}
-
-    def own(self, rng: random.Random) -> dict[str, int | str]:
-        return {"percent": rng.choice((5, 20, 50, 100))}
 
 
 class PacketReorder(PacketFault):
@@ -146,13 +135,9 @@ class PacketReorder(PacketFault):
         "by_ms": Parameter(10, "ms", "how much later a held packet arrives"),
         **PacketFault.shared,
     }
+    effects: ClassVar[Mapping[str, str]] = {"hold": "percent", "by_ms": "by_ms"}
+    drawn: ClassVar[Mapping[str, tuple[int, ...]]] = {"percent": (5, 10, 30), "by_ms": (2, 10, 50)}
     proof: ClassVar[str] = "overtaken"
-
-    def effects(self, armed: Armed) -> dict[str, float]:
-        return {"hold": armed.number("percent"), "by_ms": armed.number("by_ms")}
-
-    def own(self, rng: random.Random) -> dict[str, int | str]:
-        return {"percent": rng.choice((5, 10, 30)), "by_ms": rng.choice((2, 10, 50))}
 
 
 class PacketDelay(PacketFault):
@@ -165,13 +150,9 @@ class PacketDelay(PacketFault):
         "jitter_ms": Parameter(0, "ms", "at most so much more"),
         **PacketFault.shared,
     }
+    effects: ClassVar[Mapping[str, str]] = {"delay_ms": "delay_ms", "jitter_ms": "jitter_ms"}
+    drawn: ClassVar[Mapping[str, tuple[int, ...]]] = {"delay_ms": (2, 10, 20, 50, 100), "jitter_ms": (0, 0, 5, 30)}
     proof: ClassVar[str] = "delayed"
-
-    def effects(self, armed: Armed) -> dict[str, float]:
-        return {"delay_ms": armed.number("delay_ms"), "jitter_ms": armed.number("jitter_ms")}
-
-    def own(self, rng: random.Random) -> dict[str, int | str]:
-        return {"delay_ms": rng.choice((2, 10, 20, 50, 100)), "jitter_ms": rng.choice((0, 0, 5, 30))}
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         slow = int(parameters["delay_ms"]) + int(parameters["jitter_ms"]) >= DOWN_DELAY_MS

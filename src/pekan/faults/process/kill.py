@@ -8,9 +8,10 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, down_and_up
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, down_and_up
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -27,7 +28,7 @@ class Kill(Injector):
 
     kind: ClassVar[str] = "kill"
     summary: ClassVar[str] = "SIGKILL, and after a while a start on the same data"
-    frequency: ClassVar[Literal["year"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "down_ms": Parameter(500, "ms", "from the reported end of the process to its next start"),
     }
@@ -35,7 +36,7 @@ class Kill(Injector):
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
 
     def draw(self, rng: random.Random) -> Drawn:
-        return Drawn(rng.choices(list(TARGETS), list(TARGETS.values()))[0], {"down_ms": rng.randint(*DOWN_MS)})
+        return Drawn(weighted(rng, TARGETS), {"down_ms": rng.randint(*DOWN_MS)})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
         return int(parameters["down_ms"]) + RECOVERY_MS

@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.etcd.spec import MemberState
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -31,13 +32,13 @@ class Pause(Injector):
 
     kind: ClassVar[str] = "pause"
     summary: ClassVar[str] = "SIGSTOP, and after a while SIGCONT: every thread stands still and does not know it"
-    frequency: ClassVar[Literal["day"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": Parameter(1_500, "ms", "how long every thread stands still")}
     duration: ClassVar[str] = "hold_ms"
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
 
     def draw(self, rng: random.Random) -> Drawn:
-        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        target = weighted(rng, TARGETS)
         return Drawn(target, {"hold_ms": rng.randint(*(LONG_MS if rng.random() < LONG_SHARE else SHORT_MS))})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, down_and_up
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, down_and_up
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -35,7 +36,7 @@ class Restart(Injector):
 
     kind: ClassVar[str] = "restart"
     summary: ClassVar[str] = "SIGTERM, and a start on the same data: leadership handed over, files closed"
-    frequency: ClassVar[Literal["week"]] = "week"
+    frequency: ClassVar[Frequency] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "grace_ms": Parameter(10_000, "ms", "how long it may take to end by itself; then it is killed, as a supervisor does"),
         "down_ms": Parameter(0, "ms", "from the reported end of the process to its next start"),
@@ -44,7 +45,7 @@ class Restart(Injector):
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
 
     def draw(self, rng: random.Random) -> Drawn:
-        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        target = weighted(rng, TARGETS)
         grace_ms = rng.randint(*IMPATIENT_MS) if rng.random() < IMPATIENT_SHARE else GRACE_MS
         return Drawn(target, {"grace_ms": grace_ms, "down_ms": rng.randint(*DOWN_MS)})
 

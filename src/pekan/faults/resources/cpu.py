@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.errors import ClusterFailure
 from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.resources.groups import Group, Hierarchy, hierarchy, limit_cpu
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class CpuStarve(Injector):
 
     kind: ClassVar[str] = "cpu-starve"
     summary: ClassVar[str] = "the member gets a few percent of one processor"
-    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "day"
+    frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "percent": Parameter(10, "percent", "of one processor that it gets"),
         "hold_ms": Parameter(3_000, "ms", "for how long"),
@@ -57,7 +58,7 @@ class CpuStarve(Injector):
         return able(self.kind, f"by stopping and continuing it ten times a second; no control group: {found}")
 
     def draw(self, rng: random.Random) -> Drawn:
-        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        target = weighted(rng, TARGETS)
         return Drawn(target, {"percent": rng.choice(PERCENT), "hold_ms": rng.randint(*HOLD_MS)})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:

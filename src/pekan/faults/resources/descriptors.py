@@ -14,9 +14,9 @@ import random
 import resource
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.resources.predicted import Exhaustion
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class DescriptorLimit(Injector):
 
     kind: ClassVar[str] = "descriptor-limit"
     summary: ClassVar[str] = "no more file descriptors: no file opened, nobody dialled, no connection accepted"
-    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(2_000, "ms", "for how long"),
         "spare": Parameter(0, "count", "descriptors that are left to it"),

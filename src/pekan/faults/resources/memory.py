@@ -18,10 +18,11 @@ import resource
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.ability import Ability, able
-from pekan.faults.injector import PROCESS, Armed, Drawn, Injector, Parameter, shielded
+from pekan.faults.drawing import weighted
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 from pekan.faults.resources.groups import Group, Hierarchy, hierarchy, killed_for_memory, limit_memory
 from pekan.faults.resources.predicted import Exhaustion
 
@@ -45,7 +46,7 @@ class MemoryLimit(Injector):
 
     kind: ClassVar[str] = "memory-limit"
     summary: ClassVar[str] = "no more memory: the kernel kills it or its runtime gives up, and after a while it is started on the same data"
-    frequency: ClassVar[Literal["day", "week", "year", "century"]] = "year"
+    frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(8_000, "ms", "for how long the limit is in force, if it does not end before"),
         "more_kib": Parameter(-1, "count", "KiB that it may take beyond what it has; -1: so little that a steady load uses it up soon"),
@@ -62,7 +63,7 @@ class MemoryLimit(Injector):
         return able(self.kind, f"by a limit of the process only; no control group: {found}")
 
     def draw(self, rng: random.Random) -> Drawn:
-        target = rng.choices(list(TARGETS), list(TARGETS.values()))[0]
+        target = weighted(rng, TARGETS)
         how = rng.choice(("any", "limit"))
         return Drawn(target, {"hold_ms": rng.randint(*HOLD_MS), "how": how, "down_ms": rng.randint(*DOWN_MS)})
 
