@@ -414,15 +414,28 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+def down(default_ms: int) -> Parameter:
+    """For how long a fault leaves its victim without a process."""
+    return Parameter(default_ms, "ms", "from the reported end of the process to its next start")
+
+
+async def up_again(victim: Member) -> dict[str, Any]:
+    """Start the victim's process where it was ended on purpose; what it is then, as evidence.
+
+    Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
+    """
+    if victim.state is MemberState.STOPPED:
+        await victim.start()
+    return {"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)}
+
+
 async def down_and_up(victim: Member, armed: Armed, end: Coroutine[Any, Any, None], down_ms: int) -> None:
     """`end` the victim's process, hold, start it again on every path out."""
 
     async def heal() -> None:
-        # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
-        if victim.state is MemberState.STOPPED:
-            await victim.start()
+        state = await up_again(victim)
         if armed.has_fired:
-            armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)})
+            armed.healed(state)
 
     try:
         await shielded(end)

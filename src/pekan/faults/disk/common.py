@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pekan.etcd.spec import MemberState
 from pekan.faults.disk.supervision import Rule, Supervision
-from pekan.faults.injector import Parameter
+from pekan.faults.injector import down, up_again
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -29,7 +29,7 @@ PATIENCE_MS = 4_000
 """How long a drawn fault waits for its call before it gives its claims back. One asked for by name waits until the faults' phase ends."""
 RECOVERY_MS = 1_200
 """Replay and catching up, after the start."""
-DOWN = Parameter(500, "ms", "from the reported end of the process to its next start")
+DOWN = down(500)
 TARGETS = {"leader": 40, "follower": 30, "any": 30}
 """Weights: leaders are where writes are acknowledged."""
 
@@ -78,13 +78,15 @@ async def heal(victim: Member, rule: Rule) -> dict[str, Any]:
     # Asked only now: the call may have come while the rule was being disarmed.
     if rule.has_fired and victim.alive:
         await end_of(victim)
-    return {**done, **await up_again(victim)}
+    return {**done, **await recover(victim)}
 
 
-async def up_again(victim: Member) -> dict[str, Any]:
-    """Start a process that has ended as predicted; what became of it, as evidence."""
+async def recover(victim: Member) -> dict[str, Any]:
+    """Take the prediction of an end back, and start a process that has ended so; what became of it, as evidence."""
     victim.expect_exit(None)
-    # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
-    if victim.state is MemberState.STOPPED:
-        await victim.start()
-    return {"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)}
+    return await up_again(victim)
+
+
+def down_ms(parameters: Mapping[str, int | str]) -> int:
+    """How long a process that the disk has ended is away."""
+    return int(parameters.get("down_ms", DOWN.default)) + RECOVERY_MS

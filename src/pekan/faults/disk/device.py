@@ -31,13 +31,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pekan.errors import EnvironmentFailure
-from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able, unable
-from pekan.faults.disk.common import CLAIM, DOWN, RECOVERY_MS, TARGETS
+from pekan.faults.disk.common import CLAIM, DOWN, TARGETS, down_ms
 from pekan.faults.disk.supervisor import PAGE
 from pekan.faults.drawing import weighted
 from pekan.faults.equipment import Equipment
-from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, down_and_up
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -154,19 +153,11 @@ class FilesystemShutdown(Injector):
         return Drawn(weighted(rng, TARGETS), {"down_ms": rng.randint(0, 1_000)})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
-        return int(parameters.get("down_ms", DOWN.default)) + RECOVERY_MS
+        return down_ms(parameters)
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Kill, shut down, mount, start. Evidence is the wait status, what the dead file system answers, and how many pages differ."""
-        try:
-            await shielded(self._fail(victim, armed))
-            await armed.hold(armed.number("down_ms"))
-        finally:
-            # Not after an exit that nobody asked for: that is the hunt's to judge, and to start again.
-            if victim.state is MemberState.STOPPED:
-                await shielded(victim.start())
-            if armed.has_fired:
-                armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)})
+        await down_and_up(victim, armed, self._fail(victim, armed), armed.number("down_ms"))
 
     @staticmethod
     async def _fail(victim: Member, armed: Armed) -> None:

@@ -22,12 +22,13 @@ from pekan.faults.disk.common import (
     RECOVERY_MS,
     TARGETS,
     acted,
+    down_ms,
     end_of,
     heal,
     patience_ms,
     rule_for,
 )
-from pekan.faults.disk.supervision import FILES, Supervision, write_calls
+from pekan.faults.disk.supervision import FILES, Supervision, file_calls
 from pekan.faults.disk.supervisor import SYNCS
 from pekan.faults.drawing import weighted
 from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
@@ -75,7 +76,7 @@ class DiskError(Injector):
         )
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
-        return int(parameters.get("down_ms", DOWN.default)) + RECOVERY_MS
+        return down_ms(parameters)
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Arm, wait for the refusal and the exit that follows, start again. Evidence is the refused call and the wait status."""
@@ -86,7 +87,7 @@ class DiskError(Injector):
             victim.expect_exit(rule.predicts(FATAL, PANIC))
             await rule.arm(
                 "errors",
-                write_calls(file) if armed.text("call") == "write" else SYNCS,
+                file_calls(file, armed.text("call")),
                 file,
                 nth=armed.number("nth"),
                 times=armed.number("times"),

@@ -21,7 +21,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pekan.faults.disk.common import CLAIM, DOWN, KILLED, RECOVERY_MS, TARGETS, acted, end_of, patience_ms, rule_for, up_again
+from pekan.faults.disk.common import CLAIM, DOWN, KILLED, TARGETS, acted, down_ms, end_of, patience_ms, recover, rule_for
 from pekan.faults.disk.supervision import ACCOUNT, Supervision
 from pekan.faults.disk.supervisor import SYNCS
 from pekan.faults.drawing import weighted
@@ -50,7 +50,7 @@ class _Loss(Injector):
     needs: ClassVar[tuple[str, ...]] = (Supervision.name,)
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
-        return int(parameters.get("down_ms", DOWN.default)) + RECOVERY_MS
+        return down_ms(parameters)
 
     @abstractmethod
     def settings(self, armed: Armed) -> dict[str, Any]:
@@ -101,7 +101,7 @@ async def _restored(victim: Member, rule: Rule, armed: Armed) -> None:
     # Asked only now: it may have killed while it was being disarmed.
     if _has_killed(rule):
         await _settled(victim, rule, armed)
-    evidence = await up_again(victim)
+    evidence = await recover(victim)
     if armed.has_fired:
         armed.healed({**done, **evidence})
 

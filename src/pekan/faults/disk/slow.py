@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.disk.common import CLAIM, TARGETS, acted, patience_ms, rule_for
-from pekan.faults.disk.supervision import FILES, Supervision, write_calls
-from pekan.faults.disk.supervisor import SYNCS
+from pekan.faults.disk.supervision import FILES, Supervision, file_calls
 from pekan.faults.drawing import weighted
 from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
 
@@ -66,7 +65,7 @@ class DiskSlow(Injector):
         try:
             await rule.arm(
                 "slow",
-                write_calls(file) if armed.text("call") == "write" else SYNCS,
+                file_calls(file, armed.text("call")),
                 file,
                 delay_ms=armed.number("delay_ms"),
                 jitter_ms=armed.number("jitter_ms"),

@@ -69,7 +69,7 @@ def calls_of(fault: Fault) -> frozenset[str]:
     """The system calls that have to be watched for `fault`; none for one that is no fault of the disk."""
     match fault.kind:
         case "disk-error" | "disk-slow":
-            return write_calls(str(fault.parameters.get("file", "any"))) if fault.parameters.get("call") == "write" else SYNCS
+            return file_calls(str(fault.parameters.get("file", "any")), str(fault.parameters.get("call", "sync")))
         case "disk-full":
             return SYNCS | {"pwrite64", "fallocate"}
         case "torn-write":
@@ -80,8 +80,10 @@ def calls_of(fault: Fault) -> frozenset[str]:
             return frozenset()
 
 
-def write_calls(file: str) -> frozenset[str]:
-    """What etcd writes that class of file with: bbolt by pwrite64, all else by write."""
+def file_calls(file: str, call: str) -> frozenset[str]:
+    """What etcd syncs files with, or (`call` write) writes that class of file with: bbolt by pwrite64, all else by write."""
+    if call != "write":
+        return SYNCS
     return frozenset({"pwrite64"} if file == "db" else {"write", "pwrite64"} if file == "any" else {"write"})
 
 

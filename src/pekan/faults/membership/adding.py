@@ -6,14 +6,12 @@ of them knows nothing yet. That is why operators add learners. `within`: a major
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.errors import ClusterFailure, UsageError
-from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter, shielded
-from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing, cancelled
+from pekan.faults.injector import Armed, Drawn, Frequency, Injector, Parameter
+from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, changing
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -45,24 +43,15 @@ class MemberAdd(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Add, start, promote, hold, settle. Evidence of firing is etcd's answer to MemberAdd: the new member's id."""
-        changing = Changing(armed)
         learner = armed.text("as") == "learner"
-        evidence: dict[str, Any] = {}
-        try:
-            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
-                added = await changing.add(learner=learner)
-                if added is None:
-                    return
-                spec, told = added
-                armed.fired(told)
-                member = await changing.start(spec, learner=learner)
-                if member is not None and (not learner or await changing.promote(member)):
-                    evidence = {"served": member.name}
-                    await armed.hold(armed.number("hold_ms"))
-        finally:
-            evidence |= await shielded(changing.settle(cancelled()))
-            if armed.has_fired:
-                armed.healed(evidence)
+        async with changing(armed) as steps:
+            spec = await steps.add(learner=learner)
+            if spec is None:
+                return
+            member = await steps.start(spec, learner=learner)
+            if member is not None and (not learner or await steps.promote(member)):
+                steps.evidence["served"] = member.name
+                await armed.hold(armed.number("hold_ms"))
 
 
 class Learner(Injector):
@@ -83,26 +72,17 @@ class Learner(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Add, ask for promotion at once (refused), start, read, promote, hold, settle. Evidence of firing is the answer to MemberAdd."""
-        changing = Changing(armed)
-        evidence: dict[str, Any] = {}
-        try:
-            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
-                added = await changing.add(learner=True)
-                if added is None:
-                    return
-                spec, told = added
-                armed.fired(told)
-                evidence["promoted_before_its_start"] = await changing.promote_early(spec)
-                member = await changing.start(spec, learner=True)
-                if member is None:
-                    return
-                evidence["revision_read"] = [await changing.read(member)]
-                await armed.hold(armed.number("learn_ms"))
-                evidence["revision_read"].append(await changing.read(member))
-                if await changing.promote(member):
-                    evidence["promoted"] = member.name
-                    await armed.hold(armed.number("hold_ms"))
-        finally:
-            evidence |= await shielded(changing.settle(cancelled()))
-            if armed.has_fired:
-                armed.healed(evidence)
+        async with changing(armed) as steps:
+            spec = await steps.add(learner=True)
+            if spec is None:
+                return
+            steps.evidence["promoted_before_its_start"] = await steps.promote_early(spec)
+            member = await steps.start(spec, learner=True)
+            if member is None:
+                return
+            steps.evidence["revision_read"] = [await steps.read(member)]
+            await armed.hold(armed.number("learn_ms"))
+            steps.evidence["revision_read"].append(await steps.read(member))
+            if await steps.promote(member):
+                steps.evidence["promoted"] = member.name
+                await armed.hold(armed.number("hold_ms"))

@@ -20,12 +20,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pekan.errors import ClusterFailure, UsageError
 from pekan.etcd.spec import MemberPart, MemberState
-from pekan.faults.injector import PROCESS, Armed
+from pekan.faults.injector import PROCESS, Armed, shielded
 from pekan.wire.errors import WireError
 from pekan.wire.messages import RangeRequest, Request, pb
 
@@ -69,13 +70,14 @@ def _removed(status: int | None) -> bool:
 
 
 class Changing:
-    """The steps of one fault. `refused` counts what etcd refused to do, by its words."""
+    """The steps of one fault. `refused` counts what etcd refused to do, by its words; `evidence` is what is told of them in the end."""
 
     def __init__(self, armed: Armed) -> None:
         self.armed = armed
         self.context = armed.context
         self.cluster = armed.context.cluster
         self.refused: dict[str, int] = {}
+        self.evidence: dict[str, Any] = {}
         self._settling_until: float | None = None
 
     # ---- asking ----
@@ -116,8 +118,16 @@ class Changing:
 
     # ---- steps ----
 
-    async def add(self, *, learner: bool) -> tuple[MemberSpec, dict[str, Any]] | None:
-        """MemberAdd of a newcomer; its spec and the evidence, None where etcd did not do it in time. Nothing is started yet."""
+    async def add(self, *, learner: bool) -> MemberSpec | None:
+        """MemberAdd of a newcomer, the evidence of firing; its spec, None where etcd did not do it in time. Nothing is started yet."""
+        added = await self._add(learner=learner)
+        if added is None:
+            return None
+        spec, evidence = added
+        self.armed.fired(evidence)
+        return spec
+
+    async def _add(self, *, learner: bool) -> tuple[MemberSpec, dict[str, Any]] | None:
         spec = await self.cluster.arranged(self.cluster.newcomer())
         request = pb.MemberAddRequest(peerURLs=[spec.peer_url], isLearner=learner)
         answer = await self._insist(request, lambda members: any(spec.peer_url in each.peerURLs for each in members))
@@ -186,11 +196,14 @@ class Changing:
         reply = await self.context.ask(member.name, RangeRequest(b"\0", b"\0", limit=READ_LIMIT, serializable=True), ASK_S)
         return int(reply.output.header.revision) if reply.outcome == "ok" else 0
 
-    async def remove(self, member: Member, fired: Callable[[dict[str, Any]], None] | None = None) -> bool:
-        """MemberRemove, asked of another member, and the end of its process; `fired` is told as soon as it is done.
+    async def remove(self, member: Member) -> bool:
+        """MemberRemove, asked of another member, the evidence of firing; then the end of its process.
 
         Whoever calls this holds the claim on its process, and starts nobody in its place before it returns.
         """
+        return await self._remove(member, self.armed.fired)
+
+    async def _remove(self, member: Member, told: Callable[[dict[str, Any]], None]) -> bool:
         part = member.part
         number = await self._known_id(member.spec)
         if not number:
@@ -204,11 +217,10 @@ class Changing:
             # It stays a member, unless a request without an answer is done later: then it still ends by itself, and `settle` sees it.
             self.cluster.take_part(member, part)
             return False
-        if fired is not None:
-            evidence: dict[str, Any] = {"request": "MemberRemove", "member": member.name, "member_id": f"{number:x}"}
-            if not isinstance(answer, bool):
-                evidence |= {"operation": answer.operation, "members": len(answer.output.members)}
-            fired(evidence)
+        evidence: dict[str, Any] = {"request": "MemberRemove", "member": member.name, "member_id": f"{number:x}"}
+        if not isinstance(answer, bool):
+            evidence |= {"operation": answer.operation, "members": len(answer.output.members)}
+        told(evidence)
         await self._end(member)
         return True
 
@@ -276,14 +288,14 @@ class Changing:
             await self._claimed(self.cluster.members[-1], self._drop)
             return False
         if len(members) < self.cluster.spec.members:
-            added = await self.add(learner=False)
+            added = await self._add(learner=False)
             if added is not None:
                 await self.start(added[0], learner=False)
             return False
         return True
 
     async def _drop(self, member: Member) -> None:
-        await self.remove(member)
+        await self._remove(member, lambda _: None)
 
     async def _claimed(self, member: Member, step: Callable[[Member], Any]) -> None:
         """Do `step` to a member once no other fault holds its process; this one's own victim is claimed already."""
@@ -297,10 +309,23 @@ class Changing:
                 self.context.release(member.name, claim)
 
 
-def cancelled() -> bool:
-    """Whether the current task is being cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+@asynccontextmanager
+async def changing(armed: Armed, removed: Member | None = None) -> AsyncIterator[Changing]:
+    """Steps inside, the way back on leaving; healed with what that came to, and with how the process of `removed` ended.
+
+    What does not work inside (somebody ends, a request makes no sense any more) is settled as well, and not raised.
+    """
+    steps = Changing(armed)
+    try:
+        with contextlib.suppress(ClusterFailure, UsageError):
+            yield steps
+    finally:
+        task = asyncio.current_task()
+        settled = await shielded(steps.settle(cancelled=task is not None and task.cancelling() > 0))
+        if armed.has_fired:
+            if removed is not None and removed.exits and not removed.alive:
+                steps.evidence |= {"removed": removed.name, "wait_status": removed.exits[-1].wait_status}
+            armed.healed({**steps.evidence, **settled})
 
 
 def _votes(members: list[pb.Member], number: int) -> bool:

@@ -12,15 +12,13 @@ removed member answers. Its directory and its name are never used again: a membe
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.drawing import weighted
-from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
-from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing, cancelled
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter
+from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, changing
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -53,17 +51,11 @@ class MemberRemove(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Remove, hold, settle. Evidence of firing is etcd's answer to MemberRemove."""
-        changing = Changing(armed)
-        if len(changing.cluster.voters) < 2:
+        if len(armed.context.cluster.voters) < 2:
             return  # etcd keeps its last member
-        try:
-            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
-                if await changing.remove(victim, armed.fired):
-                    await armed.hold(armed.number("hold_ms"))
-        finally:
-            evidence = await shielded(changing.settle(cancelled()))
-            if armed.has_fired:
-                armed.healed({**_end(victim), **evidence})
+        async with changing(armed, victim) as steps:
+            if await steps.remove(victim):
+                await armed.hold(armed.number("hold_ms"))
 
 
 class MemberReplace(Injector):
@@ -86,27 +78,13 @@ class MemberReplace(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Remove and add, or add and remove; settle. Evidence of firing is etcd's answer to the first of the two."""
-        changing = Changing(armed)
-        try:
-            with contextlib.suppress(ClusterFailure, UsageError):  # whatever did not work is settled below
-                # The only member of a cluster cannot go first.
-                if armed.text("order") == "add-first" or len(changing.cluster.voters) < 2:
-                    added = await changing.add(learner=True)
-                    if added is None:
-                        return
-                    spec, told = added
-                    armed.fired(told)
-                    member = await changing.start(spec, learner=True)
-                    if member is not None and await changing.promote(member):
-                        await changing.remove(victim)
-                else:
-                    await changing.remove(victim, armed.fired)
-        finally:
-            evidence = await shielded(changing.settle(cancelled()))
-            if armed.has_fired:
-                armed.healed({**_end(victim), **evidence})
-
-
-def _end(victim: Member) -> dict[str, Any]:
-    """How the removed member's process ended."""
-    return {"removed": victim.name, "wait_status": victim.exits[-1].wait_status} if victim.exits and not victim.alive else {}
+        async with changing(armed, victim) as steps:
+            # The only member of a cluster cannot go first.
+            if armed.text("order") == "add-first" or len(armed.context.cluster.voters) < 2:
+                spec = await steps.add(learner=True)
+                if spec is None:
+                    return
+                member = await steps.start(spec, learner=True)
+                if member is None or not await steps.promote(member):
+                    return
+            await steps.remove(victim)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.drawing import weighted
-from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, down_and_up
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, down, down_and_up
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -30,7 +30,7 @@ class Kill(Injector):
     summary: ClassVar[str] = "SIGKILL, and after a while a start on the same data"
     frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
-        "down_ms": Parameter(500, "ms", "from the reported end of the process to its next start"),
+        "down_ms": down(500),
     }
     duration: ClassVar[str] = "down_ms"
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.drawing import weighted
-from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, down_and_up
+from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, down, down_and_up
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -39,7 +39,7 @@ class Restart(Injector):
     frequency: ClassVar[Frequency] = "week"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "grace_ms": Parameter(10_000, "ms", "how long it may take to end by itself; then it is killed, as a supervisor does"),
-        "down_ms": Parameter(0, "ms", "from the reported end of the process to its next start"),
+        "down_ms": down(0),
     }
     duration: ClassVar[str] = "down_ms"
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pekan.etcd.spec import MemberState
-from pekan.faults.injector import Armed
+from pekan.faults.injector import Armed, up_again
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
@@ -93,6 +93,6 @@ class Exhaustion:
             armed.fired({**evidence, "wait_status": status, "incarnation": self.incarnation})
         if self.victim.state is MemberState.STOPPED:
             await armed.hold(down_ms)
-            await self.victim.start()
+        state = await up_again(self.victim)
         if armed.has_fired:
-            armed.healed({"pid": self.victim.pid, "incarnation": self.victim.incarnation, "state": str(self.victim.state)})
+            armed.healed(state)
