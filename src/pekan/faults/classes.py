@@ -19,6 +19,7 @@ from functools import cache
 
 from pekan.errors import UsageError
 from pekan.faults.ability import Ability, able, unable
+from pekan.faults.equipment import probed
 from pekan.faults.injector import Injector
 from pekan.faults.registry import EQUIPMENT, INJECTORS, needs_of
 from pekan.plan import Fault
@@ -51,10 +52,9 @@ def _belongs(injector: Injector, name: str) -> bool:
     return name == injector.kind
 
 
-@cache
 def equipment_ability(name: str) -> Ability:
     """Whether that equipment can be put around members here."""
-    return EQUIPMENT[name].probe()
+    return probed(EQUIPMENT[name])
 
 
 @cache

@@ -14,6 +14,7 @@ Whatever the kernel does not undo by itself when processes end (a control group,
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,3 +73,9 @@ class Equipment(ABC):
     @abstractmethod
     async def close(self) -> None:
         """End and remove everything. Idempotent; works after a failed `prepare`."""
+
+
+@functools.cache
+def probed(kind: type[Equipment]) -> Ability:
+    """Whether that equipment can be put around members here: found once in a process."""
+    return kind.probe()

@@ -14,29 +14,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pekan.etcd.breakpoints
 from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.ability import Ability, able, unable
-from pekan.faults.equipment import Equipment, Site
+from pekan.faults.equipment import Site
 from pekan.faults.hooks import points, stub
-from pekan.faults.hooks.equipment import Firing, for_long_holds, is_reached, points_by, points_of_faults
+from pekan.faults.hooks.asked import for_long_holds, points_by
 from pekan.faults.hooks.gobinary import GoBinary
-from pekan.faults.hooks.planting import REMEDY
-from pekan.faults.hooks.points import Points
+from pekan.faults.hooks.mechanism import Firing, Placed
+from pekan.faults.hooks.planting import REMEDY, not_here
 
 if TYPE_CHECKING:
-    from pekan.etcd.cluster import Member
     from pekan.etcd.ports import PortLease
     from pekan.etcd.process import Process
-    from pekan.etcd.spec import EtcdBinary, MemberSpec
+    from pekan.etcd.spec import MemberSpec
 
 FIRST_HIT: Final = 2
 ANSWER_S: Final = 10.0
@@ -84,7 +81,7 @@ class _Armed:
             self.in_place.set_exception(ClusterFailure(f"the process ended before a breakpoint was at {self.name}"))
 
 
-class Breakpoints(Equipment):
+class Breakpoints(Placed):
     """Breakpoints of the processor, for points where no hook can be."""
 
     name: ClassVar[str] = "breakpoint"
@@ -92,24 +89,14 @@ class Breakpoints(Equipment):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._addresses: dict[tuple[Path, str], tuple[int, ...]] = {}
-        self._members: dict[str, Member] = {}
         self._armed: dict[str, _Armed] = {}
         self._firings: dict[tuple[str, str], int] = {}
-        self.environment: Mapping[str, str] = {}
 
     @classmethod
     def probe(cls) -> Ability:
         if reason := points.why_not() or why_not():
             return unable(cls.name, reason, REMEDY)
         return able(cls.name, "the launcher traces for the time of one shot")
-
-    async def prepare(self) -> None:
-        """Raises `UsageError` for a point that this etcd does not have, or that is at more places than the processor has registers, and for
-        what only hooks can tell: which points are reached."""
-        if any(map(is_reached, points_of_faults(self.site.plan, (self.name,)))):
-            raise UsageError("only hooks can tell what is reached: name a point, or ask for no mechanism")
-        await asyncio.to_thread(self._find, self.site.binary)
 
     async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
         changed = []
@@ -123,17 +110,8 @@ class Breakpoints(Equipment):
         for armed in self._armed.values():
             armed.process.listener = None
 
-    # ---- arming: as `Hooks` does it ----
-
-    def use(self, member: Member) -> None:
-        """The process that `member` has now is the one to be armed by its name."""
-        self._members[member.name] = member
-
     async def arm(self, member: str, name: str, nth: int, action: int, hold_ms: int = 0) -> None:
-        """Fire at the `nth` hit from now on, and not at the first one. `action` is as with `Hooks.arm`.
-
-        Raises `UsageError` where another breakpoint is in that member or the kernel refuses this one, `ClusterFailure` where it ends.
-        """
+        """As everywhere, and not at the first hit. Raises `UsageError` where another breakpoint is in that member."""
         victim = self._members[member]
         process = victim.process
         if process is None:
@@ -141,7 +119,7 @@ class Breakpoints(Equipment):
         before = self._armed.get(member)
         if before is not None and not before.over:
             raise UsageError(f"another fault has its breakpoint in {member}")
-        addresses = self._addresses[Path(victim.spec.binary.path), name]
+        addresses = self._places_in(victim, name)
         loop = asyncio.get_running_loop()
         armed = self._armed[member] = _Armed(process, name, loop.create_future(), loop.create_future())
         armed.firing.add_done_callback(lambda firing: self._count(member, name, firing))
@@ -166,43 +144,31 @@ class Breakpoints(Equipment):
             raise
 
     async def fired(self, member: str, name: str) -> Firing:
-        """Wait until what was armed there has fired; the caller bounds the wait."""
         return await asyncio.shield(self._of(member, name).firing)
 
     def firings(self, member: str, name: str) -> int:
-        """How often that point has fired in `member`."""
         return self._firings.get((member, name), 0)
 
     def hits(self, member: str, name: str) -> int:
-        """How often `member` has come by the point since the last arming, as far as that was counted."""
         return self._of(member, name).hits
 
     def held(self, member: str, name: str) -> bool:
-        """Whether a thread is held there, or others are not let go yet."""
         return not self._of(member, name).over
 
     def ended_ns(self, member: str, name: str) -> int:
-        """When the last hold there came to its end, CLOCK_MONOTONIC."""
         return self._of(member, name).ended_ns
 
     def release(self, member: str, name: str) -> None:
-        """Let the thread that is held there go on at once; the rest of its action follows."""
         self._of(member, name).process.command(command="release")
 
     def disarm(self, member: str, name: str) -> None:
-        """No firing any more; a thread that is held there goes on, and lives. Idempotent."""
         armed = self._of(member, name)
         if not armed.over and not armed.process.command(command="disarm"):
             armed.take({"event": "ended"})
         armed.firing.cancel()
 
     def settle(self, member: str, name: str) -> None:
-        """The process that fired there has ended: nobody is held any more."""
         self._of(member, name).take({"event": "ended"})
-
-    def can(self, member: Member, name: str) -> bool:
-        """Whether a breakpoint can be at that point."""
-        return (Path(member.spec.binary.path), name) in self._addresses
 
     def _of(self, member: str, name: str) -> _Armed:
         armed = self._armed.get(member)
@@ -214,21 +180,13 @@ class Breakpoints(Equipment):
         if not firing.cancelled():
             self._firings[member, name] = self.firings(member, name) + 1
 
-    def _find(self, binary: EtcdBinary) -> None:
-        path = Path(binary.path)
-        wanted = {name for names in points_by(self.site.plan).values() for name in names}
-        wanted -= {name for known, name in self._addresses if known == path}
-        if not wanted:
-            return
-        table = Points(GoBinary(path), binary.version)
-        alone = points_by(self.site.plan).get(self.name, ())
-        for name in wanted:
-            addresses = table.find(name).addresses
-            if len(addresses) <= pekan.etcd.breakpoints.REGISTERS_MAX:
-                self._addresses[path, name] = addresses
-            elif name in alone:
-                most = pekan.etcd.breakpoints.REGISTERS_MAX
-                raise UsageError(f"{name!r} is at {len(addresses)} places of etcd {binary.version}; breakpoints can be at {most} at once")
+    def _placed(self, executable: GoBinary, name: str, addresses: tuple[int, ...], version: str) -> tuple[int, ...]:
+        most = pekan.etcd.breakpoints.REGISTERS_MAX
+        if len(addresses) <= most:
+            return addresses
+        if name in points_by(self.site.plan).get(self.name, ()):
+            raise UsageError(f"{name!r} is at {len(addresses)} places of etcd {version}; breakpoints can be at {most} at once")
+        return ()
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -239,8 +197,8 @@ def _settle(future: asyncio.Future[None]) -> None:
 @functools.cache
 def why_not() -> str:
     """Why there can be no breakpoints on this machine; "" where a child of a program of its own was stopped by one."""
-    if sys.platform != "linux" or os.uname().machine != "x86_64":
-        return f"breakpoints are made for Linux on x86-64, and this is {sys.platform} {os.uname().machine}"
+    if reason := not_here("breakpoints"):
+        return reason
     command = [sys.executable, "-I", "-S", pekan.etcd.breakpoints.__file__]
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS_MAX, check=False)

@@ -10,10 +10,6 @@
 
 The memory and the pipe belong to the member and not to a process of it: after a restart the counts go on, a trigger is always so many hits
 from now, and what a killed process counted can still be read. Nobody is traced, nothing runs in Pekan while nothing fires.
-
-**Long holds.** A held thread keeps its share of Go's scheduler. So there has to be another share (GOMAXPROCS), and a garbage collection,
-which first stops all threads, would stand still with it until the release. Where the plan holds a thread for longer than `LONG_HOLD_MS`,
-members get an environment in which none is due: no collection below a limit of memory, or, before Go 1.19 knew such a limit, a rare one.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ import errno
 import os
 import random
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -33,9 +29,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from pekan.errors import EnvironmentFailure, UsageError
 from pekan.etcd.binaries.binary import Binary
 from pekan.faults.ability import Ability, able, unable
-from pekan.faults.equipment import Equipment, Site
+from pekan.faults.equipment import Site
 from pekan.faults.hooks import points, stub
+from pekan.faults.hooks.asked import ANY, HOOK, REACHED, for_long_holds, is_reached, names_of, points_by, points_of_faults, wants_reached
 from pekan.faults.hooks.gobinary import GoBinary
+from pekan.faults.hooks.mechanism import POLL_S, Firing, Mechanism
 from pekan.faults.hooks.patches import Patches, plan_patches
 from pekan.faults.hooks.planting import REMEDY, Code, Replacement, Shared, SharedMemory, attachment, why_not, write_patches
 from pekan.faults.hooks.points import Points
@@ -46,25 +44,7 @@ if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
     from pekan.etcd.ports import PortLease
     from pekan.etcd.spec import EtcdBinary, MemberSpec
-    from pekan.plan import Plan
 
-KIND: Final = "failpoint"
-HOOK: Final = "hook"
-ANY: Final = "any"
-"""Of mechanisms: the first that can be at the point, in their order."""
-REACHED: Final = "reached"
-"""The point of a fault that wants any function that the run has reached."""
-
-LONG_HOLD_MS: Final = 250
-"""Two collections a second are usual under load; a hold of this length meets one more often than not."""
-PROCESSORS_MIN: Final = 4
-"""One share of Go's scheduler for a held thread, one for another one, and two to go on with."""
-GO_WITH_LIMIT: Final = (1, 19)
-MEMORY_LIMIT: Final = "1GiB"
-RARE_COLLECTION: Final = "1000"
-"""In percent: at ten times what is alive, some hundred MB for a member of a hunt. Without a limit, none at all would be too much."""
-
-POLL_S: Final = 0.002
 ARM_ATTEMPTS_MAX: Final = 12
 """A point that is passed while its trigger is stored is tried again, eight times further ahead: the last one is 10^9 hits away."""
 
@@ -95,16 +75,6 @@ _EVERYBODY: Final = (1 << 31) - 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """One firing of a hook, as the member's own thread wrote it down. `hits` counts from the member's first start; `time_ns` is
-    CLOCK_MONOTONIC."""
-
-    hits: int
-    tid: int
-    time_ns: int
-
-
 @dataclass(slots=True)
 class _Hooked:
     """One member's cells and its pipe."""
@@ -122,7 +92,7 @@ class _Hooked:
         return cell * _CELL_WORDS + which
 
 
-class Hooks(Equipment):
+class Hooks(Mechanism):
     """The members' hooks, for whoever counts, holds or kills at a point of etcd's program."""
 
     name: ClassVar[str] = "hooks"
@@ -132,13 +102,11 @@ class Hooks(Equipment):
         self._named = names_of(site.plan)
         self._hooks_only = {*points_by(site.plan).get(HOOK, ()), *points_of(site.plan.schedule)}
         """Points that nothing but a hook will do for."""
-        self._wants_reached = _wants_reached(site.plan)
+        self._wants_reached = wants_reached(site.plan)
         self._files: dict[Path, tuple[Path, Patches]] = {}
         self._members: dict[str, _Hooked] = {}
         self._functions: frozenset[str] = frozenset()
         self._profiles: dict[Path, Profile] = {}
-        self.environment: Mapping[str, str] = {}
-        """What members were started with because of long holds; for the evidence."""
 
     @classmethod
     def probe(cls) -> Ability:
@@ -196,10 +164,6 @@ class Hooks(Equipment):
     # ---- arming ----
 
     async def arm(self, member: str, name: str, nth: int, action: int, hold_ms: int = 0) -> None:
-        """Fire at the `nth` hit from now on. `action` is `stub.HOLD`, `stub.KILL`, both (first the hold) or 0.
-
-        Raises `UsageError` where somebody else waits at that point. Whoever arms disarms.
-        """
         hooked, cell = self._cell(member, name)
         if cell in hooked.waiting:
             raise UsageError(f"another fault waits at {name} of {member}")
@@ -230,12 +194,10 @@ class Hooks(Equipment):
         raise UsageError("a point that is passed too often to be armed")
 
     async def fired(self, member: str, name: str) -> Firing:
-        """Wait until what was armed there has fired; the caller bounds the wait."""
         hooked, cell = self._cell(member, name)
         return await asyncio.shield(hooked.waiting[cell])
 
     def firings(self, member: str, name: str) -> int:
-        """How often that point has fired in `member`."""
         hooked, cell = self._cell(member, name)
         return hooked.memory.words[hooked.word(cell, _FIRED)]
 
@@ -246,12 +208,10 @@ class Hooks(Equipment):
         return words[hooked.word(cell, _DONE)] != words[hooked.word(cell, _FIRED)]
 
     def ended_ns(self, member: str, name: str) -> int:
-        """When the last hold there came to its end, CLOCK_MONOTONIC."""
         hooked, cell = self._cell(member, name)
         return hooked.memory.words[hooked.word(cell, _END_NS)]
 
     def release(self, member: str, name: str) -> None:
-        """Let the thread that is held there go on at once; the rest of its action follows."""
         hooked, cell = self._cell(member, name)
         at = hooked.word(cell, _RELEASE)
         hooked.memory.words[at] = 1
@@ -259,7 +219,6 @@ class Hooks(Equipment):
         _libc.syscall(_SYS_FUTEX, address, _FUTEX_WAKE, _EVERYBODY, None, None, 0)
 
     def disarm(self, member: str, name: str) -> None:
-        """No firing any more; a thread that is held there goes on, and lives. Idempotent."""
         hooked, cell = self._cell(member, name)
         words = hooked.memory.words
         words[hooked.word(cell, _TRIGGER)] = 0
@@ -271,12 +230,13 @@ class Hooks(Equipment):
             waiting.cancel()
 
     def can(self, member: Member, name: str) -> bool:
-        """Whether there is a hook at that point."""
         hooked = self._members.get(member.name)
         return hooked is not None and name in hooked.patches.cells
 
+    def use(self, member: Member) -> None:
+        """Hooks are in every process of it."""
+
     def settle(self, member: str, name: str) -> None:
-        """The process that fired there has ended: nobody is held any more."""
         hooked, cell = self._cell(member, name)
         words = hooked.memory.words
         words[hooked.word(cell, _DONE)] = words[hooked.word(cell, _FIRED)]
@@ -375,53 +335,3 @@ def _hook(member: MemberSpec, patches: Patches, read: object) -> _Hooked:
     asyncio.get_running_loop().add_reader(reader, read, member.name)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory.memory))
     return _Hooked(Path(member.binary.path), patches, memory, reader, writer, base)
-
-
-def points_of_faults(plan: Plan, mechanisms: Collection[str]) -> Iterable[str]:
-    """The points of faults that may use one of `mechanisms`."""
-    for fault in plan.schedule.faults:
-        if fault.kind == KIND and fault.parameters.get("mechanism", ANY) in mechanisms:
-            yield str(fault.parameters.get("point", REACHED))
-
-
-def points_by(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """By mechanism as faults ask for it, the points that they name."""
-    asked = {str(fault.parameters.get("mechanism", ANY)) for fault in plan.schedule.faults if fault.kind == KIND}
-    return {each: tuple(point for point in points_of_faults(plan, (each,)) if not is_reached(point)) for each in sorted(asked)}
-
-
-def is_reached(point: str) -> bool:
-    """Whether that is no point but the wish for one that is reached."""
-    return point == REACHED or point.startswith(f"{REACHED}:")
-
-
-def names_of(plan: Plan) -> tuple[str, ...]:
-    """The points for hooks that the faults and triggers of `plan` name, each once."""
-    return tuple(
-        dict.fromkeys((*(point for point in points_of_faults(plan, (ANY, HOOK)) if not is_reached(point)), *points_of(plan.schedule)))
-    )
-
-
-def _wants_reached(plan: Plan) -> bool:
-    return any(is_reached(point) for point in points_of_faults(plan, (ANY, HOOK)))
-
-
-def _holds_long(plan: Plan) -> bool:
-    return any(
-        fault.kind == KIND
-        and "hold" in str(fault.parameters.get("action", "hold"))
-        and int(fault.parameters.get("hold_ms", 0)) > LONG_HOLD_MS
-        for fault in plan.schedule.faults
-    )
-
-
-def for_long_holds(plan: Plan, binary: EtcdBinary) -> dict[str, str]:
-    """The environment in which a thread can be held for as long as `plan` wants; empty where it holds none for long."""
-    if not _holds_long(plan):
-        return {}
-    version = binary.go_version if isinstance(binary, Binary) else ""
-    number = tuple(int(part) for part in version.removeprefix("go").split(".")[:2] if part.isdecimal())
-    environment = {"GOMAXPROCS": str(max(PROCESSORS_MIN, os.cpu_count() or 1))}
-    if number >= GO_WITH_LIMIT:
-        return {**environment, "GOGC": "off", "GOMEMLIMIT": MEMORY_LIMIT}
-    return {**environment, "GOGC": RARE_COLLECTION}

@@ -17,7 +17,7 @@ Mechanisms, in the order in which `any` takes the first that can be at the point
 `hook`          code in the member from its start on; counts always, costs nothing      not at every instruction
 `breakpoint`    debug registers, and a tracer for the time of one shot                  one at a time in a member, at most four places,
                                                                                         never the first hit, nothing that is `reached`
-`uprobe`        the kernel's probe with a program of BPF, for root              no hold, nothing that is `reached`
+`uprobe`        the kernel's probe with a program of BPF, for root                      no hold, nothing that is `reached`
 ==============  ======================================================================  ================================================
 """
 
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
 import signal
 from collections.abc import Mapping
@@ -33,22 +32,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pekan.errors import UsageError
 from pekan.etcd.spec import MemberState
-from pekan.faults.ability import Ability
 from pekan.faults.drawing import weighted
+from pekan.faults.equipment import probed
 from pekan.faults.hooks import stub
+from pekan.faults.hooks.asked import ANY, HOOK, KIND, REACHED, is_reached
 from pekan.faults.hooks.breakpoints import Breakpoints
-from pekan.faults.hooks.equipment import ANY, HOOK, KIND, REACHED, Firing, Hooks, is_reached
+from pekan.faults.hooks.equipment import Hooks
+from pekan.faults.hooks.mechanism import Firing, Mechanism
 from pekan.faults.hooks.uprobes import Uprobes
 from pekan.faults.injector import DRAWN_WAIT_MS, LOOK_PAUSE_S, PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
 
 if TYPE_CHECKING:
     from pekan.etcd.cluster import Member
 
-MECHANISMS: Final[dict[str, type[Hooks] | type[Breakpoints] | type[Uprobes]]] = {
-    HOOK: Hooks,
-    Breakpoints.name: Breakpoints,
-    Uprobes.name: Uprobes,
-}
+MECHANISMS: Final[dict[str, type[Mechanism]]] = {HOOK: Hooks, Breakpoints.name: Breakpoints, Uprobes.name: Uprobes}
 ACTIONS: Final = {"kill": stub.KILL, "hold": stub.HOLD, "hold-kill": stub.HOLD | stub.KILL, "count": 0}
 DRAWN_ACTIONS: Final = {"hold": 50, "kill": 25, "hold-kill": 25}
 """Weights. Half of what is drawn holds and nothing else, as often as something is killed."""
@@ -99,7 +96,7 @@ class Failpoint(Injector):
             return (MECHANISMS[asked].name,)
         if is_reached(str(parameters.get("point", REACHED))):
             return self.needs
-        return tuple(each.name for each in MECHANISMS.values() if _ability(each).possible) or self.needs
+        return tuple(each.name for each in MECHANISMS.values() if probed(each).possible) or self.needs
 
     def draw(self, rng: random.Random) -> Drawn:
         action = weighted(rng, DRAWN_ACTIONS)
@@ -146,8 +143,8 @@ class Failpoint(Injector):
 class _Shot:
     """One arming of one point."""
 
-    def __init__(self, victim: Member, armed: Armed, hooks: Hooks | Breakpoints | Uprobes, mechanism: str, point: str) -> None:
-        self.victim, self.armed, self.hooks, self.mechanism, self.point = victim, armed, hooks, mechanism, point
+    def __init__(self, victim: Member, armed: Armed, means: Mechanism, mechanism: str, point: str) -> None:
+        self.victim, self.armed, self.means, self.mechanism, self.point = victim, armed, means, mechanism, point
         self.action = armed.text("action")
         self.kills = "kill" in self.action
         self.hold_ms = armed.number("hold_ms") if "hold" in self.action else 0
@@ -159,12 +156,12 @@ class _Shot:
         return self.victim.alive and self.victim.incarnation == self.incarnation
 
     async def go(self) -> None:
-        victim, hooks = self.victim, self.hooks
-        self.firings = hooks.firings(victim.name, self.point)
+        victim, means = self.victim, self.means
+        self.firings = means.firings(victim.name, self.point)
         if self.kills:
             victim.expect_exit(lambda status: status == signal.SIGKILL)
         try:
-            await hooks.arm(victim.name, self.point, self.armed.number("nth"), ACTIONS[self.action], self.hold_ms)
+            await means.arm(victim.name, self.point, self.armed.number("nth"), ACTIONS[self.action], self.hold_ms)
         except BaseException:
             if self.kills and self.lives:
                 victim.expect_exit(None)
@@ -177,7 +174,7 @@ class _Shot:
                 self.armed.fired(self._evidence(firing))
             await self._until_released(min(self.hold_ms + END_MS, self.armed.context.left_ms()))
             if self.kills:
-                self.hooks.release(self.victim.name, self.point)  # where the faults' phase ended during the hold
+                self.means.release(self.victim.name, self.point)  # where the faults' phase ended during the hold
                 # In one piece even under cancellation: its end is waited for and recorded as this fault's doing.
                 await shielded(self._death(firing))
                 await self.armed.hold(self.armed.number("down_ms") if self.armed.has_fired else 0)
@@ -186,7 +183,7 @@ class _Shot:
 
     async def _fired(self) -> Firing | None:
         """The firing; None where the faults' phase or the process ended before."""
-        firing = asyncio.ensure_future(self.hooks.fired(self.victim.name, self.point))
+        firing = asyncio.ensure_future(self.means.fired(self.victim.name, self.point))
         ended = asyncio.ensure_future(self.victim.wait_exit())
         try:
             await asyncio.wait({firing, ended}, timeout=self.armed.context.left_ms() / 1000, return_when=asyncio.FIRST_COMPLETED)
@@ -210,8 +207,8 @@ class _Shot:
             "pid": self.victim.pid,
             "incarnation": self.victim.incarnation,
         }
-        if self.hold_ms and self.hooks.environment:
-            evidence["environment"] = dict(self.hooks.environment)
+        if self.hold_ms and self.means.environment:
+            evidence["environment"] = dict(self.means.environment)
         return evidence
 
     async def _death(self, firing: Firing) -> None:
@@ -219,52 +216,46 @@ class _Shot:
         evidence = self._evidence(firing)
         with contextlib.suppress(TimeoutError):
             end = await self.victim.wait_exit(DEATH_S)
-            held_ns = self.hooks.ended_ns(self.victim.name, self.point) - firing.time_ns if self.hold_ms else 0
+            held_ns = self.means.ended_ns(self.victim.name, self.point) - firing.time_ns if self.hold_ms else 0
             self.armed.fired({**evidence, "pid": end.pid, "wait_status": end.wait_status, "held_ns": held_ns})
 
     async def _until_released(self, ms: int) -> None:
         """Until the held thread goes on, its process ends, or `ms` are over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ms / 1000):
-                while self.lives and self.hooks.held(self.victim.name, self.point):
+                while self.lives and self.means.held(self.victim.name, self.point):
                     await asyncio.sleep(POLL_S)
 
     async def _undo(self) -> None:
-        victim, armed, hooks = self.victim, self.armed, self.hooks
-        hooks.disarm(victim.name, self.point)
+        victim, armed, means = self.victim, self.armed, self.means
+        means.disarm(victim.name, self.point)
         await self._until_released(END_MS)
         if self.kills and self.lives:
-            if hooks.firings(victim.name, self.point) != self.firings:
+            if means.firings(victim.name, self.point) != self.firings:
                 # Its thread may have looked at the action for the last time before it was disarmed: then the process ends just now.
                 with contextlib.suppress(TimeoutError):
                     await victim.wait_exit(END_MS / 1000)
             if self.lives:
                 victim.expect_exit(None)
         if not self.lives:
-            hooks.settle(victim.name, self.point)
+            means.settle(victim.name, self.point)
         # Not after an exit that nobody asked for, which is the hunt's to judge, nor after another fault's kill, which starts it again.
         if self.kills and victim.state is MemberState.STOPPED:
             await victim.start()
         if armed.has_fired:
-            after = {"hits": hooks.hits(victim.name, self.point), "held": hooks.held(victim.name, self.point)}
+            after = {"hits": means.hits(victim.name, self.point), "held": means.held(victim.name, self.point)}
             armed.healed({"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state), **after})
 
 
-@functools.cache
-def _ability(means: type[Hooks] | type[Breakpoints] | type[Uprobes]) -> Ability:
-    return means.probe()
-
-
-def _means(victim: Member, armed: Armed, point: str) -> tuple[str, Hooks | Breakpoints | Uprobes]:
+def _means(victim: Member, armed: Armed, point: str) -> tuple[str, Mechanism]:
     """The one choice of a mechanism: the one that the fault asks for, else the first that can be at that point of that member."""
     asked = armed.text("mechanism")
     for name, kind in MECHANISMS.items():
         means = armed.context.equipment.get(kind.name)
-        if asked in (ANY, name) and isinstance(means, (Hooks, Breakpoints, Uprobes)) and means.can(victim, point):
-            if isinstance(means, Uprobes) and "hold" in armed.text("action"):
-                continue
-            if not isinstance(means, Hooks):
-                means.use(victim)
+        if asked not in (ANY, name) or not isinstance(means, Mechanism) or not means.can(victim, point):
+            continue
+        if means.holds or "hold" not in armed.text("action"):
+            means.use(victim)
             return name, means
     raise UsageError(f"no {'mechanism' if asked == ANY else asked} can be at {point} of {victim.name}")
 

@@ -117,11 +117,18 @@ _EXIT_WITH_WORD = b"\x48\xbb" + struct.pack("<Q", _CELLS_AT) + bytes.fromhex("8b
 _WORD = 7
 
 
+def not_here(what: str) -> str:
+    """Why there can be none of `what`, which is made for one kind of machine; "" on such a one."""
+    if sys.platform == "linux" and os.uname().machine == "x86_64":
+        return ""
+    return f"{what} are made for Linux on x86-64, and this is {sys.platform} {os.uname().machine}"
+
+
 @functools.cache
 def why_not() -> str:
     """Why nothing can be planted at an exec stop on this machine; "" where it was done to a program of three instructions."""
-    if sys.platform != "linux" or os.uname().machine != "x86_64":
-        return f"hooks are made for Linux on x86-64, and this is {sys.platform} {os.uname().machine}"
+    if reason := not_here("hooks"):
+        return reason
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     size = _HEADER_BYTES + len(_EXIT)
     header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _LOADED + _HEADER_BYTES, 64, 0, 0, 64, 56, 1, 0, 0, 0)

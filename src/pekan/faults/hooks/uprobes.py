@@ -20,23 +20,21 @@ import mmap
 import os
 import signal
 import struct
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pekan.errors import ClusterFailure, UsageError
 from pekan.faults.ability import Ability, able, unable
-from pekan.faults.equipment import Equipment, Site
+from pekan.faults.equipment import Site
 from pekan.faults.hooks import points, stub
-from pekan.faults.hooks.equipment import KIND, POLL_S, REACHED, Firing, is_reached, points_by
+from pekan.faults.hooks.asked import holds
 from pekan.faults.hooks.gobinary import GoBinary
-from pekan.faults.hooks.points import Points
+from pekan.faults.hooks.mechanism import POLL_S, Firing, Placed
+from pekan.faults.hooks.planting import not_here
 
 if TYPE_CHECKING:
-    from pekan.etcd.cluster import Member
     from pekan.etcd.ports import PortLease
-    from pekan.etcd.spec import EtcdBinary, MemberSpec
+    from pekan.etcd.spec import MemberSpec
 
 SYS_PERF_EVENT_OPEN: Final = 298  # arch/x86/entry/syscalls/syscall_64.tbl
 SYS_BPF: Final = 321
@@ -164,21 +162,19 @@ class Uprobe:
         return fd
 
 
-class Uprobes(Equipment):
+class Uprobes(Placed):
     """Probes of the kernel with a program of BPF, which count and kill: for root."""
 
     name: ClassVar[str] = "uprobe"
     loss: ClassVar[str] = "counting and killing at points where neither hook nor breakpoint can be"
+    holds: ClassVar[bool] = False
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._offsets: dict[tuple[Path, str], tuple[int, ...]] = {}
-        self._members: dict[str, Member] = {}
         self._probes: dict[tuple[str, str], Uprobe] = {}
         self._armed: set[tuple[str, str]] = set()
         self._fired_before: dict[tuple[str, str], int] = {}
         """By probes that have been replaced."""
-        self.environment: Mapping[str, str] = {}
 
     @classmethod
     def probe(cls) -> Ability:
@@ -187,14 +183,10 @@ class Uprobes(Equipment):
         return able(cls.name, "counts and kills; holds no thread")
 
     async def prepare(self) -> None:
-        """Raises `UsageError` for a point that this etcd does not have, for what only hooks can tell, and for a hold."""
-        for fault in self.site.plan.schedule.faults:
-            if fault.kind == KIND and fault.parameters.get("mechanism") == self.name:
-                if is_reached(str(fault.parameters.get("point", REACHED))):
-                    raise UsageError("only hooks can tell what is reached: name a point, or ask for no mechanism")
-                if "hold" in str(fault.parameters.get("action", "hold")):
-                    raise UsageError("a uprobe holds no thread; it takes action=kill and action=count")
-        await asyncio.to_thread(self._find, self.site.binary)
+        """Raises `UsageError` for a hold as well."""
+        await super().prepare()
+        if any(holds(fault) and fault.parameters.get("mechanism") == self.name for fault in self.site.plan.schedule.faults):
+            raise UsageError("a uprobe holds no thread; it takes action=kill and action=count")
 
     async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
         for member in members:
@@ -205,16 +197,7 @@ class Uprobes(Equipment):
         for probe in self._probes.values():
             await asyncio.to_thread(probe.close)
 
-    def use(self, member: Member) -> None:
-        """The process that `member` has now is the one to be armed by its name."""
-        self._members[member.name] = member
-
-    def can(self, member: Member, name: str) -> bool:
-        """Whether a probe can be at that point."""
-        return (Path(member.spec.binary.path), name) in self._offsets
-
     async def arm(self, member: str, name: str, nth: int, action: int, hold_ms: int = 0) -> None:
-        """Fire at the `nth` hit from now on; as `Hooks.arm`, without holds."""
         victim = self._members[member]
         if action & stub.HOLD:
             raise UsageError("a uprobe holds no thread")
@@ -222,9 +205,8 @@ class Uprobes(Equipment):
             raise UsageError(f"another fault waits at {name} of {member}")
         if victim.pid is None:
             raise ClusterFailure(f"member {member} has ended")
-        path = Path(victim.spec.binary.path)
         self._armed.add((member, name))
-        making = asyncio.ensure_future(asyncio.to_thread(Uprobe, path, self._offsets[path, name], victim.pid))
+        making = asyncio.ensure_future(asyncio.to_thread(Uprobe, Path(victim.spec.binary.path), self._places_in(victim, name), victim.pid))
         try:
             probe = await asyncio.shield(making)
         except OSError as error:
@@ -239,23 +221,19 @@ class Uprobes(Equipment):
         probe.arm(nth, signal.SIGKILL if action & stub.KILL else 0)
 
     async def fired(self, member: str, name: str) -> Firing:
-        """Wait until what was armed there has fired; the caller bounds the wait."""
         words = self._probes[member, name].words
         while not words[FIRED]:
             await asyncio.sleep(POLL_S)
         return Firing(words[FIRED], words[WHO] & 0xFFFFFFFF, words[TIME_NS])
 
     def firings(self, member: str, name: str) -> int:
-        """How often that point has fired in `member`."""
         probe = self._probes.get((member, name))
         return self._fired_before.get((member, name), 0) + int(probe is not None and probe.words[FIRED] > 0)
 
     def hits(self, member: str, name: str) -> int:
-        """How often `member` has come by the point since the last arming."""
         return self._probes[member, name].words[HITS]
 
     def held(self, member: str, name: str) -> bool:
-        """Nobody is held by these."""
         return False
 
     def ended_ns(self, member: str, name: str) -> int:
@@ -266,7 +244,6 @@ class Uprobes(Equipment):
         """Nobody is held by these."""
 
     def disarm(self, member: str, name: str) -> None:
-        """No firing any more. Idempotent."""
         probe = self._probes.get((member, name))
         if probe is not None and (member, name) in self._armed:
             self._armed.discard((member, name))
@@ -277,22 +254,15 @@ class Uprobes(Equipment):
     def settle(self, member: str, name: str) -> None:
         """The process has ended: nobody is held."""
 
-    def _find(self, binary: EtcdBinary) -> None:
-        path = Path(binary.path)
-        wanted = {name for names in points_by(self.site.plan).values() for name in names}
-        wanted -= {name for known, name in self._offsets if known == path}
-        if wanted:
-            executable = GoBinary(path)
-            table = Points(executable, binary.version)
-            for name in wanted:
-                self._offsets[path, name] = tuple(map(executable.offset_of, table.find(name).addresses))
+    def _placed(self, executable: GoBinary, name: str, addresses: tuple[int, ...], version: str) -> tuple[int, ...]:
+        return tuple(map(executable.offset_of, addresses))
 
 
 @functools.cache
 def why_not() -> str:
     """Why there can be no probes on this machine; "" where one has counted a call of this process."""
-    if sys.platform != "linux" or os.uname().machine != "x86_64":
-        return f"uprobes are made for Linux on x86-64, and this is {sys.platform} {os.uname().machine}"
+    if reason := not_here("uprobes"):
+        return reason
     address = ctypes.cast(_libc.getppid, ctypes.c_void_p).value or 0
     try:
         path, offset = _file_of(address)
