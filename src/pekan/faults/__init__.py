@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pekan.errors import UsageError
 from pekan.faults.ability import Ability
-from pekan.faults.classes import CLASSES, ability_of, class_of, equipment_ability, fault_ability, kinds_of, left_out
+from pekan.faults.classes import CLASSES, ability_of, class_of, equipment_ability, fault_ability, kinds_of, left_out, probe
 from pekan.faults.equipment import Equipment, Site
 from pekan.faults.grammar import parse, show, show_trigger
 from pekan.faults.images.album import Album, Image
@@ -66,6 +66,7 @@ __all__ = [
     "left_out",
     "parse",
     "phases",
+    "probe",
     "scripted",
     "show",
     "show_trigger",

@@ -6,8 +6,13 @@ opened - because capabilities, profiles and kernel versions lie.
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,19 @@ class Ability:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def once(find: Callable[[], T]) -> Callable[[], T]:
+    """`find`, done once in a process, whoever asks first and however many ask at a time."""
+    turn = threading.Lock()
+    kept = functools.cache(find)
+
+    @functools.wraps(find)
+    def found() -> T:
+        with turn:
+            return kept()
+
+    return found
 
 
 def able(name: str, detail: str = "") -> Ability:

@@ -15,6 +15,7 @@ a hunt goes on, and a series of hunts should not pay for it again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 from pekan.errors import UsageError
@@ -55,6 +56,13 @@ def _belongs(injector: Injector, name: str) -> bool:
 def equipment_ability(name: str) -> Ability:
     """Whether that equipment can be put around members here."""
     return probed(EQUIPMENT[name])
+
+
+def probe(names: Iterable[str]) -> None:
+    """Probe all of that equipment at once, so that whoever asks has the answer: most of a probe is waiting for processes of its own."""
+    wanted = tuple(dict.fromkeys(names))
+    with ThreadPoolExecutor(max(1, len(wanted)), "probe") as threads:
+        tuple(threads.map(equipment_ability, wanted))
 
 
 @cache

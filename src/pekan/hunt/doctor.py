@@ -24,7 +24,7 @@ from dataclasses import replace
 from pekan import native
 from pekan.errors import PekanError
 from pekan.etcd import binaries
-from pekan.faults import EQUIPMENT, INJECTORS, Ability, ability_of, class_of, equipment_ability, sweep
+from pekan.faults import EQUIPMENT, INJECTORS, Ability, ability_of, class_of, equipment_ability, probe, sweep
 from pekan.faults.ability import unable
 
 MECHANISM = "mechanism"
@@ -83,6 +83,8 @@ def _left_behind() -> Ability:
 
 def _faults(drives: Ability) -> Iterator[Ability]:
     """Mechanisms first, with what is lost without them; then each kind of fault."""
+    if drives.possible:
+        probe(EQUIPMENT)
     for name in EQUIPMENT:
         found = equipment_ability(name) if drives.possible else unable(name, drives.why_not, drives.remedy)
         lost = [kind for kind, injector in INJECTORS.items() if name in injector.needs]

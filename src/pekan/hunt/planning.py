@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pekan import native
 from pekan.errors import EnvironmentFailure, UsageError
-from pekan.faults import INJECTORS, Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, scripted, show, with_faults
+from pekan.faults import INJECTORS, Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, probe, scripted, show, with_faults
 from pekan.plan import Plan, Schedule
 from pekan.workloads import DRAWN, WORKLOADS, check_script, left_in
 
@@ -89,6 +89,7 @@ def _draw(plan: Plan, classes: tuple[str, ...]) -> Schedule:
     if not classes and not any(name in DRAWN for name in plan.workloads):
         return scripted(plan.time_ms)
     kinds = kinds_of(classes)
+    probe(name for kind in kinds for name in INJECTORS[kind].needs)
     possible = tuple(kind for kind in kinds if ability_of(kind).possible)
     if kinds and not possible:
         raise EnvironmentFailure(f"--faults {','.join(classes)}: none of them can be injected here: {_told(left_out(classes))}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pekan.etcd.breakpoints
 from pekan.errors import ClusterFailure, UsageError
-from pekan.faults.ability import Ability, able, unable
+from pekan.faults.ability import Ability, able, once, unable
 from pekan.faults.equipment import Site
 from pekan.faults.hooks import points, stub
 from pekan.faults.hooks.asked import for_long_holds, points_by
@@ -194,7 +193,7 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-@functools.cache
+@once
 def why_not() -> str:
     """Why there can be no breakpoints on this machine; "" where a child of a program of its own was stopped by one."""
     if reason := not_here("breakpoints"):

@@ -13,7 +13,6 @@ maps nothing below that, and lets nobody map below `vm.mmap_min_addr` (64 KiB)::
 
 from __future__ import annotations
 
-import functools
 import json
 import mmap
 import os
@@ -27,6 +26,7 @@ from typing import NamedTuple
 import pekan.etcd.exec_stop
 import pekan.etcd.launcher
 from pekan.etcd.spec import Attachment
+from pekan.faults.ability import once
 
 PAGE_BYTES = mmap.PAGESIZE
 PROBE_SECONDS_MAX = 10.0
@@ -124,7 +124,7 @@ def not_here(what: str) -> str:
     return f"{what} are made for Linux on x86-64, and this is {sys.platform} {os.uname().machine}"
 
 
-@functools.cache
+@once
 def why_not() -> str:
     """Why nothing can be planted at an exec stop on this machine; "" where it was done to a program of three instructions."""
     if reason := not_here("hooks"):

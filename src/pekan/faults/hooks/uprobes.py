@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
-import functools
 import mmap
 import os
 import signal
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pekan.errors import ClusterFailure, UsageError
-from pekan.faults.ability import Ability, able, unable
+from pekan.faults.ability import Ability, able, once, unable
 from pekan.faults.equipment import Site
 from pekan.faults.hooks import points, stub
 from pekan.faults.hooks.asked import holds
@@ -258,7 +257,7 @@ class Uprobes(Placed):
         return tuple(map(executable.offset_of, addresses))
 
 
-@functools.cache
+@once
 def why_not() -> str:
     """Why there can be no probes on this machine; "" where one has counted a call of this process."""
     if reason := not_here("uprobes"):
