@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pekan.errors import UsageError
-from pekan.etcd.cluster import Cluster, diagnose, elected, plan_members
+from pekan.etcd.cluster import Cluster, elected, plan_members
+from pekan.etcd.log import diagnose
 from pekan.etcd.ports import PortLease
 from pekan.etcd.spec import Address, ClusterSpec, MemberExit, MemberSpec, MemberStatus
 

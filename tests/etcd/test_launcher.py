@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pekan.errors import ClusterFailure
-from pekan.etcd.process import END_SECONDS_MAX, LOG_TAIL_BYTES, LOG_TAIL_LINES, Process, crash, log_tail
+from pekan.etcd.log import LOG_TAIL_BYTES, LOG_TAIL_LINES, crash, log_tail
+from pekan.etcd.process import END_SECONDS_MAX, Process
 from pekan.etcd.spec import Attachment
 
 SLEEP = "/bin/sleep"

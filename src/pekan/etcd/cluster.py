@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
-import re
 import signal
 import tempfile
 import time
@@ -37,8 +35,9 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 from pekan.errors import ClusterFailure, PekanError, UsageError
 from pekan.etcd.flags import arguments
 from pekan.etcd.gateway import GatewayProbe
+from pekan.etcd.log import crash, explained, log_tail
 from pekan.etcd.ports import PortLease
-from pekan.etcd.process import END_SECONDS_MAX, Process, crash, log_entry, log_tail, now_ns
+from pekan.etcd.process import END_SECONDS_MAX, Process, now_ns
 from pekan.etcd.spec import (
     MEMBER_COUNTS,
     Address,
@@ -76,10 +75,6 @@ STANDSTILL_SECONDS_MAX = 0.04
 STILL_LOOK_SECONDS = 0.0002
 
 T = TypeVar("T")
-
-# Lines of the log in a message to a person. The whole bounded tail is in `MemberExit.log_tail`.
-MESSAGE_LOG_LINES = 12
-MESSAGE_LOG_LINE_CHARACTERS = 240
 
 
 class Standstill(NamedTuple, Generic[T]):
@@ -311,13 +306,12 @@ class Member:
                         last = error
                     await asyncio.sleep(PROBE_PAUSE_SECONDS)
         except TimeoutError:
-            cause = diagnose(self.spec, self.log_tail()) or "its log may tell why"
             raise ClusterFailure(
                 f"member {self.name} (etcd {self.spec.binary.version}, {self.spec.advertise_client}, {self.state}) answered no "
-                f"linearizable read within {timeout_s:g} s (last try: {str(last) or type(last).__name__}); {cause}{self._shown_log()}"
+                f"linearizable read within {timeout_s:g} s (last try: {str(last) or type(last).__name__}); "
+                f"{explained(self.spec, self.log_tail())}"
             ) from last
-        cause = diagnose(self.spec, self.log_tail()) or "its log may tell why"
-        raise ClusterFailure(f"{self._exits[-1]} before it was ready: {cause}{self._shown_log()}")
+        raise ClusterFailure(f"{self._exits[-1]} before it was ready: {explained(self.spec, self.log_tail())}")
 
     async def status(self, timeout_s: float = PROBE_SECONDS_MAX) -> MemberStatus:
         """What the member says of itself. Raises as the probe does, `TimeoutError` after `timeout_s` included."""
@@ -387,12 +381,6 @@ class Member:
         self._exits.append(end)
         if self._on_exit is not None:
             self._on_exit(end)
-
-    def _shown_log(self) -> str:
-        """The log's last lines for a message. The page of help after a refused flag says nothing about this member."""
-        lines = list(itertools.takewhile(lambda line: not line.startswith("Usage:"), self.log_tail()))
-        shown = "\n".join(f"  {_shown(line)}" for line in lines[-MESSAGE_LOG_LINES:]) or "  (empty)"
-        return f"\nlast lines of {self.spec.log}:\n{shown}"
 
 
 class Cluster:
@@ -678,63 +666,6 @@ def elected(answers: dict[str, MemberStatus], members: int) -> str | None:
             if 2 * len(agreeing) > members:
                 return name
     return None
-
-
-# What etcd writes when it cannot start, and what that means for the person at the terminal. The first that matches counts.
-# `quoted` is the text around the match, to the quotation mark or line end before it. No pattern begins with a repetition: a long
-# log is searched in linear time.
-_CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(r"listen tcp \S*?(?P<found>[\d.]+:\d+|\[\S+\]:\d+): bind: address already in use"),
-        "{found} is taken: another program listens there (`ss -ltnp` names it). Stop it, or start again to get other ports",
-    ),
-    (
-        re.compile(r"flag provided but not defined: -?-?(?P<found>[\w-]+)"),
-        "etcd {version} has no flag --{found}",
-    ),
-    (
-        re.compile(r"invalid value .* for flag [\w-]+"),
-        "etcd {version} refuses a flag ({quoted})",
-    ),
-    (
-        re.compile(r"permission denied|read-only file system|not a directory|no space left on device"),
-        "its data directory {data_dir} cannot be used ({quoted}). Free or repair it, or choose another place for the run",
-    ),
-    (
-        re.compile(r"(?:flocked|locked) by another process|another etcd process is using|file already locked"),
-        "another etcd uses its data directory {data_dir} ({quoted})",
-    ),
-)
-
-# Worst first. What etcd wrote on the worst level, last, is what ended it.
-_LEVELS = ("panic", "fatal", "error", "warn")
-
-
-def diagnose(spec: MemberSpec, lines: Sequence[str]) -> str | None:
-    """Why etcd did not start, in a sentence, from the lines of its log; None where they do not tell."""
-    text = "\n".join(lines)
-    for pattern, meaning in _CAUSES:
-        if match := pattern.search(text):
-            begin = max(text.rfind(mark, 0, match.start()) for mark in '"\n') + 1
-            return meaning.format(
-                version=spec.binary.version, data_dir=spec.data_dir, quoted=text[begin : match.end()], **match.groupdict()
-            )
-    entries = [entry for line in lines if (entry := log_entry(line))]
-    for level in _LEVELS:
-        for entry in reversed(entries):
-            if entry.get("level") == level:
-                return f"etcd says: {': '.join(str(entry[key]) for key in ('msg', 'error') if key in entry)}"
-    return None
-
-
-def _shown(line: str) -> str:
-    """A line of etcd's log as a person reads it: level, place, message, then the rest, cut."""
-    entry = log_entry(line)
-    if entry is not None:
-        head = [str(entry.pop(key, "")) for key in ("level", "caller", "msg")]
-        entry.pop("ts", None)
-        line = "  ".join([*head, *(f"{key}={value}" for key, value in entry.items())])
-    return line if len(line) <= MESSAGE_LOG_LINE_CHARACTERS else line[:MESSAGE_LOG_LINE_CHARACTERS] + "..."
 
 
 def _prepare(spec: MemberSpec) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 import pekan.etcd.launcher
 from pekan.errors import ClusterFailure
+from pekan.etcd.log import log_tail
 from pekan.etcd.spec import Attachment
 
 # A launcher starts in some 40 ms; a machine that needs this long for it is not one to hunt on.
@@ -38,14 +39,6 @@ DESTROY_SECONDS_MAX = 5.0
 
 # How long the kernel may take to stop or continue every thread of a process.
 PAUSE_SECONDS_MAX = 10.0
-
-# Enough for a Go panic with the stack of its goroutine, small enough to stand in a record.
-LOG_TAIL_BYTES = 32 * 1024
-LOG_TAIL_LINES = 200
-
-# A process with a thousand goroutines writes less when it dumps them all.
-CRASH_BYTES = 1024 * 1024
-CRASH_CHARACTERS = 500
 
 # Reports are lines of under 2 kB (`launcher.FAILURE_BYTES_MAX`).
 REPORT_LINE_BYTES_MAX = 64 * 1024
@@ -304,49 +297,6 @@ async def _poll_until(done: Callable[[], bool], who: str) -> None:
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError as error:
         raise ClusterFailure(f"{who} did not end within {END_SECONDS_MAX:g} s") from error
-
-
-def log_tail(log: Path, offset: int = 0) -> tuple[str, ...]:
-    """The last lines of the log from `offset` (bytes) on: at most `LOG_TAIL_LINES` lines and `LOG_TAIL_BYTES` bytes."""
-    return tuple(_last_lines(log, offset, LOG_TAIL_BYTES)[-LOG_TAIL_LINES:])
-
-
-def _last_lines(log: Path, offset: int, bytes_max: int) -> list[str]:
-    """The whole lines among the last `bytes_max` bytes from `offset` on; none of a file that cannot be read."""
-    try:
-        with log.open("rb") as file:
-            first = max(offset, file.seek(0, os.SEEK_END) - bytes_max)
-            file.seek(first)
-            text = file.read(bytes_max).decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    lines = text.splitlines()
-    return lines[1:] if first > offset else lines
-
-
-def crash(log: Path, offset: int = 0) -> str | None:
-    """The words with which the program gave up in its log from `offset` (bytes) on, or None.
-
-    The Go runtime's `panic: ...` or `fatal error: ...` line; else what etcd logged last on its levels panic and fatal. A trace
-    of goroutines may follow, so that it is looked for in the last `CRASH_BYTES` bytes.
-    """
-    logged = None
-    for line in _last_lines(log, offset, CRASH_BYTES):
-        if line.startswith(("panic: ", "fatal error: ")):
-            return line[:CRASH_CHARACTERS]
-        entry = log_entry(line) if line.startswith("{") else None
-        if entry is not None and entry.get("level") in ("panic", "fatal"):
-            logged = ": ".join(str(entry[key]) for key in ("msg", "error") if key in entry)[:CRASH_CHARACTERS]
-    return logged
-
-
-def log_entry(line: str) -> dict[str, Any] | None:
-    """A line of etcd's log (zap's JSON), or None for free text."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 def now_ns() -> int:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pekan.errors import ClusterFailure, PekanError, UsageError
-from pekan.etcd.process import log_entry
+from pekan.etcd.log import log_entry
 from pekan.etcd.spec import MemberState
 from pekan.faults.injector import PROCESS, Armed, Frequency, Injector, Parameter, shielded
 from pekan.faults.membership.changing import JOIN_MS, MEMBERSHIP, Changing
