@@ -162,8 +162,8 @@ def kind_of(data: bytes, at: int, end: int) -> str:
     return KINDS[number] if number < len(KINDS) else f"Msg{number}"
 
 
-class MessageStream:
-    """Frames of a `message` stream."""
+class _Stream:
+    """Bytes that come in any pieces."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -172,6 +172,10 @@ class MessageStream:
     def between(self) -> bool:
         """Whether the last byte seen was the last of a message."""
         return not self._rest
+
+
+class MessageStream(_Stream):
+    """Frames of a `message` stream."""
 
     def feed(self, payload: bytes) -> list[Frame]:
         """The frames that `payload` completes. Raises `FramingError`."""
@@ -188,17 +192,12 @@ class MessageStream:
         return frames
 
 
-class AppendStream:
+class AppendStream(_Stream):
     """Frames of a `msgapp` stream, with what their reader has seen before and after each."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        super().__init__()
         self._state: State = (0, 0)
-
-    @property
-    def between(self) -> bool:
-        """Whether the last byte seen was the last of a message."""
-        return not self._rest
 
     def feed(self, payload: bytes) -> list[Frame]:
         """The frames that `payload` completes. Raises `FramingError`."""
