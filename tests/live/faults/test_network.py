@@ -44,6 +44,11 @@ class _Carried:
     async def armed(self) -> None:
         while not self.context.active and not self.task.done():
             await asyncio.sleep(0.01)
+        # Armed is what the record says; the proxy is told a moment later, and answers in the order in which it is asked.
+        proxy = self.context.equipment["proxy"]
+        assert isinstance(proxy, Proxy)
+        for _ in range(2):
+            await proxy.counts()
 
     async def fired(self) -> None:
         """It has done something; the stage's deadline bounds the wait."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pekan.errors import UsageError
 from pekan.faults.drawing import weighted
@@ -35,9 +35,6 @@ from pekan.faults.network.links import (
     shown,
     some_time,
 )
-
-if TYPE_CHECKING:
-    pass
 
 TARGETS = {"leader": 45, "follower": 20, "any": 35}
 MESSAGES = (3, 40)
