@@ -31,14 +31,12 @@ def _recipe(version: str) -> Recipe:
             Step("Put", {"key": "first", "value": "1"}, answer="ok"),
             granted("writer", "p{n}", times=GRANTS),
             Step("nothing", name="granted", times=2, every_ms=COMMITTED_MS),
-            *(
-                Step("Put", {"key": f"by-{member}", "value": "1"}, member=member, wait=Trigger(healed="kill"), answer="ok")
-                for member in ("m1", VICTIM, "m3")
-            ),
+            Step("ready", wait=Trigger(healed="kill"), member=VICTIM, answer="ok"),
+            *(Step("Put", {"key": f"by-{member}", "value": "1"}, member=member, answer="ok") for member in ("m1", VICTIM, "m3")),
         ),
     )
     plan = Plan(etcd="", seed=0, members=3, workloads=("script",), time_ms=30_000, flags=FLAGS, script=(root,))
-    return Recipe(plan, (f"kill {VICTIM} on step granted",))
+    return Recipe(plan, (f"kill {VICTIM} 100ms on step granted",))
 
 
 ISSUE = Issue(

@@ -29,11 +29,11 @@ def _recipe(version: str) -> Recipe:
             # Eight clients: less than a millisecond lies between two applies, so that something is pending whenever one of them is held.
             Step("Put", put, name="written", clients=8, times=4, answer="ok"),
             Step("Put", put, clients=8, until=Trigger(after="failpoint")),
-            Step("Put", {"key": "last", "value": "{n}"}, wait=Trigger(healed="failpoint"), answer="ok"),
+            Step("ready", wait=Trigger(healed="failpoint"), member=VICTIM, answer="ok"),
         ),
     )
     plan = Plan(etcd="", seed=0, members=3, workloads=("script",), time_ms=20_000, script=(writes,))
-    return Recipe(plan, (f"failpoint {VICTIM} {HOLD} point=applierV3backend.Apply action=hold-kill on step written",))
+    return Recipe(plan, (f"failpoint {VICTIM} {HOLD} point=applierV3backend.Apply action=hold-kill down_ms=100ms on step written",))
 
 
 def _about(finding: Finding) -> bool:

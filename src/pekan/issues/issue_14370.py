@@ -28,12 +28,13 @@ def _recipe(version: str) -> Recipe:
             Step("Put", {"key": "before", "value": "{n}"}, name="written", answer="ok"),
             # The one that is under way at the hold is answered where the bug is, and the next one finds nobody.
             Step("Put", {"key": "k{n}", "value": "{n}"}, until=Trigger(after="failpoint"), timeout_ms=3_000),
-            Step("Range", {"key": "k", "range_end": "l"}, wait=Trigger(healed="failpoint"), answer="ok"),
+            Step("ready", wait=Trigger(healed="failpoint"), answer="ok"),
+            Step("Range", {"key": "k", "range_end": "l"}, answer="ok"),
             Step("Put", {"key": "after", "value": "{n}"}, answer="ok"),
         ),
     )
     plan = Plan(etcd="", seed=0, members=1, workloads=("script",), time_ms=20_000, flags=FLAGS, script=(client,))
-    return Recipe(plan, (f"failpoint m1 {HOLD} point=wal.WAL.saveEntry action=hold-kill on step written",))
+    return Recipe(plan, (f"failpoint m1 {HOLD} point=wal.WAL.saveEntry action=hold-kill down_ms=100ms on step written",))
 
 
 ISSUE = Issue(

@@ -26,11 +26,12 @@ def _recipe(version: str) -> Recipe:
         (
             Step("Put", {"key": "k{n}", "value": "{n}"}, name="written", times=WRITES, answer="ok"),
             Step("Defragment", every_ms=100, until=Trigger(after="failpoint")),
-            Step("Range", {"key": "k", "range_end": "l"}, wait=Trigger(healed="failpoint"), answer="ok"),
+            Step("ready", wait=Trigger(healed="failpoint"), answer="ok"),
+            Step("Range", {"key": "k", "range_end": "l"}, answer="ok"),
         ),
     )
     plan = Plan(etcd="", seed=0, members=1, workloads=("script",), time_ms=20_000, flags=FLAGS, script=(client,))
-    return Recipe(plan, ("failpoint m1 point=defragBeforeCopy action=kill on step written",))
+    return Recipe(plan, ("failpoint m1 point=defragBeforeCopy action=kill down_ms=100ms on step written",))
 
 
 ISSUE = Issue(
