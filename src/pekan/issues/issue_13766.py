@@ -15,8 +15,9 @@ from pekan.plan import Lane, Plan, Step, Trigger
 from pekan.verdict import Finding
 
 VICTIM = "m3"
-HOLD = "400ms"
-"""Four batches of the backend: one of them is committed meanwhile, whatever the machine is doing besides."""
+COMMIT, APPLY = "backend.batchTxBuffered.Commit", "applierV3backend.Apply"
+COMMIT_HELD, APPLY_HELD = "1s", "2s"
+"""The first is over in the middle of the second. A commit is under way only where something is to be committed, so none comes too soon."""
 
 
 def _recipe(version: str) -> Recipe:
@@ -26,14 +27,19 @@ def _recipe(version: str) -> Recipe:
         "m1",
         (
             Step("lead", answer="ok"),
-            # Eight clients: less than a millisecond lies between two applies, so that something is pending whenever one of them is held.
-            Step("Put", put, name="written", clients=8, times=4, answer="ok"),
-            Step("Put", put, clients=8, until=Trigger(after="failpoint")),
-            Step("ready", wait=Trigger(healed="failpoint"), member=VICTIM, answer="ok"),
+            Step("Put", put, name="written", answer="ok"),
+            Step("Put", put, clients=4, every_ms=10, until=Trigger(after="failpoint#2")),
+            Step("ready", wait=Trigger(healed="failpoint#2"), member=VICTIM, answer="ok"),
         ),
     )
     plan = Plan(etcd="", seed=0, members=3, workloads=("script",), time_ms=20_000, script=(writes,))
-    return Recipe(plan, (f"failpoint {VICTIM} {HOLD} point=applierV3backend.Apply action=hold-kill down_ms=100ms on step written",))
+    return Recipe(
+        plan,
+        (
+            f"failpoint {VICTIM} {COMMIT_HELD} point={COMMIT} on step written",
+            f"failpoint {VICTIM} {APPLY_HELD} point={APPLY} action=hold-kill down_ms=100ms after failpoint",
+        ),
+    )
 
 
 def _about(finding: Finding) -> bool:
@@ -57,9 +63,11 @@ second later. If the process died before, the start after it went on with entry 
 here, without a word in any log. All later revisions of this member are one less than those of the others, so that one revision names two
 different things, and it does not heal: each member is right by its own count.
 
-SIGKILL at random times did not meet this in 120 attempts. It takes a thread that stands still between two lines for longer than a batch
-lasts, which happens on a machine short of processor time, and then a crash. Here that thread is held at the begin of an apply on one
-member, which is killed 400 ms later; the others go on. The fix takes the index over under the lock of the transaction that holds the data.
+SIGKILL at random times did not meet this in 120 attempts. It takes a thread that stands still between two lines while a batch ends, which
+happens on a machine short of processor time, and then a crash. Here one member is made to be so slow: a commit is held for a second at its
+begin, and within that second an apply for two, at its begin as well. The commit goes on, with the index of that apply, and at the end of
+the other second the member is killed. The others go on all the time. The fix takes the index over under the lock of the transaction that
+holds the data.
 """,
     introduced="3.5.0",
     boundaries=(Boundary("3.5.2", "3.5.3"),),

@@ -19,7 +19,8 @@ def granted(role: str, key: str, range_end: str = "", *, name: str = "", times: 
 def made(user: dict[str, str], role: str) -> tuple[Step, ...]:
     """The user and the role are there, and the one has the other."""
     return (
-        Step("UserAdd", user, answer="ok"),
+        # Without options, 3.4.3 makes a user who has no password.
+        Step("UserAdd", {**user, "options": {"no_password": False}}, answer="ok"),
         Step("RoleAdd", {"name": role}, answer="ok"),
         Step("UserGrantRole", {"user": user["name"], "role": role}, answer="ok"),
     )
