@@ -119,6 +119,11 @@ def _record(history: History) -> Iterator[Undecided]:
 # ---- faults ----
 
 
+def unmet(history: History) -> tuple[Undecided, ...]:
+    """The conditions that the plan requires and that did not come about; none where the run met what it was made to meet."""
+    return tuple(_required(history))
+
+
 def _required(history: History) -> Iterator[Undecided]:
     asked: dict[str, int] = {}
     if history.plan is not None:

@@ -17,6 +17,7 @@ from pekan.cli.convert import convert
 from pekan.cli.doctor import doctor
 from pekan.cli.etcd import etcd
 from pekan.cli.hunt import hunt
+from pekan.cli.reproduce import reproduce
 from pekan.errors import PekanError
 
 
@@ -31,7 +32,7 @@ def pekan() -> None:
     """
 
 
-for verb in (hunt, check, convert, etcd, doctor):
+for verb in (hunt, check, reproduce, convert, etcd, doctor):
     pekan.add_command(verb)
 
 

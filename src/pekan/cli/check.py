@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pekan.cli.output import json_option, reports_errors, stdout
+from pekan.cli.output import hints_of, json_option, reports_errors, stdout
 from pekan.errors import UsageError
 from pekan.places import data_directory
 
@@ -65,11 +65,12 @@ def check(
         writers="shared" if writers == "shared" else "exclusive",
     )
     faults = faults_json(history)
-    note = keep_verdict(file, verdict, **faults)
+    hints = hints_of(verdict.findings, history)
+    note = keep_verdict(file, verdict, hints, **faults)
     if as_json:
-        click.echo(verdict_json(verdict, run=file, **faults), nl=False)
+        click.echo(verdict_json(verdict, hints, run=file, **faults), nl=False)
     else:
-        print_verdict(stdout(), verdict, history)
+        print_verdict(stdout(), verdict, history, hints)
         print_faults(stdout(), history)
     if note:
         click.echo(f"note: {note}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import sys
@@ -20,7 +19,7 @@ from rich.live import Live as LiveLine
 from rich.text import Text
 
 from pekan.cli.etcd import binary_progress
-from pekan.cli.output import json_option, program, reports_errors, stderr, stdout
+from pekan.cli.output import hints_of, json_option, program, reports_errors, stderr, stdout
 from pekan.durations import parse_ms, show_ms
 from pekan.errors import EnvironmentFailure, PekanError, UsageError
 from pekan.places import data_directory
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from pekan.etcd.binaries import Binary
     from pekan.hunt.live import Live
     from pekan.hunt.series import Judged
+    from pekan.report import Hints
 
 SEED_MAX = 2**63
 LIVE_FAULTS_MAX = 4
@@ -130,7 +130,7 @@ def hunt(
     Example:
       pekan hunt --etcd 3.5.1 --time 30s --seed 1
     """
-    _needs()
+    needs()
     from pekan.hunt.planning import judgeable_rate, left_out_here, make_plan, possible_here, workloads_of
     from pekan.hunt.series import series, worst
 
@@ -203,7 +203,8 @@ def hunt(
     return worst([*stopped, *(result.exit_code for result in results)])
 
 
-def _needs() -> None:
+def needs() -> None:
+    """Raises EnvironmentFailure where no cluster can be driven."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise EnvironmentFailure(
             f"hunting drives Linux x86-64 binaries of etcd, and this is {sys.platform} on {platform.machine()}; "
@@ -306,7 +307,7 @@ def deliver(judged: Judged) -> None:
     from pekan.report import faults_json, keep_verdict
 
     if judged.verdict is not None and judged.history is not None:
-        note = keep_verdict(judged.path, judged.verdict, **faults_json(judged.history))
+        note = keep_verdict(judged.path, judged.verdict, hints_of(judged.verdict.findings, judged.history), **faults_json(judged.history))
         if note:
             click.echo(f"note: {note}", err=True)
 
@@ -324,7 +325,7 @@ def _show(judged: Judged, *, brief: bool) -> None:
         console.print(f"  {', '.join(judged.verdict.codes)}  {judged.path}", markup=False)
         return
     console.print(_about(judged), markup=False)
-    print_verdict(console, judged.verdict, judged.history)
+    print_verdict(console, judged.verdict, judged.history, hints_of(judged.verdict.findings, judged.history))
     print_faults(console, judged.history)
 
 
@@ -348,19 +349,29 @@ def _summary(results: list[Judged]) -> None:
 
 def _json(results: list[Judged]) -> str:
     from pekan.hunt.series import grouped, worst
-    from pekan.report import faults_json, verdict_json
+    from pekan.report import document_json, faults_json, findings_json, verdict_json
 
     one = results[0]
     if len(results) == 1 and one.verdict is not None:
         more = {"error": str(one.conducted.failure)} if one.conducted.failure else {}
+        hints: Hints = {}
         if one.history is not None:
             more |= faults_json(one.history)
-        return verdict_json(one.verdict, run=one.path, seed=one.plan.seed, etcd=one.plan.etcd, ended=one.conducted.reason, **more)
+            hints = hints_of(one.verdict.findings, one.history)
+        return verdict_json(one.verdict, hints, run=one.path, seed=one.plan.seed, etcd=one.plan.etcd, ended=one.conducted.reason, **more)
     words = [result.verdict.verdict for result in results if result.verdict]
+    known: Hints = {}
+    for result in results:
+        if result.verdict is not None and result.history is not None:
+            known = {**known, **hints_of(result.verdict.findings, result.history)}
     document = {
         "verdict": next((word for word in ("broken", "undecided", "holds") if word in words), "undecided"),
         "order": "real-time",
-        "findings": [{**first.to_json(), "count": times, "runs": runs} for first, times, runs in grouped(results)],
+        "findings": [
+            {**finding, "count": times, "runs": runs}
+            for first, times, runs in grouped(results)
+            for finding in findings_json((first,), known)
+        ],
         "undecided": [reason.reason for result in results if result.verdict for reason in result.verdict.undecided],
         "operations": sum(result.verdict.operations for result in results if result.verdict),
         "seconds": round(sum(result.seconds for result in results), 3),
@@ -377,7 +388,7 @@ def _json(results: list[Judged]) -> str:
             for result in results
         ],
     }
-    return json.dumps(document, indent=2, default=lambda value: value.decode("utf-8", "backslashreplace")) + "\n"
+    return document_json(document)
 
 
 def _next(results: list[Judged]) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from pekan.errors import PekanError
+
+if TYPE_CHECKING:
+    from pekan.history.types import History
+    from pekan.report import Hints
+    from pekan.verdict import Finding
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
@@ -40,6 +45,16 @@ def program() -> str:
     except ValueError:  # no common root
         return called
     return relative if not relative.startswith("..") else called
+
+
+def hints_of(findings: Iterable[Finding], history: History) -> Hints:
+    """What each finding that counts looks like, of the historical issues, on the releases that `history` is of."""
+    from pekan.issues import like
+    from pekan.report import versions
+
+    counting = [finding for finding in findings if finding.status == "counts"]
+    found = {finding.signature: [each.to_json() for each in like(finding, versions(history))] for finding in counting}
+    return {signature: hints for signature, hints in found.items() if hints}
 
 
 def reports_errors(verb: Callable[..., int]) -> Callable[..., None]:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 
 from pekan.issues.issue import Boundary, Issue, Recipe, numbered
+from pekan.issues.likeness import Like, alike, called
+from pekan.verdict import Finding
 
 
 def _collected() -> dict[str, Issue]:
@@ -22,4 +25,10 @@ def _collected() -> dict[str, Issue]:
 
 ISSUES: dict[str, Issue] = _collected()
 
-__all__ = ["ISSUES", "Boundary", "Issue", "Recipe", "numbered"]
+
+def like(finding: Finding, versions: Iterable[str]) -> tuple[Like, ...]:
+    """The issues that `finding` looks like on one of `versions`, the releases of the members; none given: of unknown release."""
+    return alike(finding, versions, ISSUES.values())
+
+
+__all__ = ["ISSUES", "Boundary", "Issue", "Like", "Recipe", "alike", "called", "like", "numbered"]

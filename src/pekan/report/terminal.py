@@ -16,8 +16,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -35,22 +36,20 @@ SHOWN_ALIKE_MAX = 3
 """Findings of the same code and another shape that get a line each."""
 
 
-def print_verdict(console: Console, verdict: Verdict, history: History) -> None:
+Hint = Mapping[str, Any]
+"""What a finding looks like, as it stands in the JSON form; "text" is for people. No part of the verdict."""
+Hints = Mapping[str, Sequence[Hint]]
+"""Signature of a finding that counts -> its hints."""
+NO_HINTS: Hints = {}
+HINTS_MAX = 3
+"""Hints told beside a finding; what looks like more than that looks like nothing in particular. All are in the JSON form."""
+
+
+def print_verdict(console: Console, verdict: Verdict, history: History, hints: Hints = NO_HINTS) -> None:
     """Write `verdict` over `history` to `console`. Times are shown relative to the start mark."""
-    start = next((mark for mark in history.marks if mark.kind == "start"), None)
-    origin_ns = start.time if start else None
-    console.print(headline(verdict, _version(history)))
-    counts = [f for f in verdict.findings if f.status == "counts"]
-    for number, code in enumerate(verdict.codes[:SHOWN_CODES_MAX], 1):
-        first, *alike = [f for f in counts if f.code == code]
-        console.print()
-        console.print(_finding(number, first, origin_ns))
-        for finding in alike[:SHOWN_ALIKE_MAX]:
-            console.print(Padding(Text(f"also{_times(finding)}: {finding.summary}", "dim"), (0, 0, 0, 10)))
-        if len(alike) > SHOWN_ALIKE_MAX:
-            console.print(Padding(Text(f"and {len(alike) - SHOWN_ALIKE_MAX} further kinds of {code}", "dim"), (0, 0, 0, 10)))
-    if len(verdict.codes) > SHOWN_CODES_MAX:
-        console.print(f"\n... and {len(verdict.codes) - SHOWN_CODES_MAX} further codes; all are in the JSON form")
+    origin_ns = _origin_ns(history)
+    console.print(headline(verdict, ", ".join(versions(history))))
+    print_findings(console, [f for f in verdict.findings if f.status == "counts"], history, hints)
     others = [f for f in verdict.findings if f.status != "counts"]
     if others:
         console.print()
@@ -70,6 +69,27 @@ def print_verdict(console: Console, verdict: Verdict, history: History) -> None:
         console.print(f"note: {note}", markup=False)
 
 
+def print_findings(console: Console, findings: Sequence[Finding], history: History, hints: Hints = NO_HINTS) -> None:
+    """The first finding of each code in full, others of the code in a line. `hints` stand beside the findings of their signature."""
+    origin_ns = _origin_ns(history)
+    codes = tuple(dict.fromkeys(finding.code for finding in findings))
+    for number, code in enumerate(codes[:SHOWN_CODES_MAX], 1):
+        first, *alike = [f for f in findings if f.code == code]
+        console.print()
+        console.print(_finding(number, first, origin_ns, hints.get(first.signature, ())))
+        for finding in alike[:SHOWN_ALIKE_MAX]:
+            console.print(Padding(Text(f"also{_times(finding)}: {finding.summary}", "dim"), (0, 0, 0, 10)))
+        if len(alike) > SHOWN_ALIKE_MAX:
+            console.print(Padding(Text(f"and {len(alike) - SHOWN_ALIKE_MAX} further kinds of {code}", "dim"), (0, 0, 0, 10)))
+    if len(codes) > SHOWN_CODES_MAX:
+        console.print(f"\n... and {len(codes) - SHOWN_CODES_MAX} further codes; all are in the JSON form")
+
+
+def _origin_ns(history: History) -> int | None:
+    start = next((mark for mark in history.marks if mark.kind == "start"), None)
+    return start.time if start else None
+
+
 def _noticed(each: Noticed, origin_ns: int | None) -> str:
     """One fault in a line: when, what, and what etcd did about it."""
     when = "" if each.time is None or origin_ns is None else f"+{(each.time - origin_ns) / 1e9:.3f} s  "
@@ -77,11 +97,11 @@ def _noticed(each: Noticed, origin_ns: int | None) -> str:
     return f"{when}{each.fault}  {said}{f' (the member was left: {each.left})' if each.left else ''}"
 
 
-def _version(history: History) -> str:
-    """The etcd releases that the start mark names, e.g. "3.5.1"; empty for a history that names none."""
+def versions(history: History) -> tuple[str, ...]:
+    """The etcd releases that the start mark names, e.g. ("3.5.1",); none for a history that names none."""
     start = next((mark for mark in history.marks if mark.kind == "start"), None)
     members = start.detail.get("members", {}) if start else {}
-    return ", ".join(dict.fromkeys(str(member.get("version", "?")) for member in members.values()))
+    return tuple(dict.fromkeys(str(member.get("version", "?")) for member in members.values()))
 
 
 def headline(verdict: Verdict, version: str = "") -> Text:
@@ -100,7 +120,7 @@ def _times(finding: Finding) -> str:
     return f" (x{finding.count:,})" if finding.count > 1 else ""
 
 
-def _finding(number: int, finding: Finding, origin_ns: int | None) -> Table:
+def _finding(number: int, finding: Finding, origin_ns: int | None, hints: Sequence[Hint]) -> Table:
     entry = CODES[finding.code]
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
@@ -111,6 +131,10 @@ def _finding(number: int, finding: Finding, origin_ns: int | None) -> Table:
     for index, exhibit in enumerate(finding.certificate):
         table.add_row(Text("seen" if index == 0 else "", "dim"), Text(_exhibit(exhibit, origin_ns)))
     table.add_row(Text("hence", "dim"), Text(finding.explanation))
+    for hint in hints[:HINTS_MAX]:
+        table.add_row("", Text(str(hint["text"])))
+    if len(hints) > HINTS_MAX:
+        table.add_row("", Text(f"and like {len(hints) - HINTS_MAX} more", "dim"))
     table.add_row(Text("next", "dim"), Text(entry.next_step))
     return table
 
@@ -128,9 +152,23 @@ def _exhibit(exhibit: Exhibit, origin_ns: int | None) -> str:
     return f"{when}{where}{exhibit.what}"
 
 
-def verdict_json(verdict: Verdict, **extra: object) -> str:
+def verdict_json(verdict: Verdict, hints: Hints = NO_HINTS, **extra: object) -> str:
     """`verdict` as the JSON document that `--json` prints and verdict.json holds."""
-    return json.dumps({**verdict.to_json(), **extra}, indent=2, default=_plain) + "\n"
+    return document_json({**verdict.to_json(), "findings": findings_json(verdict.findings, hints), **extra})
+
+
+def findings_json(findings: Iterable[Finding], hints: Hints = NO_HINTS) -> list[dict[str, Any]]:
+    """`findings` as JSON objects, each with its hints as "like" where there are any."""
+    told = []
+    for finding in findings:
+        beside = hints.get(finding.signature, ()) if finding.status == "counts" else ()
+        told.append({**finding.to_json(), **({"like": list(beside)} if beside else {})})
+    return told
+
+
+def document_json(document: Mapping[str, object]) -> str:
+    """A JSON document as every `--json` prints it."""
+    return json.dumps(document, indent=2, default=_plain) + "\n"
 
 
 def _plain(value: object) -> str:
@@ -148,4 +186,14 @@ def print_summary(console: Console, rows: Sequence[tuple[str, str, int, int]]) -
         table.add_column(title, justify="right" if justify == "right" else "left", overflow="fold")
     for signature, summary, times, runs in rows:
         table.add_row(signature, str(runs), f"{times:,}", summary)
+    console.print(table)
+
+
+def print_table(console: Console, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of text under dim titles; the last column is the one that is folded."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, title in enumerate(titles, 1):
+        table.add_column(title, header_style="dim", no_wrap=number < len(titles), overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     console.print(table)
