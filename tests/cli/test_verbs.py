@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from pekan import native
 from pekan.cli import pekan as cli
 from pekan.faults import INJECTORS
+from pekan.issues import ISSUES
 
 
 def pekan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -23,7 +24,19 @@ def pekan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "verb", [(), ("hunt",), ("check",), ("convert",), ("doctor",), ("etcd",), ("etcd", "list"), ("etcd", "install"), ("etcd", "path")]
+    "verb",
+    [
+        (),
+        ("hunt",),
+        ("check",),
+        ("reproduce",),
+        ("convert",),
+        ("doctor",),
+        ("etcd",),
+        ("etcd", "list"),
+        ("etcd", "install"),
+        ("etcd", "path"),
+    ],
 )
 def test_help_shows_an_example_that_parses(verb: tuple[str, ...]) -> None:
     """Every verb's help has an example whose options exist."""
@@ -31,7 +44,7 @@ def test_help_shows_an_example_that_parses(verb: tuple[str, ...]) -> None:
     assert said.exit_code == 0
     example = re.search(r"Example:\n((?: +.*\n)+)", said.output)
     assert example, said.output
-    for called in re.findall(r"pekan ((?:hunt|check|convert|doctor|etcd)[^;|&\n]*)", example.group(1)):
+    for called in re.findall(r"pekan ((?:hunt|check|reproduce|convert|doctor|etcd)[^;|&\n]*)", example.group(1)):
         options = re.findall(r"--[a-z-]+", called)
         words = called.split()
         depth = 2 if words[0] == "etcd" else 1
@@ -59,6 +72,12 @@ def test_help_shows_an_example_that_parses(verb: tuple[str, ...]) -> None:
         (("hunt", "--shrink", "no-such-run", "--time", "60s"), 2, "--time"),
         (("hunt", "--no-such-option"), 2, "--no-such-option"),
         (("hunt", "--etcd", "./no-such-binary"), 2, "no-such-binary"),
+        (("reproduce",), 2, "--list"),
+        (("reproduce", "4711"), 2, "4711"),
+        (("reproduce", "4711", "--story"), 2, "there are"),
+        (("reproduce", "all", "--bisect"), 2, "--bisect"),
+        (("reproduce", "all", "--attempts", "0"), 2, "--attempts"),
+        (("reproduce", "all", "--budget", "soon"), 2, "--budget"),
         (("frobnicate",), 2, "frobnicate"),
     ],
 )
@@ -95,3 +114,16 @@ def test_doctor_names_the_engine_and_what_would_help() -> None:
     assert all(a["possible"] or (a["why_not"] and a["remedy"]) for a in abilities)
     told = pekan("doctor").stdout
     assert all(a["name"] in told for a in abilities)
+
+
+def test_list_of_issues_is_complete() -> None:
+    """--list names every issue with where it is fixed and what it needs, in text and as JSON; --story tells what happens inside."""
+    listed = json.loads(pekan("reproduce", "--list", "--json").stdout)["issues"]
+    assert [each["issue"] for each in listed] == list(ISSUES)
+    assert all(each["story"] and each["needs"] and each["boundaries"] + [each["not_released"]] for each in listed)
+    told = pekan("reproduce", "--list").stdout
+    assert all(name in told for name in ISSUES)
+    for name, issue in list(ISSUES.items())[:1]:
+        story = pekan("reproduce", name, "--story").stdout
+        assert issue.title in " ".join(story.split())
+        assert all(link in story for link in issue.links)

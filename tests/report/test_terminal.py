@@ -94,3 +94,22 @@ def test_every_word_has_a_first_line(word: str) -> None:
     """Each of the three words begins the report."""
     given = {"holds": verdict(), "broken": verdict(FINDING), "undecided": verdict(undecided=(Undecided("a", "b"),))}[word]
     assert shown(given).startswith(word)
+
+
+def test_what_a_finding_looks_like_stands_beside_it() -> None:
+    """Hints are lines of the finding of their signature and a field of its JSON form; the verdict is the same without them."""
+    hints = {FINDING.signature: [{"issue": "15271", "affects": True, "text": f"like #1527{number}"} for number in range(5)]}
+    out = io.StringIO()
+    print_verdict(Console(file=out, width=140, highlight=False), verdict(FINDING), HISTORY, hints)
+    text = out.getvalue()
+    assert "like #15270" in text
+    assert "like #15272" in text
+    assert "and like 2 more" in text
+    follows = replace(FINDING, status="follows", because="X")
+    told = json.loads(verdict_json(verdict(FINDING, follows), hints))
+    assert [[hint["text"] for hint in finding.get("like", [])] for finding in told["findings"]] == [
+        [f"like #1527{n}" for n in range(5)],
+        [],
+    ]
+    bare = json.loads(verdict_json(verdict(FINDING, follows)))
+    assert {**told, "findings": [{k: v for k, v in finding.items() if k != "like"} for finding in told["findings"]]} == bare

@@ -57,11 +57,11 @@ def check_run(case: Case) -> CheckerReport:
     reasons: list[Undecided] = list(_record(history))
     own = history.plan is not None or bool(history.faults) or any(mark.kind == "phase" for mark in history.marks)
     if own:
-        reasons += _required(history)
+        reasons += unmet(history)
         reasons += _classes(history)
         reasons += _silent_watches(case)
         # What has to be answered in a script, its steps say; what is meant to be refused is no traffic that failed.
-        reasons += _script(history) if history.plan is not None and history.plan.script else _traffic(history)
+        reasons += () if _scripted(history) else _traffic(history)
         reasons += _recovery(history)
     return CheckerReport(NAME, applicable=own or bool(reasons), judged=_counts(case), undecided=tuple(reasons))
 
@@ -121,7 +121,11 @@ def _record(history: History) -> Iterator[Undecided]:
 
 def unmet(history: History) -> tuple[Undecided, ...]:
     """The conditions that the plan requires and that did not come about; none where the run met what it was made to meet."""
-    return tuple(_required(history))
+    return (*_required(history), *(_script(history) if _scripted(history) else ()))
+
+
+def _scripted(history: History) -> bool:
+    return history.plan is not None and bool(history.plan.script)
 
 
 def _required(history: History) -> Iterator[Undecided]:

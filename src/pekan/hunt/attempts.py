@@ -20,10 +20,10 @@ What is expected is a predicate over findings that the caller brings along; no r
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pekan.checkers.run import unmet
 from pekan.etcd.binaries import Binary
@@ -36,6 +36,7 @@ EXIT_CODES: dict[Answer, int] = {"shown": 1, "not shown": 0, "did not fire": 3, 
 SPARE = 3
 """Attempts beyond those asked for, where a cluster did not come up or back: a busy machine spoils one now and then, and a machine that
 spoils more than these will spoil the next as well."""
+WORST_FIRST = ("broken", "undecided", "holds")
 RUN_CHECKER = "run"
 """Of its reasons to be undecided, those about faults, script and recovery are asked for one by one here; the rest (how much of the traffic
 was answered) is about runs whose traffic is drawn."""
@@ -67,6 +68,23 @@ class Attempt:
     def fired(self) -> bool:
         """Whether the conditions of the plan were met; a run that shows what was expected has met them."""
         return self.answer in ("shown", "not shown", "undecided")
+
+    def to_json(self) -> dict[str, Any]:
+        judged = self.judged
+        return {
+            "seed": judged.plan.seed,
+            "run": str(judged.path),
+            "verdict": judged.verdict.verdict if judged.verdict is not None else None,
+            "ended": judged.conducted.reason,
+            "answer": self.answer,
+            "counted": self.counted,
+            "fired": self.fired,
+            "why": list(self.why),
+            "codes": list(dict.fromkeys(finding.code for finding in self.shown)),
+            "other": list(dict.fromkeys(finding.code for finding in self.other)),
+            "masked_by": list(self.masked_by),
+            "seconds": round(judged.seconds, 3),
+        }
 
 
 def look(judged: Judged, expects: Callable[[Finding], bool], known_as: Callable[[Finding], Sequence[str]]) -> Attempt:
@@ -165,6 +183,56 @@ class Outcome:
             case "interrupted":
                 return f"interrupted, not shown in {self.counted} of {tries}"
 
+    @property
+    def expected(self) -> list[Found]:
+        """The findings that were expected."""
+        return _grouped([attempt.shown for attempt in self.attempts])
+
+    @property
+    def other(self) -> list[Found]:
+        """The other findings that count."""
+        return _grouped([attempt.other for attempt in self.attempts])
+
+    def to_json(self) -> dict[str, Any]:
+        """What the JSON form says besides the findings."""
+        verdicts = [attempt.judged.verdict for attempt in self.attempts if attempt.judged.verdict is not None]
+        words = [verdict.verdict for verdict in verdicts]
+        return {
+            "verdict": next((word for word in WORST_FIRST if word in words), "undecided"),
+            "order": "real-time",
+            "answer": self.answer,
+            "words": self.words,
+            "asked": self.asked,
+            "counted": self.counted,
+            "fired": self.fired,
+            "shown": self.shown,
+            "median_seconds": None if self.median_s is None else round(self.median_s, 3),
+            "masked_by": list(self.masked_by),
+            "undecided": [asdict(reason) for verdict in verdicts for reason in verdict.undecided],
+            "operations": sum(verdict.operations for verdict in verdicts),
+            "seconds": round(sum(attempt.judged.seconds for attempt in self.attempts), 3),
+            "exit_code": self.exit_code,
+            "attempts": [attempt.to_json() for attempt in self.attempts],
+        }
+
+
+class Found(NamedTuple):
+    """Findings of one signature over attempts: the first of them, how many in all, and in how many attempts."""
+
+    first: Finding
+    times: int
+    attempts: int
+
+
+def _grouped(per_attempt: Iterable[Iterable[Finding]]) -> list[Found]:
+    """Those of most attempts first."""
+    seen: dict[str, Found] = {}
+    for findings in per_attempt:
+        for finding in findings:
+            first, times, tries = seen.get(finding.signature, (finding, 0, 0))
+            seen[finding.signature] = Found(first, times + finding.count, tries + 1)
+    return sorted(seen.values(), key=lambda row: (-row.attempts, row.first.code))
+
 
 def attempts(
     plan_of: Callable[[int], Plan],
@@ -197,13 +265,3 @@ def attempts(
         yield attempt
         if attempt.answer == "interrupted" or (until_shown and attempt.answer == "shown"):
             return
-
-
-def grouped_findings(tried: Sequence[Attempt], of: Callable[[Attempt], Sequence[Finding]]) -> list[tuple[Finding, int, int]]:
-    """Findings `of` each attempt by signature: (first seen, times in all, attempts that show it), most attempts first."""
-    seen: dict[str, tuple[Finding, int, int]] = {}
-    for attempt in tried:
-        for finding in of(attempt):
-            first, times, runs = seen.get(finding.signature, (finding, 0, 0))
-            seen[finding.signature] = (first, times + finding.count, runs + 1)
-    return sorted(seen.values(), key=lambda row: (-row[2], row[0].code))

@@ -20,14 +20,15 @@ from pekan.errors import EnvironmentFailure
 from pekan.etcd.binaries import Availability, version_key
 
 CONFIDENCE = 0.95
+RATE_BITS = 30
+"""Halvings until a rate is known far better than it is told."""
 Tried = Literal["shows", "does not"]
 MIDDLE_SHARE = 0.5
 """Of the releases that are left, those in this middle part halve them nearly as well as the middle one; a cached one saves a build."""
 
 
 START_MAX = 2
-"""Releases at either end that are asked before the search begins where the claim says: what cannot be had, or is masked by another issue,
-is often a whole row of them."""
+"""Releases at either end that are asked until one answers: what cannot be had, or is masked by another issue, is often a whole row."""
 
 
 class CannotTry(Exception):
@@ -52,18 +53,38 @@ def last_to_show(rows: Sequence[Availability], lasts: Collection[str], affected:
 class Bisected:
     """What a search found.
 
-    last_affected  the newest release that showed it with all older ones tried showing it too; "" where none showed it
-    first_fixed    the oldest release that did not show it, newer than the other; "" where the newest one still does
+    last_affected  the newest release that showed it, older than the other; "" where none did
+    first_fixed    the oldest release that did not, newer than the other; "" where the newest one still does
     tried          every release that gave an answer, in order of trying
     left_out       release -> why it gave none
-    between        releases between the two that gave no answer: the pair is a pair of neighbours where there are none
     """
 
     last_affected: str
     first_fixed: str
     tried: dict[str, Tried]
     left_out: dict[str, str]
-    between: tuple[str, ...]
+
+    def between(self, releases: Iterable[str]) -> list[str]:
+        """Those of `releases` that lie between the two: where there are some, the pair is not one of neighbours."""
+        if not (self.last_affected and self.first_fixed):
+            return []
+        low, high = version_key(self.last_affected), version_key(self.first_fixed)
+        return [release for release in releases if low < version_key(release) < high]
+
+    def words(self, claimed: tuple[str, str]) -> str:
+        """What was found, and what was claimed."""
+        if not self.tried:
+            return "no release gave an answer"
+        if not self.last_affected:
+            return f"shown by none of the releases that were tried, {', '.join(self.tried)}"
+        found = f"last affected {self.last_affected}, " + (
+            f"first fixed {self.first_fixed}" if self.first_fixed else "the newest that can be tried"
+        )
+        if not any(claimed):
+            return found
+        if claimed == (self.last_affected, self.first_fixed):
+            return f"{found}, as is said"
+        return f"{found}; said to be {claimed[0] or 'unknown'} and {claimed[1] or 'none'}"
 
 
 def bisect(
@@ -71,24 +92,27 @@ def bisect(
 ) -> Bisected:
     """Where a series of releases, oldest first, goes from showing something to not showing it.
 
-    `attempt` says what a release does, or raises CannotTry. `claimed`: the pair that is said to be the one; the search begins there on the
-    side whose end gives no answer, or where what is looked for came with a later release than the oldest. A release is taken to be like its
-    neighbours outside the pair that is found: that is what a search by halves assumes.
+    `attempt` says what a release does, or raises CannotTry. `claimed`: the pair that is said to be the one ("" for what is not said). It is
+    tried first, since each release may have to be built; where it does not answer as claimed, the ends are tried and what lies between is
+    halved. A release is taken to be like its neighbours outside the pair that is found: that is what any search by halves assumes.
     """
     search = _Search(releases, attempt)
-    last, fixed = claimed
-    does_not = search.first(islice(reversed(releases), START_MAX)) or search.first([fixed] if fixed in releases else [])
+    for release in filter(None, claimed):
+        if release in releases:
+            search.ask(release)
+    shows = search.newest("shows")
+    does_not = search.oldest("does not", after=shows)
     if not does_not:
-        return search.result("", "")
-    if search.tried[does_not] == "shows":
-        return search.result(does_not, "")
-    older = search.between("", does_not)
-    shows = search.first(islice(older, START_MAX))
-    if search.tried.get(shows) != "shows" and last in older:
-        shows = search.first([last])
-    if search.tried.get(shows) != "shows":
-        return search.result("", does_not)
-    while left := search.left_between(shows, does_not):
+        newest = search.first(islice(reversed(search.between(shows, "")), START_MAX))
+        if search.tried.get(newest, "shows") == "shows":
+            return search.result(newest or shows, "")
+        does_not = newest
+    if not shows:
+        oldest = search.first(islice(search.between("", does_not), START_MAX))
+        if search.tried.get(oldest) != "shows":
+            return search.result("", oldest or does_not)
+        shows = oldest
+    while left := search.open_between(shows, does_not):
         probe = _probe(left, cached)
         answer = search.ask(probe)
         if answer == "shows":
@@ -120,17 +144,25 @@ class _Search:
         """The first of `releases` that gives an answer; "" where none does."""
         return next((release for release in releases if self.ask(release)), "")
 
-    def left_between(self, low: str, high: str) -> list[str]:
+    def newest(self, answer: Tried) -> str:
+        """The newest release that gave this answer, "" where none did."""
+        return next((release for release in reversed(self.releases) if self.tried.get(release) == answer), "")
+
+    def oldest(self, answer: Tried, after: str) -> str:
+        """The oldest release after this one ("": of all) that gave this answer, "" where none did."""
+        return next((release for release in self.between(after, "") if self.tried.get(release) == answer), "")
+
+    def open_between(self, low: str, high: str) -> list[str]:
+        """Those of which nothing is known yet."""
         return [release for release in self.between(low, high) if release not in self.tried and release not in self.left_out]
 
     def between(self, low: str, high: str) -> list[str]:
-        """The releases above `low` ("": all) and below `high`."""
-        after = self.releases.index(low) + 1 if low else 0
-        return list(self.releases[after : self.releases.index(high)])
+        """The releases above `low` and below `high`; "" for no bound."""
+        first = self.releases.index(low) + 1 if low else 0
+        return list(self.releases[first : self.releases.index(high) if high else None])
 
     def result(self, shows: str, does_not: str) -> Bisected:
-        between = tuple(self.between(shows, does_not)) if shows and does_not else ()
-        return Bisected(shows, does_not, self.tried, self.left_out, between)
+        return Bisected(shows, does_not, self.tried, self.left_out)
 
 
 def _probe(left: Sequence[str], cached: Collection[str]) -> str:
@@ -145,25 +177,13 @@ def least_rate(shown: int, tries: int) -> float:
     """What the share of attempts that show something is at least, with 95 % confidence (Clopper and Pearson 1934, one-sided)."""
     if shown == 0:
         return 0.0
-    return _rate(lambda rate: _at_least(shown, tries, rate), 1 - CONFIDENCE)
-
-
-def most_rate(shown: int, tries: int) -> float:
-    """What that share is at most, with 95 % confidence."""
-    if shown == tries:
-        return 1.0
-    return _rate(lambda rate: 1 - _at_least(shown + 1, tries, rate), 1 - CONFIDENCE, falling=True)
+    low, high = 0.0, 1.0
+    for _ in range(RATE_BITS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_least(shown, tries, middle) < 1 - CONFIDENCE else (low, middle)
+    return low
 
 
 def _at_least(shown: int, tries: int, rate: float) -> float:
     """The probability of `shown` hits or more."""
     return sum(comb(tries, hits) * rate**hits * (1 - rate) ** (tries - hits) for hits in range(shown, tries + 1))
-
-
-def _rate(probability: Callable[[float], float], target: float, *, falling: bool = False) -> float:
-    """The rate at which a monotone `probability` is `target`, by halves."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if (probability(middle) < target) != falling else (low, middle)
-    return (low + high) / 2

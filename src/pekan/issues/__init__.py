@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
+from pekan.issues import claims
 from pekan.issues.issue import Boundary, Issue, Recipe, numbered
 from pekan.issues.likeness import Like, alike, called
 from pekan.verdict import Finding
@@ -31,4 +32,4 @@ def like(finding: Finding, versions: Iterable[str]) -> tuple[Like, ...]:
     return alike(finding, versions, ISSUES.values())
 
 
-__all__ = ["ISSUES", "Boundary", "Issue", "Like", "Recipe", "alike", "called", "like", "numbered"]
+__all__ = ["ISSUES", "Boundary", "Issue", "Like", "Recipe", "alike", "called", "claims", "like", "numbered"]
