@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from pekan.cli.etcd import binary_progress
-from pekan.cli.hunt import SEED_MAX, deliver, live_line, needs, sweep_and_tell
+from pekan.cli.hunt import SEED_MAX, deliver, live_line, needs, tidy, told
 from pekan.cli.output import json_option, program, reports_errors, stderr, stdout
 from pekan.durations import parse_ms
 from pekan.errors import BinaryUnavailable, EnvironmentFailure, PekanError, UsageError
@@ -25,6 +25,7 @@ from pekan.plan import Plan
 if TYPE_CHECKING:
     from pekan.etcd.binaries import Binary
     from pekan.hunt.attempts import Attempt, Found, Outcome
+    from pekan.hunt.live import Live
     from pekan.hunt.releases import Bisected, Tried
 
 ATTEMPTS = 10
@@ -113,7 +114,7 @@ def reproduce(
         keep=keep,
         silent=as_json,
     )
-    sweep_and_tell()
+    tidy()
     if bisecting:
         return _bisect(issues[0], asked, as_json)
     return _all(issues, asked) if number == ALL else _one(issues[0], asked)
@@ -198,8 +199,8 @@ def _heading(issue: Issue) -> Text:
 
 def _labelled(label: str, *lines: str) -> None:
     for number, line in enumerate(lines):
-        told = Text.assemble((f"{label if number == 0 else '':<{LABEL_COLUMNS}}", "dim"), line)
-        stdout().print(told, soft_wrap=True)
+        text = Text.assemble((f"{label if number == 0 else '':<{LABEL_COLUMNS}}", "dim"), line)
+        stdout().print(text, soft_wrap=True)
 
 
 # ---- one issue on one release ----
@@ -269,15 +270,16 @@ def _attempted(issue: Issue, named: str, binary: Binary, recipe: Recipe, asked: 
     def plan_of(seed: int) -> Plan:
         return make_plan(replace(recipe.plan, etcd=named, seed=seed), (), recipe.faults)
 
-    def before() -> str:
-        return f"{called(issue.name)} attempt {len(done) + 1}/{asked.wanted}, shown {sum(bool(attempt.shown) for attempt in done)}  "
+    def show(live: Live) -> None:
+        hits = sum(bool(attempt.shown) for attempt in done)
+        update(Text(f"{called(issue.name)} attempt {len(done) + 1}/{asked.wanted}, shown {hits}  ") + told(live))
 
     done: list[Attempt] = []
     if not asked.silent:
         stdout().print(_heading(issue))
         _labelled("shows as", issue.shows_as)
         _labelled("on", _about(binary, plan_of(asked.seed + used)))
-    with live_line(before) as show:
+    with live_line() as update:
         for attempt in attempts(
             plan_of,
             binary,
@@ -329,9 +331,9 @@ def _tell_attempt(number: int, attempt: Attempt) -> None:
     codes = ", ".join(dict.fromkeys(finding.code for finding in attempt.shown or attempt.other))
     style = ANSWER_STYLES.get(attempt.answer, "bold")
     masked = f"masked by {', '.join(attempt.masked_by)}" if attempt.masked_by else ""
-    told = filter(None, (codes, masked))
+    notes = filter(None, (codes, masked))
     stdout().print(
-        Text.assemble(f"attempt {number:>2}  ", (f"{attempt.answer:<12}", style), f"  {attempt.judged.seconds:5.1f} s  ", "  ".join(told))
+        Text.assemble(f"attempt {number:>2}  ", (f"{attempt.answer:<12}", style), f"  {attempt.judged.seconds:5.1f} s  ", "  ".join(notes))
     )
     for why in attempt.why:
         stdout().print(Padding(Text(why, "dim"), (0, 0, 0, 12)))
@@ -364,12 +366,12 @@ def _json(cell: _Cell) -> dict[str, Any]:
     if outcome is None:
         code = cell.why_not.exit_code if cell.why_not is not None else None
         return {**about, "answer": "not run", "why": str(cell.why_not), "exit_code": code}
-    told = outcome.to_json()
-    told["findings"] = [_found_json(found) for found in outcome.expected]
-    told["other"] = [
+    document = outcome.to_json()
+    document["findings"] = [_found_json(found) for found in outcome.expected]
+    document["other"] = [
         {**_found_json(found), "like": [each.to_json() for each in like(found.first, [cell.version])]} for found in outcome.other
     ]
-    return {**about, **told}
+    return {**about, **document}
 
 
 def _found_json(found: Found) -> dict[str, Any]:
