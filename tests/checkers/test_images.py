@@ -228,11 +228,14 @@ def test_a_watch_is_cancelled_for_a_compaction_that_nobody_asked_for() -> None:
 
 
 def test_where_members_may_have_parted_nothing_is_judged() -> None:
-    """After a refused transaction that other members may have applied (#18667) images are counted and not judged; from 3.7 on they are."""
-    for version, codes in (("3.5.35", []), ("3.7.3", ["IMAGE-LOST-WRITE"])):
+    """After a refused transaction that other members may have applied (#18667) images are counted and not judged; from 3.7 on they are, and
+    after one that was refused for what a nested one reads: that is left out by nobody."""
+    plain = RangeRequest(b"k0", revision=1_000)
+    nested = TxnRequest((), (plain,), ())
+    for version, read, codes in (("3.5.35", plain, []), ("3.5.35", nested, ["IMAGE-LOST-WRITE"]), ("3.7.3", plain, ["IMAGE-LOST-WRITE"])):
         it = Imaged()
         it.answers["m1"] = WireError(OUT_OF_RANGE, FUTURE_REVISION)
-        put, read = PutRequest(b"late", b"x"), RangeRequest(b"k0", revision=1_000)
+        put = PutRequest(b"late", b"x")
         refused = it.story.refused(TxnRequest((), (put, read), ()), FUTURE_REVISION)
         it.story.change(refused, call=it.before - 1)
         it.version = version

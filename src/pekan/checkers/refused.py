@@ -98,14 +98,16 @@ def _release(version: str) -> tuple[int, ...]:
 def _suspect(op: Operation) -> bool:
     """True for a refused transaction that writes beside the read that it was refused for.
 
-    The member that is asked executes such a read, or checks whether the user may; before 3.7.0 the others leave reads out.
+    The member that is asked executes such a read, or checks whether the user may; before 3.7.0 the others leave reads out. Only those of
+    the transaction itself: what a nested one reads stays in it everywhere, and everybody refuses it alike (`removeNeedlessRangeReqs`, 3.4
+    to 3.6).
     """
     if op.outcome != FAILED or not isinstance(op.input, TxnRequest) or not isinstance(op.output, WireError):
         return False
     inside = list(_operations(op.input))
     if not any(isinstance(each, PutRequest | DeleteRangeRequest) for each in inside):
         return False
-    reads = [each for each in inside if isinstance(each, RangeRequest)]
+    reads = [each for each in (*op.input.success, *op.input.failure) if isinstance(each, RangeRequest)]
     if op.output.message in (COMPACTED, FUTURE_REVISION):
         return any(each.revision > 0 for each in reads)
     return op.output.message == PERMISSION and bool(reads)
