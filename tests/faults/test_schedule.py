@@ -17,6 +17,7 @@ from pekan.etcd.cluster import Member
 from pekan.faults import CLASSES, INJECTORS, Armed, Injector, class_of, draw, kinds_of, parse, phases, with_faults
 from pekan.faults.injector import PROCESS, Drawn, Parameter
 from pekan.faults.process.pause import LONG_MS as PAUSE_LONG_MS
+from pekan.faults.resources.memory import HOLD_MS
 from pekan.faults.schedule import ALL_KILLED_SHARE, CALM_MS, FAULTS_MAX, LAST_FIFTH, QUORUM_LOSS_MS_MAX
 from pekan.plan import Fault, Plan, Schedule, Trigger
 
@@ -146,6 +147,17 @@ def test_a_majority_stays_up_but_for_moments(members: int) -> None:
             assert min(process_length(each) for each in down) <= QUORUM_LOSS_MS_MAX
     assert losses > 0
     assert all_killed > 60 * ALL_KILLED_SHARE
+
+
+def test_patience_is_not_cut() -> None:
+    """What takes its victim down beyond the failure budget does so briefly, and waits for its end as long as any other."""
+    brief = 0
+    for seed in SEEDS:
+        schedule = draw(seed, ("memory-limit",), 3, 120_000)
+        for fault in schedule.faults:
+            assert int(fault.parameters["hold_ms"]) >= min(HOLD_MS[0], schedule.heal_ms - fault.trigger.at_ms)
+            brief += int(fault.parameters["down_ms"]) <= QUORUM_LOSS_MS_MAX
+    assert brief > 0
 
 
 def test_faults_that_share_a_claim_never_meet_on_one_named_victim() -> None:

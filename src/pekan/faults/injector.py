@@ -106,6 +106,7 @@ class Injector(ABC):
     frequency  how often clusters meet it: day | week | year | century
     parameters what it takes, by name
     duration   the parameter that a bare length of time in `--fault` sets; "" where it takes none
+    patience   the parameter that says how long it waits for an end to come while its victim serves; "" where it does not
     claims     what of the victim it shares with no other fault while it is armed
     members_min  in smaller clusters there is nobody that it could befall
     needs      names of the equipment that has to be around the members (`pekan.faults.EQUIPMENT`)
@@ -117,6 +118,7 @@ class Injector(ABC):
     frequency: ClassVar[Frequency]
     parameters: ClassVar[Mapping[str, Parameter]]
     duration: ClassVar[str] = ""
+    patience: ClassVar[str] = ""
     claims: ClassVar[frozenset[str]] = frozenset()
     members_min: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ()
@@ -128,6 +130,10 @@ class Injector(ABC):
     def needs_for(self, parameters: Mapping[str, int | str]) -> tuple[str, ...]:
         """Of equipment, what one with these parameters needs."""
         return self.needs
+
+    def without_equipment(self) -> str:
+        """What can be had of it by name though its equipment cannot be put around members here, as a phrase; "" where nothing can."""
+        return ""
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Drawn:

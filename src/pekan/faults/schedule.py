@@ -204,7 +204,7 @@ class _Drawing:
             group = [_drawn(injector, "any", wanted, {"down_ms": down_ms})] * self.members
             beyond = True
         elif beyond and self.members > 1:
-            group = [_shortened(fault, injector, QUORUM_LOSS_MS_MAX)]
+            group = [_shortened(fault, injector, QUORUM_LOSS_MS_MAX, injector.patience)]
         budget = self.members if beyond else (self.members - 1) // 2
         for start in (wanted, begin):
             span = self.first_free(_span(group, injector, start), budget)
@@ -254,13 +254,14 @@ def _down(spans: list[_Span]) -> int:
     return sum(span.down for span in spans if not span.victim) + len({span.victim for span in spans if span.victim})
 
 
-def _shortened(fault: Fault, injector: Injector, ms: int) -> Fault:
-    """`fault` with the lengths of time that it holds its victim for cut, one after the other, to `ms` in all."""
+def _shortened(fault: Fault, injector: Injector, ms: int, patience: str = "") -> Fault:
+    """`fault` with the lengths of time that it holds its victim for cut, one after the other, to `ms` in all; the parameter `patience` is
+    left as it is."""
     kept = dict(fault.parameters)
     left = ms
     for name, parameter in injector.parameters.items():
         holds = name == injector.duration or injector.down_ms({**fault.parameters, name: 0}) != injector.down_ms(fault.parameters)
-        if parameter.unit == "ms" and holds:
+        if parameter.unit == "ms" and holds and name != patience:
             kept[name] = max(0, min(int(kept[name]), left))
             left -= int(kept[name])
     return replace(fault, parameters=kept)

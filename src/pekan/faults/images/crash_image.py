@@ -48,6 +48,7 @@ them up to 40 ms, so the pauses grow, and after the last one this image is left 
 KEPT_BYTES_MAX = 512 << 20
 """Of all images of a run. Kept are stretches that were written, so it is 30 to 100 images of a run of a minute; in a longer one earlier
 images are given up for later ones."""
+DOWN, MEMBERSHIP, UNTOLD = "down", "membership", "untold"
 KEY = b"pekan/probe"
 """Read and never written."""
 
@@ -77,11 +78,15 @@ class CrashImage(Injector):
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Evidence of firing is the first image: its digest, and for how long the members stood still."""
         taking = _Taking(armed)
+        left = armed.number("count")
         try:
-            for _ in range(armed.number("count")):
+            while left:
                 await armed.hold(int(armed.number("every_ms") * armed.rng.uniform(*JITTER)))
+                missed = taking.missed
                 if not armed.context.left_ms() or not await taking.one():
                     break
+                # Until the first one is there, a moment at which somebody is down costs nothing and counts for nothing.
+                left -= armed.has_fired or taking.missed == missed
         finally:
             await taking.close()
             if armed.has_fired:
@@ -101,6 +106,11 @@ class _Taking:
         self.skipped: dict[str, int] = {}
         self.freeze_ms: list[float] = []
 
+    @property
+    def missed(self) -> int:
+        """How often there was nothing to be taken, because somebody was down, joining or leaving, or nobody told anything."""
+        return sum(self.skipped.get(why, 0) for why in (DOWN, MEMBERSHIP, UNTOLD))
+
     def summary(self) -> dict[str, object]:
         longest = max(self.freeze_ms, default=0.0)
         return {"images": self.taken, "duplicates": self.duplicates, "bytes": self.bytes, "freeze_ms_max": longest, "skipped": self.skipped}
@@ -109,15 +119,15 @@ class _Taking:
         """Take one image; False where no further one is to be taken."""
         await self._ask()
         if self.last is None:
-            return True
+            return self._skip(UNTOLD)
         for pause_ms in BUSY_MS:
             members = self.context.cluster.members
             if any(member.part is not MemberPart.VOTER for member in members):
                 # Who is on the way in or out may be needed for a majority, and may have no data yet.
-                return self._skip("membership")
+                return self._skip(MEMBERSHIP)
             if any(member.process is None for member in members):
                 # Whoever ended it may be at its files.
-                return self._skip("down")
+                return self._skip(DOWN)
             # In a thread: the first look at a long log takes some time, and clients go on meanwhile.
             await shielded(asyncio.to_thread(self._prepare, [(member.name, member.spec, member.incarnation) for member in members]))
             try:

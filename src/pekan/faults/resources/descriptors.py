@@ -12,11 +12,12 @@ import contextlib
 import os
 import random
 import resource
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
+from pekan.faults.resources.crowd import Crowd
 from pekan.faults.resources.predicted import Exhaustion
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ HOLD_MS = (1_000, 4_000)
 SPARE = (0, 0, 2)
 RECOVERY_MS = 1_500
 """After the limit is lifted peers dial again, after pauses of up to a second."""
-DIAL_S = 1.0
 KNOCKS_MAX = 40
 KNOCK_S = 0.1
 """Together longer than a member goes on closing what it has opened for a moment."""
@@ -83,19 +83,20 @@ class DescriptorLimit(Injector):
             if waiting[0] >= LOOKS:
                 armed.fired({"limit": limit, "open": used, "waiting_connections": queue, "pid": pid})
 
-        async def knock(knocking: contextlib.AsyncExitStack) -> None:
+        async def knock(crowd: Crowd) -> None:
             # Again and again: it closes connections of its own, and takes a new one for each.
-            for _ in range(armed.number("spare") + KNOCKS_MAX):
+            await crowd.grow(armed.number("spare"))
+            for _ in range(KNOCKS_MAX):
                 if armed.has_fired:
                     return
-                await knocking.enter_async_context(_connection(*victim.spec.advertise_client))
+                await crowd.grow(1)
                 await asyncio.sleep(KNOCK_S)
 
-        async with contextlib.AsyncExitStack() as knocking:
+        async with Crowd(victim.spec) as crowd:
             try:
                 victim.expect_exit(end.predicts)
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
-                knocks = asyncio.ensure_future(knock(knocking))
+                knocks = asyncio.ensure_future(knock(crowd))
                 try:
                     await end.hold(armed, armed.number("hold_ms"), look)
                 finally:
@@ -110,20 +111,6 @@ class DescriptorLimit(Injector):
                     await end.heal(armed, {"limit": limit, "said": end.said()[:200], "pid": pid})
 
                 await shielded(lift())
-
-
-@contextlib.asynccontextmanager
-async def _connection(host: str, port: int) -> AsyncIterator[None]:
-    """A connection that says nothing; nothing where it cannot be made in time."""
-    writer = None
-    with contextlib.suppress(OSError):
-        async with asyncio.timeout(DIAL_S):
-            _, writer = await asyncio.open_connection(host, port)
-    try:
-        yield
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def _open_files(pid: int) -> int:

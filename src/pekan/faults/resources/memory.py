@@ -8,11 +8,13 @@
     limit   RLIMIT_DATA of the running process (setrlimit(2)):      Go's runtime: "cannot allocate memory", exit status 2
             its own pages, so much more than it has
 
-`within`: to the data it is a crash of the process, like a kill.
+A member that has just collected its garbage may live on what it has for a minute. So clients come, ask for nothing and stay: for each it
+makes buffers (`crowd`). `within`: to the data it is a crash of the process, like a kill.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import resource
 import signal
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pekan.faults.ability import Ability, able
 from pekan.faults.drawing import weighted
 from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
+from pekan.faults.resources.crowd import Crowd
 from pekan.faults.resources.groups import Group, Hierarchy, hierarchy, killed_for_memory, limit_memory
 from pekan.faults.resources.predicted import Exhaustion
 
@@ -34,6 +37,11 @@ MORE_KIB = {"group": 2_048, "limit": 0}
 """What ends a member under a few hundred small puts a second within seconds (measured: 0.4 to 5 s from 3.4.23 to 3.7.3). A group needs some
 room: what it charges begins at nothing, and the kernel takes page cache back first."""
 HOLD_MS = (4_000, 10_000)
+CROWD_MAX = 300
+"""A member of a hunt has some ten MB to spare, and one of these costs it about 100 KiB. Well below the descriptors that a process may have
+by default (1,024)."""
+CROWD_AT_ONCE = 10
+CROWD_S = 0.02
 DOWN_MS = (100, 1_500)
 RECOVERY_MS = 1_200
 LAST_WORDS = r"^(fatal error: |runtime: |runtime/cgo: ).*(cannot allocate memory|out of memory|create new OS thread|pthread_create failed)"
@@ -54,6 +62,7 @@ class MemoryLimit(Injector):
         "down_ms": Parameter(500, "ms", "from its end to its next start"),
     }
     duration: ClassVar[str] = "hold_ms"
+    patience: ClassVar[str] = "hold_ms"
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
 
     def probe(self) -> Ability:
@@ -88,7 +97,7 @@ class MemoryLimit(Injector):
             victim.expect_exit(end.predicts)
             limit_memory(group, _more_kib(armed, "group") << 10)
             if group.keep(pid):
-                await end.hold(armed, armed.number("hold_ms"))
+                await _crowded(victim, armed, end)
         finally:
             killed = killed_for_memory(group)
 
@@ -106,7 +115,7 @@ class MemoryLimit(Injector):
         try:
             victim.expect_exit(end.predicts)
             resource.prlimit(pid, resource.RLIMIT_DATA, (has + (_more_kib(armed, "limit") << 10), hard))
-            await end.hold(armed, armed.number("hold_ms"))
+            await _crowded(victim, armed, end)
         finally:
 
             async def lift() -> None:
@@ -118,6 +127,23 @@ class MemoryLimit(Injector):
                 await end.heal(armed, evidence, armed.number("down_ms"))
 
             await shielded(lift())
+
+
+async def _crowded(victim: Member, armed: Armed, end: Exhaustion) -> None:
+    """Hold, while clients use up what is left."""
+
+    async def come(crowd: Crowd) -> None:
+        for _ in range(CROWD_MAX // CROWD_AT_ONCE):
+            await crowd.grow(CROWD_AT_ONCE)
+            await asyncio.sleep(CROWD_S)
+
+    async with Crowd(victim.spec, greets=True) as crowd:
+        coming = asyncio.ensure_future(come(crowd))
+        try:
+            await end.hold(armed, armed.number("hold_ms"))
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 def _more_kib(armed: Armed, how: str) -> int:
