@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 
 from pekan.errors import UsageError
@@ -67,12 +68,14 @@ def probe(names: Iterable[str]) -> None:
 
 @cache
 def ability_of(kind: str) -> Ability:
-    """Whether a fault of `kind` can be injected here, its equipment included."""
+    """Whether a fault of `kind` can be injected here, its equipment included. Where it cannot be drawn, `detail` is what can be had by
+    name all the same."""
     found = INJECTORS[kind].probe()
     for name in INJECTORS[kind].needs if found.possible else ():
         needed = equipment_ability(name)
         if not needed.possible:
-            return unable(kind, f"it needs {name}: {needed.why_not}", needed.remedy)
+            missing = unable(kind, f"it needs {name}: {needed.why_not}", needed.remedy)
+            return replace(missing, detail=INJECTORS[kind].without_equipment())
     return able(kind, found.detail) if found.possible else found
 
 

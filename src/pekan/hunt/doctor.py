@@ -92,4 +92,5 @@ def _faults(drives: Ability) -> Iterator[Ability]:
         yield replace(found, area=MECHANISM, detail=detail)
     for kind, injector in INJECTORS.items():
         found = ability_of(kind) if drives.possible else unable(kind, drives.why_not, drives.remedy)
-        yield replace(found, area="fault", detail=f"{class_of(injector)}: {injector.summary}")
+        partly = found.detail if not found.possible else ""
+        yield replace(found, area="fault", detail="; ".join(filter(None, (partly, f"{class_of(injector)}: {injector.summary}"))))

@@ -90,13 +90,19 @@ class Failpoint(Injector):
     needs: ClassVar[tuple[str, ...]] = (Hooks.name,)
 
     def needs_for(self, parameters: Mapping[str, int | str]) -> tuple[str, ...]:
-        """The equipment of the mechanism asked for; of `any`, all of those that work here and can be at such a point."""
+        """The equipment of the mechanism asked for; of `any`, all of those that work here, can be at such a point and do what is asked."""
         asked = str(parameters.get("mechanism", ANY))
         if asked != ANY:
             return (MECHANISMS[asked].name,)
         if is_reached(str(parameters.get("point", REACHED))):
             return self.needs
-        return tuple(each.name for each in MECHANISMS.values() if probed(each).possible) or self.needs
+        holds = "hold" in str(parameters.get("action", self.parameters["action"].default))
+        fit = (means for means in MECHANISMS.values() if (means.holds or not holds) and probed(means).possible)
+        return tuple(means.name for means in fit) or self.needs
+
+    def without_equipment(self) -> str:
+        others = [name for name, means in MECHANISMS.items() if means is not Hooks and probed(means).possible]
+        return f"only at a point asked for by name, with mechanism {' or '.join(others)}" if others else ""
 
     def draw(self, rng: random.Random) -> Drawn:
         action = weighted(rng, DRAWN_ACTIONS)

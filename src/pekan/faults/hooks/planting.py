@@ -182,7 +182,7 @@ def _run_probe(program: str, patches: str, fds: tuple[int, ...], memory: SharedM
             done.kill()
             return f"the launcher did not end within {PROBE_SECONDS_MAX:g} s"
     if reports[0].get("event") != "started":
-        return str(reports[0].get("message", "the launcher ended before it had started anything"))
+        return str(reports[0].get("message", "the launcher ended before it had started anything")).removesuffix(f"; {REMEDY}")
     if reports[1].get("status") != _WORD << 8 or memory.words[0] != _WORD + 1:
         return f"the planted instructions did not run: wait status {reports[1].get('status')}, counter {memory.words[0]}"
     return ""
