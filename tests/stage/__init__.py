@@ -35,6 +35,9 @@ from .releases import provided
 DEADLINE_S = 120.0
 """For everything on one stage; several times what it takes on two busy cores."""
 TIMEOUT_S = 2.0
+"""Of a look at a member, which is repeated, and of clients that faults open."""
+ANSWER_S = 20.0
+"""Of a test's own request, which is expected to be answered unless it says how long it waits: ten elections, on a machine that is busy."""
 
 
 @dataclass
@@ -56,7 +59,7 @@ class Stage:
             schedule = Schedule(0, end, end, tuple(parse(text) for text in faults))
         return asyncio.create_task(inject(schedule, self.context))
 
-    async def call(self, member: str, request: Request, timeout_s: float = TIMEOUT_S) -> Reply:
+    async def call(self, member: str, request: Request, timeout_s: float = ANSWER_S) -> Reply:
         """One recorded request by the client of that member."""
         client = self.clients.get(member)
         if client is None:
@@ -65,10 +68,10 @@ class Stage:
             assert client.address == str(spec.advertise_client)
         return await client.call(request, timeout_s)
 
-    async def put(self, member: str, key: bytes, value: bytes, timeout_s: float = TIMEOUT_S) -> Reply:
+    async def put(self, member: str, key: bytes, value: bytes, timeout_s: float = ANSWER_S) -> Reply:
         return await self.call(member, PutRequest(key, value), timeout_s)
 
-    async def get(self, member: str, key: bytes, timeout_s: float = TIMEOUT_S, *, serializable: bool = False) -> Reply:
+    async def get(self, member: str, key: bytes, timeout_s: float = ANSWER_S, *, serializable: bool = False) -> Reply:
         return await self.call(member, RangeRequest(key, serializable=serializable), timeout_s)
 
     def spans(self, kind: str = "") -> list[FaultSpan]:

@@ -124,7 +124,8 @@ def test_a_member_alone_ends_as_it_served_or_whole(tmp_path: Path) -> None:
 
 
 def test_a_member_without_the_end_of_its_log(tmp_path: Path) -> None:
-    """What a member had acknowledged to its leader is gone with the end of its log; the cluster ends with three that hold everything."""
+    """What a member had acknowledged to its leader is gone with the end of its log, and everything with the rename of its log's directory;
+    the cluster ends with three that hold everything."""
 
     async def go() -> None:
         async with stage("3.5.30", tmp_path, "truncate-wal follower bytes=2000 hold_ms=100 at 0s") as it:
@@ -133,6 +134,15 @@ def test_a_member_without_the_end_of_its_log(tmp_path: Path) -> None:
             assert evidence["file"].endswith(".wal")
             assert evidence["size_after"] == evidence["written"] - 2000
             assert evidence["healed"]["left"] in ("replaced", "put back")
+            await it.carry_out("lost-rename follower what=directory hold_ms=100 at 0s")
+            (span,) = it.spans("lost-rename")
+            assert span.fired is not None
+            assert (span.evidence["file"], span.evidence["old"]) == ("member/wal", "wal.tmp")
+            healed = span.evidence["healed"]
+            assert healed["left"] in ("replaced", "put back")
+            # Where it is put back the log has its name again; a member that was replaced has left it as the fault had named it.
+            assert (Path(healed["directory"]) / "member" / "wal.tmp").exists() == (healed["left"] == "replaced")
+            assert len(it.cluster.members) == 3
             for member in it.cluster.members:
                 assert (await it.call(member.name, RangeRequest(b"k", b"l"))).output.count == KEYS
 

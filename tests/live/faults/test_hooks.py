@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from pekan.errors import UsageError
 from pekan.etcd.spec import MemberState
 from pekan.faults.hooks import Hooks, stub
 from pekan.wire.messages import RangeRequest
-from stage import Stage, stage
+from stage import ANSWER_S, Stage, stage
 from stage.container import environment, plain_python
 from stage.releases import provided
 
@@ -38,17 +37,13 @@ def hooks_of(it: Stage) -> Hooks:
     return hooks
 
 
-async def put(it: Stage, number: int) -> float:
-    """How many seconds a put took."""
-    began = time.monotonic()
-    reply = await it.put("m1", b"k%d" % number, b"v")
-    assert reply.outcome == "ok"
-    return time.monotonic() - began
+async def put(it: Stage, number: int) -> None:
+    assert (await it.put("m1", b"k%d" % number, b"v")).outcome == "ok"
 
 
 @pytest.mark.parametrize("version", ["3.4.23", "3.5.1", "3.7.3"])
 def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
-    """Every put is one hit more; a put waits as long as its apply is held and not beyond the release; a kill ends at the very hit."""
+    """Every put is one hit more; a put waits as long as its apply is held, while reads are answered; a kill ends at the very hit."""
     file = Path(provided(version).path)
     before = hashlib.sha256(file.read_bytes()).digest()
     faults = (f"failpoint m1 point={APPLY} action=hold 60s at 0s", f"failpoint m1 point={APPLY} action=kill nth=3 down_ms=0 at 0s")
@@ -61,7 +56,8 @@ def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
             assert os.readlink(f"/proc/{member.pid}/exe") == str(file)
 
             at = hooks.hits("m1", APPLY)
-            alone = [await put(it, number) for number in range(PUTS)]
+            for number in range(PUTS):
+                await put(it, number)
             # Reads and internal requests do not come by here.
             assert hooks.hits("m1", APPLY) == at + PUTS
             assert hooks.firings("m1", APPLY) == 0
@@ -72,13 +68,13 @@ def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
             firing = await hooks.fired("m1", APPLY)
             assert firing.hits == at + PUTS + 2
             assert firing.tid in map(int, os.listdir(f"/proc/{member.pid}/task"))
-            # The member goes on without that one thread: it answers from its memory.
-            assert (await it.context.ask("m1", RangeRequest(b"k0", serializable=True), 2.0)).outcome == "ok"
+            # The member goes on without that one thread: it answers from its memory, as often as it has answered puts before.
+            for _ in range(PUTS):
+                assert (await it.context.ask("m1", RangeRequest(b"k0", serializable=True), ANSWER_S)).outcome == "ok"
             assert hooks.held("m1", APPLY)
-            await asyncio.sleep(3 * max(alone))
             assert not held.done()
             hooks.disarm("m1", APPLY)
-            assert await held >= 3 * max(alone)
+            await held
             assert not hooks.held("m1", APPLY)
 
             at = hooks.hits("m1", APPLY)
@@ -96,9 +92,10 @@ def test_count_hold_release_and_kill(tmp_path: Path, version: str) -> None:
             assert span.evidence["wait_status"] == signal.SIGKILL
             await member.wait_ready()
             # The count went on where the killed process left it, and the hook is in the new one as well.
-            at = hooks.hits("m1", APPLY)
+            before_put = hooks.hits("m1", APPLY)
+            assert before_put >= at + 3
             await put(it, 0)
-            assert hooks.hits("m1", APPLY) == at + 1
+            assert hooks.hits("m1", APPLY) > before_put
 
     asyncio.run(go())
     assert hashlib.sha256(file.read_bytes()).digest() == before
@@ -113,7 +110,7 @@ def test_a_cancelled_hold_is_released(tmp_path: Path) -> None:
             hooks, member = hooks_of(it), it.cluster.member("m1")
             before = member.pid
             task = it.carry_out()
-            put_task = asyncio.create_task(it.put("m1", b"k", b"v", 10.0))
+            put_task = asyncio.create_task(it.put("m1", b"k", b"v"))
             while not hooks.held("m1", SAVE):
                 assert not task.done()
                 await asyncio.sleep(0.005)

@@ -39,10 +39,11 @@ class _Carried:
         self.kind = fault.partition(" ")[0]
         self.context = it.context
         self.before = self.context.fired_by_kind.get(self.kind, 0)
+        self.armed_before = self.context.armed
         self.task = it.carry_out(fault)
 
     async def armed(self) -> None:
-        while not self.context.active and not self.task.done():
+        while self.context.armed == self.armed_before and not self.task.done():
             await asyncio.sleep(0.01)
         # Armed is what the record says; the proxy is told a moment later, and answers in the order in which it is asked.
         proxy = self.context.equipment["proxy"]
@@ -117,6 +118,75 @@ def test_cut_links_depose_a_leader_and_come_back(tmp_path: Path, tls: bool) -> N
             await mute.end()
             await it.cluster.wait_ready()
             assert _did(it.spans("isolate")[-1])["bytes"] > 0
+
+            # One link alone: the follower hears the other one, so nobody is deposed, and only what the leader says is missing there.
+            leader = (await it.cluster.leader()).name
+            deaf, other = (member.name for member in await it.cluster.followers())
+            await _written(it, b"link", b"before")
+            assert [await _read(it, name, b"link") for name in (deaf, other)] == [b"before", b"before"]
+            cut = _Carried(it, f"cut {deaf} 60s peer={leader} at 0s")
+            await cut.fired()
+            assert (await it.put(leader, b"link", b"after", LONG_S)).outcome == "ok"
+            await _has(it, other, b"link", b"after")
+            assert (await it.get(deaf, b"link", serializable=True)).output.kvs[0].value == b"before"
+            await cut.end()
+            assert await _read(it, deaf, b"link") == b"after"
+            assert _did(it.spans("cut")[-1])["bytes"] > 0
+
+    asyncio.run(go())
+
+
+async def _has(it: Stage, member: str, key: bytes, value: bytes) -> None:
+    """Wait until `member` holds that value, by its own account; the stage's deadline bounds the wait."""
+    while [kv.value for kv in (await it.get(member, key, serializable=True)).output.kvs] != [value]:
+        await asyncio.sleep(0.01)
+
+
+def test_groups_that_do_not_hear_each_other(tmp_path: Path) -> None:
+    """Of five members: a leader in the minority is replaced; without a majority nobody is served; on a ring and across a bridge writes go
+    on, and two members do not learn of them. When it is over all five tell the same."""
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, "partition leader at 0s", members=5, seconds=90) as it:
+            names = [member.name for member in it.cluster.members]
+
+            async def ignorant(key: bytes, value: bytes) -> list[str]:
+                """Who does not have it; the others are waited for: a majority."""
+                found = {name: await it.get(name, key, serializable=True) for name in names}
+                return [name for name, reply in found.items() if [kv.value for kv in reply.output.kvs] != [value]]
+
+            async def whole(value: bytes) -> None:
+                await it.cluster.wait_ready()
+                await _written(it, b"k", value)
+                assert [await _read(it, name, b"k") for name in names] == [value] * 5
+
+            await whole(b"at first")  # and without a partition everybody learns of everything
+            for shape, links in (("majority-minority", 12), ("half", 16), ("ring", 10), ("bridge", 8)):
+                leader = (await it.cluster.leader()).name
+                victim = leader if shape != "bridge" else (await it.cluster.followers())[0].name
+                parted = _Carried(it, f"partition {victim} 60s shape={shape} at 0s")
+                await parted.fired()
+                if shape == "majority-minority":
+                    new = await _another_leader(it, leader)
+                    assert (await it.put(leader, b"lost", b"v", 0.5)).outcome == "indefinite"
+                    assert (await it.put(new.name, b"k", b"v", LONG_S)).outcome == "ok"
+                elif shape == "half":
+                    replies = await asyncio.gather(*(it.put(name, b"lost", b"v", 0.5) for name in names))
+                    assert [reply.outcome for reply in replies] == ["indefinite"] * 5
+                else:
+                    value = shape.encode()
+                    assert (await it.put(leader, b"k", value, LONG_S)).outcome == "ok"
+                    while len(await ignorant(b"k", value)) > 2:
+                        await asyncio.sleep(0.01)
+                    # Nothing is on its way to those two any more: a linearizable read of a member that heard of it came after it.
+                    assert await _read(it, leader, b"k") == value
+                    assert len(await ignorant(b"k", value)) == 2
+                await parted.end()
+                await whole(f"after {shape}".encode())
+                (span,) = it.spans("partition")[-1:]
+                assert span.target == victim
+                assert len(span.evidence["links"]) == links
+                assert _did(span)["bytes"] > 0
 
     asyncio.run(go())
 
