@@ -313,6 +313,19 @@ def test_snapshots_that_are_posted() -> None:
         assert "messages" not in it.ask("remove", key=1)
         near.close()
         far.close()
+def test_a_slow_link_is_one_line_for_all_its_connections() -> None:
+    """What comes first on one connection goes before what comes later on another."""
+    with _proxied() as it:
+        first, second = it.connect(), it.connect()
+        it.ask("add", key=1, kind="rate", links=[TO], bytes_a_second=2_000)
+        first[0].sendall(b"a" * 1_000)
+        assert first[1].recv(1) == b"a"  # the proxy has them all by now
+        second[0].sendall(b"b")
+        assert second[1].recv(1) == b"b"
+        first[1].setblocking(False)
+        assert len(_read(first[1], 999)) == 999
+        for side in (*first, *second):
+            side.close()
 
 
 def test_what_cannot_be_done_is_refused() -> None:

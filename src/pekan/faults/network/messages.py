@@ -5,8 +5,9 @@
     m1 ── App, Heartbeat, App, ReadIndexResp, Heartbeat ──> m2         messages kind=MsgReadIndexResp action=hold
     m1 ── App, Heartbeat, App,                Heartbeat ──> m2         the others overtake it; in order among themselves at the end
 
-Raft is written for messages that are lost, late and out of order: `messages` is `within`. It is not written for altered ones, and between
-members without TLS nothing checks them: `corrupt` is `outside`, and asks what etcd notices.
+Of two that concern one message the one that was armed first decides: `kind=any action=drop`, armed second, leaves a member with what the
+first is still to deliver. Raft is written for messages that are lost, late and out of order: `messages` is `within`. It is not written
+for altered ones, and between members without TLS nothing checks them: `corrupt` is `outside`, and asks what etcd notices.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ class Messages(LinkFault):
 
     kind: ClassVar[str] = "messages"
     does: ClassVar[str] = "messages"
-    summary: ClassVar[str] = "raft messages of a kind are dropped, held until the end, or late; the others overtake them"
+    summary: ClassVar[str] = (
+        "raft messages of a kind are dropped, held until the end, or late; the others overtake them. Of two such faults for a message the "
+        "one armed first decides"
+    )
     frequency: ClassVar[Frequency] = "year"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(3_000),

@@ -16,6 +16,9 @@ end of the connection. Connections that clients opened belong to the links ("@cl
                       │               │  └ held or late, overtaken by the others, delivered in order
                       └ swallowed     └ dropped
 
+Of several rules for one message the one that was armed first decides. A slow link is one line for all connections that use it: what came
+first goes first.
+
 While nothing is armed on a link its bytes are written to the other socket as they are read, below the event loop (`Lanes`). Everything is
 bounded: what a pipe holds (`QUEUE_BYTES_MAX`, then its source is no longer read), connections, heads, messages.
 
@@ -76,6 +79,8 @@ COMMAND_BYTES_MAX = 1024 * 1024
 SLICES_A_SECOND = 50
 """A piece of bytes for a slow link is cut so that it takes a fiftieth of a second: a trickle, not bursts."""
 SLICE_BYTES_MIN = 64
+LINE_LOOK_S = 0.01
+"""A connection whose turn on a slow link has not come looks again when the link is free, and not sooner than this."""
 EARLY_S = 0.0005
 """Timers of the event loop are no finer."""
 SHARED_HOST = "127.0.0.1"
@@ -260,6 +265,7 @@ class Link:
         self.messages = 0
         self.free_at = 0.0
         """When a slow link has put the last piece through."""
+        self.arrivals = itertools.count()
         self.set(())
 
     def set(self, faults: tuple[Fault, ...]) -> None:
@@ -272,6 +278,10 @@ class Link:
         self.rules = tuple(fault for fault in faults if fault.kind in ("messages", "corrupt"))
         bytes_a_second = min((fault.bytes_a_second for fault in self.rates if fault.bytes_a_second), default=0)
         self.slice_bytes = max(SLICE_BYTES_MIN, bytes_a_second // SLICES_A_SECOND) if bytes_a_second else 0
+
+    def is_next(self, piece: Piece, now: float) -> bool:
+        """Whether no connection of this link has an earlier piece that could go now."""
+        return all(pipe.queue[0].arrival >= piece.arrival for pipe in self.pipes if pipe.queue and pipe.can_go(pipe.queue[0], now))
 
     def cost_s(self, size: int, messages: int) -> float:
         """How long the link is busy with a piece."""
@@ -287,12 +297,14 @@ class Link:
 class Piece:
     """Bytes on their way through a pipe: a read's, or one message's."""
 
-    __slots__ = ("data", "due", "frame", "held_by", "held_until", "messages", "ready_at")
+    __slots__ = ("arrival", "data", "due", "frame", "held_by", "held_until", "messages", "ready_at")
 
     def __init__(self, data: bytes, messages: int = 0, frame: rafthttp.Frame | None = None) -> None:
         self.data = data
         self.messages = messages
         self.frame = frame
+        self.arrival = 0
+        """Its place among all pieces of the link."""
         self.ready_at = 0.0
         """When the link's delays let it go."""
         self.due: float | None = None
@@ -372,6 +384,7 @@ class Pipe:
             piece.ready_at = now
         if link.hold is not None:
             link.hold.hit(len(piece.data), piece.messages)
+        piece.arrival = next(link.arrivals)
         self.queue.append(piece)
         self.queued += len(piece.data)
         if self.queued > QUEUE_BYTES_MAX:
@@ -425,10 +438,17 @@ class Pipe:
         """Whether anything is still to be delivered."""
         return bool(self.queue)
 
+    def can_go(self, piece: Piece, now: float) -> bool:
+        """Whether nothing but a slow link keeps this piece, the first in line, back."""
+        return not (self.choked or not self.sink.open or piece.ready_at > now + EARLY_S or piece.held(now + EARLY_S))
+
     def served(self, piece: Piece, now: float) -> bool:
         """Whether the slow link has put this piece through."""
         link = self.link
         if piece.due is None:
+            if not link.is_next(piece, now):
+                self.wake_at(max(link.free_at, now + LINE_LOOK_S))
+                return False
             link.free_at = piece.due = max(now, link.free_at) + link.cost_s(len(piece.data), piece.messages)
             if piece.due > now:
                 for fault in link.rates:

@@ -4,7 +4,7 @@
 
     hold    ──████████████──>|||||||     nothing for a while, then everything, in order
     delay   ── ─ ─── ── ─ ──>            each byte late by some, and by some more at random, in order
-    rate    ──▏──▏──▏──▏──▏──>           so many bytes, or messages, a second: what is said ages without any silence
+    rate    ──▏──▏──▏──▏──▏──>           so many bytes, or messages, a second, in one line: what is said ages without any silence
     reset   ──────X────X─────>           TCP resets: connections are lost with what was on its way, and dialled again
 
 A link that ages messages without silence is what cuts and pauses cannot make: a leader goes on in office by answers that are seconds old
@@ -110,7 +110,7 @@ class Rate(LinkFault):
 
     kind: ClassVar[str] = "rate"
     does: ClassVar[str] = "rate"
-    summary: ClassVar[str] = "a link takes only so many bytes, or raft messages, a second: what is said on it ages"
+    summary: ClassVar[str] = "a link takes only so many bytes, or raft messages, a second, first come first served: what is said on it ages"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(5_000),
         "messages": Parameter(0, "count", "raft messages a second; 0: no such limit"),
@@ -140,6 +140,7 @@ class Resetting(LinkFault):
     """Connections reset, once or again and again, on whatever links."""
 
     does: ClassVar[str] = "reset"
+    open_end: ClassVar[bool] = False
     again: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": hold(0),
         "every_ms": Parameter(200, "ms", "from one reset to the next; once where hold_ms is shorter"),
