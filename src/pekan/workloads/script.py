@@ -158,6 +158,8 @@ class Script:
 
     async def read_on(self, traffic: Traffic) -> None:
         """Wait until every stream has delivered the newest revision, or has nothing to say."""
+        for reader in self.readers.values():
+            reader.idle = 0  # of what it was silent before nothing follows
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEAD_S):
                 while any(
