@@ -56,7 +56,8 @@ judge afterwards.
 
 ```
 --fault 'KIND [leader|follower|any|NAME] [DURATION] [name=value ...]
-         [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after [healed] FAULT]'
+         [at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after [healed] FAULT]
+         [until revision R | until log "TEXT" | until step NAME | until after [healed] FAULT]'
 ```
 
 The order is free after KIND; members are called `m1`, `m2`, ...; roles are resolved when the fault is armed. DURATION sets the parameter
@@ -76,6 +77,9 @@ run is undecided; one that cannot be injected here ends the hunt with exit code 
 
 A time may stand before another trigger, which then counts from there on: `at 5s on log "elected leader"`. Where a member's log or program
 brought the moment about and the target is `any`, that member is the victim.
+
+Where a DURATION is marked "or until", a moment may end the fault instead: `isolate m2 on step seen until step behind`. Without that moment
+it ends with the faults' phase.
 """
 
 LIFE = """## One life for every fault
@@ -158,7 +162,7 @@ def _parameter(name: str, parameter: Parameter, injector: Injector) -> str:
     default = str(parameter.default)
     if parameter.unit == "ms" and int(parameter.default) > 0:
         default = show_ms(int(parameter.default))
-    marked = " (DURATION)" if name == injector.duration else ""
+    marked = f" (DURATION{' or until' if injector.open_end else ''})" if name == injector.duration else ""
     choices = f"; one of {', '.join(f'`{each}`' for each in parameter.choices)}" if parameter.choices else ""
     return f"| `{name}`{marked} | {f'`{default}`' if default else ''} | {parameter.unit} | {_cell(parameter.meaning)}{choices} |\n"
 

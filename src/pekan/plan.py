@@ -5,7 +5,7 @@ when, which seed. What depends on replies and on time is excepted; each client's
 
 ::
 
-    Plan ── schedule ──> Fault(kind, target, parameters, trigger, required | fault_class)
+    Plan ── schedule ──> Fault(kind, target, parameters, trigger, until, required | fault_class)
       │                                                  │
       │                                                  └─ Trigger(at_ms | revision | log | failpoint | after | healed | step)
       │                                                         │
@@ -61,6 +61,7 @@ class Fault:
     parameters   what the injector takes, e.g. {"hold_ms": 800}; whole numbers and text
     required     asked for by name: a run in which it does not fire is undecided
     fault_class  the class it was drawn from, empty where asked for by name
+    until        the moment that ends it, instead of a length of time; None: its parameters say how long it lasts
     """
 
     kind: str
@@ -69,6 +70,7 @@ class Fault:
     parameters: dict[str, Any] = field(default_factory=dict)
     required: bool = False
     fault_class: str = ""
+    until: Trigger | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +192,10 @@ class Plan:
         for index, item in enumerate(_array(schedule.pop("faults", []), "plan.schedule.faults")):
             where = f"plan.schedule.faults[{index}]"
             fault = dict(_object(item, where))
-            trigger = _build(Trigger, _object(fault.pop("trigger", None), f"{where}.trigger"), f"{where}.trigger")
-            faults.append(_build(Fault, {**fault, "trigger": trigger}, where))
+            fault["trigger"] = _build(Trigger, _object(fault.get("trigger"), f"{where}.trigger"), f"{where}.trigger")
+            if fault.get("until") is not None:
+                fault["until"] = _build(Trigger, _object(fault["until"], f"{where}.until"), f"{where}.until")
+            faults.append(_build(Fault, fault, where))
         storms = tuple(_whole(item, "plan.schedule.storms") for item in _array(schedule.pop("storms", []), "plan.schedule.storms"))
         obj["schedule"] = _build(Schedule, {**schedule, "faults": tuple(faults), "storms": storms}, "plan.schedule")
         for name in ("workloads", "fault_classes", "allow", "without"):

@@ -39,9 +39,12 @@ def faults(draw: st.DrawFn) -> Fault:
     event = draw(EVENTS)
     if "#" in event.get("failpoint", "") and event["hit"] == 1:
         event["failpoint"] = event["failpoint"].replace("#", "")
+    end = draw(st.none() | EVENTS.filter(lambda found: found and "failpoint" not in found)) if INJECTORS[kind].open_end else None
+    if end is not None:
+        del parameters[INJECTORS[kind].duration]
     at_ms = draw(st.integers(0, 10_000_000))
     event = {name: value for name, value in event.items() if value}
-    return Fault(kind, draw(st.sampled_from((*ROLES, *MEMBERS))), Trigger(at_ms, **event), parameters, required=True)
+    return Fault(kind, draw(st.sampled_from((*ROLES, *MEMBERS))), Trigger(at_ms, **event), parameters, True, "", end and Trigger(**end))
 
 
 @settings(deadline=None)
@@ -82,6 +85,15 @@ def test_what_is_shown_is_what_is_parsed(fault: Fault) -> None:
         ("kill after healed pause#2", Fault("kill", "any", Trigger(healed="pause#2"), {"down_ms": 500}, required=True)),
         ("kill m1 on step compacted", Fault("kill", "m1", Trigger(step="compacted"), {"down_ms": 500}, required=True)),
         ("kill after pause#2 m1 at 9s", Fault("kill", "m1", Trigger(9_000, after="pause#2"), {"down_ms": 500}, required=True)),
+        ("pause m1 until step written", Fault("pause", "m1", Trigger(AT_MS), {}, required=True, until=Trigger(step="written"))),
+        (
+            'restart m1 on step a until log "b c" grace_ms=1s',
+            Fault("restart", "m1", Trigger(step="a"), {"grace_ms": 1_000}, required=True, until=Trigger(log="b c")),
+        ),
+        (
+            "kill until after healed pause#2 at revision 9",
+            Fault("kill", "any", Trigger(revision=9), {}, required=True, until=Trigger(healed="pause#2")),
+        ),
     ],
 )
 def test_a_fault_in_words(text: str, expected: Fault) -> None:
@@ -107,6 +119,13 @@ def test_a_fault_in_words(text: str, expected: Fault) -> None:
         ("kill at revision 5s", "at revision '5s'"),
         ("kill on", "on '': write on log \"TEXT\", on failpoint NAME"),
         ("kill on fire", "on 'fire': write on log"),
+        ("kill until 5s", "until '5s': write until revision R"),
+        ("kill until", "until '': write until revision R"),
+        ("kill until after", "'': write after KIND"),
+        ("kill until step", "write the name of a step"),
+        ("kill until step a until step b", "until is given twice"),
+        ("kill 5s until step a", "it ends twice, by down_ms and by until"),
+        ("defragment until step a", "defragment takes no until"),
         ("kill on log", "on log: write the text"),
         ('kill on log ""', "on log: write the text"),
         ('kill on log "elected', "a quote is opened and never closed"),

@@ -4,12 +4,14 @@
 
     KIND [leader|follower|any|NAME] [DURATION] [name=value ...]
          [at T] [at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after KIND[#N] | after healed KIND[#N]]
+         [until revision R | until log "TEXT" | until step NAME | until after KIND[#N] | until after healed KIND[#N]]
 
     pause leader 2s at 10s
     kill any on log "elected leader"              the member that says so
     kill leader down_ms=200 at 5s at revision 900 the first reply from 5 s on that names revision 900 or a later one
     restart follower after pause#2                when the second pause has fired
     kill m1 on step compacted                     when the plan's script has done the step of that name
+    isolate m2 on step seen until step behind     instead of a duration: for as long as the script takes from the one to the other
 
 The order is free after KIND. A value, a text of a log or the name of a failpoint with spaces, quotes or nothing in it stands in double
 quotes, in which \\" is a quote and \\\\ a backslash.
@@ -28,7 +30,8 @@ from pekan.plan import ROLES, Fault, Trigger
 
 FORM = (
     "KIND [leader|follower|any|NAME] [DURATION] [name=value ...] "
-    '[at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after [healed] FAULT], '
+    '[at T | at revision R | on log "TEXT" | on failpoint NAME[#N] | on step NAME | after [healed] FAULT] '
+    '[until revision R | until log "TEXT" | until step NAME | until after [healed] FAULT], '
     'for example "pause leader 2s at 10s"'
 )
 AT_MS = 5_000
@@ -41,7 +44,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _DURATION = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
 _BYTES = re.compile(r"(-?\d+)(KiB|MiB|GiB|B)?")
 _BYTES_UNIT = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_EVENTS = ("revision", "log", "failpoint")
+_BEFORE = {"revision": "at", "log": "on", "step": "on", "after": "after"}
+"""What ends a fault, and what stands before it where it begins one."""
 
 
 class _Word(NamedTuple):
@@ -85,18 +89,25 @@ class _Reading:
         self.target = ""
         self.at_ms = -1
         self.event: dict[str, int | str] = {}
+        self.end: dict[str, int | str] = {}
         self.parameters: dict[str, int | str] = {}
 
     def fault(self) -> Fault:
         while self.position < len(self.words):
             self.word(self.next())
         at_ms = self.at_ms if self.at_ms >= 0 else 0 if self.event else AT_MS
+        parameters = {**{name: each.default for name, each in self.injector.parameters.items()}, **self.parameters}
+        if self.end:
+            if self.injector.duration in self.parameters:
+                raise self.wrong(f"it ends twice, by {self.injector.duration} and by until")
+            del parameters[self.injector.duration]
         return Fault(
             kind=self.injector.kind,
             target=self.target or "any",
             trigger=Trigger(at_ms=at_ms, **self.event),  # type: ignore[arg-type] # its fields are named and typed where they are read
-            parameters={**{name: each.default for name, each in self.injector.parameters.items()}, **self.parameters},
+            parameters=parameters,
             required=True,
+            until=Trigger(**self.end) if self.end else None,  # type: ignore[arg-type]
         )
 
     def next(self) -> _Word:
@@ -110,6 +121,8 @@ class _Reading:
         name, equals, _ = word.written.partition("=")
         if word.written in ("at", "on", "after"):
             self.trigger(word.written)
+        elif word.written == "until":
+            self.until()
         elif equals and _NAME.fullmatch(name):
             self.setting(name, word.said[len(name) + 1 :])
         elif _DURATION.fullmatch(word.written):
@@ -170,6 +183,20 @@ class _Reading:
             return
         if self.event:
             raise self.wrong(f"two triggers; one is enough besides a time: {word} {what.written}")
+        self.event = self.moment(word, what)
+
+    def until(self) -> None:
+        if not self.injector.open_end:
+            raise self.wrong(f"{self.injector.kind} takes no until: when it ends is its own affair")
+        if self.end:
+            raise self.wrong("until is given twice")
+        what = self.next()
+        if what.written not in _BEFORE:
+            raise self.wrong(f'until {what.written!r}: write until revision R, until log "TEXT", until step NAME or until after FAULT')
+        self.end = self.moment(_BEFORE[what.written], self.next() if what.written == "after" else what)
+
+    def moment(self, word: str, what: _Word) -> dict[str, int | str]:
+        """The field, or fields, of `Trigger` that "`word` `what` ..." means."""
         if word == "after":
             name = "after"
             if what.written == "healed":
@@ -177,25 +204,26 @@ class _Reading:
             kind, number = self.numbered(what.said, "after KIND, after KIND#N or after healed KIND")
             if kind not in INJECTORS:
                 raise self.wrong(f"after {kind!r}: no fault is called that; there are {', '.join(INJECTORS)}")
-            self.event[name] = kind if number == 1 else f"{kind}#{number}"
-        elif word == "at":
+            return {name: kind if number == 1 else f"{kind}#{number}"}
+        if word == "at":
             said = self.next().said
             if not said.isdecimal() or int(said) < 1:
                 raise self.wrong(f"at revision {said!r}: write a revision, a whole number from 1 on")
-            self.event["revision"] = int(said)
-        elif what.written == "log":
+            return {"revision": int(said)}
+        if what.written == "log":
             said = self.next().said
             if not said:
                 raise self.wrong('on log: write the text that a line has to have, as in on log "elected leader"')
-            self.event["log"] = said
-        elif what.written == "failpoint":
-            self.event["failpoint"], self.event["hit"] = self.numbered(self.next().said, "on failpoint NAME or on failpoint NAME#N")
-        elif what.written == "step":
-            self.event["step"] = self.next().said
-            if not self.event["step"]:
+            return {"log": said}
+        if what.written == "failpoint":
+            name, number = self.numbered(self.next().said, "on failpoint NAME or on failpoint NAME#N")
+            return {"failpoint": name, "hit": number}
+        if what.written == "step":
+            said = self.next().said
+            if not said:
                 raise self.wrong("on step: write the name of a step of the plan's script")
-        else:
-            raise self.wrong(f'on {what.written!r}: write on log "TEXT", on failpoint NAME[#N] or on step NAME')
+            return {"step": said}
+        raise self.wrong(f'on {what.written!r}: write on log "TEXT", on failpoint NAME[#N] or on step NAME')
 
     def numbered(self, said: str, form: str) -> tuple[str, int]:
         """NAME or NAME#N."""
@@ -210,7 +238,8 @@ class _Reading:
 def show(fault: Fault) -> str:
     """The text that `parse` takes back to the same fault (required or not)."""
     settings = " ".join(f"{name}={_quoted(str(value))}" for name, value in fault.parameters.items())
-    return " ".join(part for part in (fault.kind, fault.target, settings, show_trigger(fault.trigger)) if part)
+    end = "" if fault.until is None else f"until {show_trigger(fault.until).removeprefix('on ').removeprefix('at ')}"
+    return " ".join(part for part in (fault.kind, fault.target, settings, show_trigger(fault.trigger), end) if part)
 
 
 def show_trigger(trigger: Trigger) -> str:

@@ -24,6 +24,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ from pekan.etcd.spec import MemberState
 from pekan.faults.ability import Ability, able
 from pekan.faults.journal import Journal
 from pekan.faults.storms import Storms
-from pekan.faults.triggers import until_due
+from pekan.faults.triggers import until, until_due
 from pekan.plan import ROLES, Fault, Schedule
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Injector(ABC):
     parameters what it takes, by name
     duration   the parameter that a bare length of time in `--fault` sets; "" where it takes none
     patience   the parameter that says how long it waits for an end to come while its victim serves; "" where it does not
+    open_end   whether it may last until a moment instead (`Fault.until`)
     claims     what of the victim it shares with no other fault while it is armed
     members_min  in smaller clusters there is nobody that it could befall
     needs      names of the equipment that has to be around the members (`pekan.faults.EQUIPMENT`)
@@ -119,6 +121,7 @@ class Injector(ABC):
     parameters: ClassVar[Mapping[str, Parameter]]
     duration: ClassVar[str] = ""
     patience: ClassVar[str] = ""
+    open_end: ClassVar[bool] = False
     claims: ClassVar[frozenset[str]] = frozenset()
     members_min: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ()
@@ -197,6 +200,15 @@ class Armed:
     async def hold(self, ms: int) -> None:
         """Wait `ms`, and not beyond the end of the faults' phase."""
         await asyncio.sleep(max(0, min(ms, self.context.left_ms())) / 1000)
+
+    async def stay(self) -> None:
+        """Wait for as long as the fault lasts: its length of time, or until the moment that ends it; not beyond the faults' phase."""
+        if self.fault.until is None:
+            await self.hold(self.number(self.injector.duration))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.context.left_ms() / 1000):
+                await until(self.fault.until, self.fault.target, self.context)
 
 
 @dataclass
@@ -435,7 +447,7 @@ async def up_again(victim: Member) -> dict[str, Any]:
     return {"pid": victim.pid, "incarnation": victim.incarnation, "state": str(victim.state)}
 
 
-async def down_and_up(victim: Member, armed: Armed, end: Coroutine[Any, Any, None], down_ms: int) -> None:
+async def down_and_up(victim: Member, armed: Armed, end: Coroutine[Any, Any, None]) -> None:
     """`end` the victim's process, hold, start it again on every path out."""
 
     async def heal() -> None:
@@ -445,7 +457,7 @@ async def down_and_up(victim: Member, armed: Armed, end: Coroutine[Any, Any, Non
 
     try:
         await shielded(end)
-        await armed.hold(down_ms)
+        await armed.stay()
     finally:
         # In one piece: a cancellation while it starts must not keep the heal out of the record.
         await shielded(heal())

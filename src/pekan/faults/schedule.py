@@ -267,6 +267,13 @@ def _shortened(fault: Fault, injector: Injector, ms: int, patience: str = "") ->
     return replace(fault, parameters=kept)
 
 
+def _awaited(fault: Fault) -> Iterator[str]:
+    """The faults for which it waits, to begin or to end."""
+    for moment in (fault.trigger, fault.until):
+        if moment is not None:
+            yield from filter(None, (moment.after, moment.healed))
+
+
 def with_faults(schedule: Schedule, faults: tuple[Fault, ...]) -> Schedule:
     """`schedule` with `faults` asked for by name beside those that were drawn.
 
@@ -279,7 +286,7 @@ def with_faults(schedule: Schedule, faults: tuple[Fault, ...]) -> Schedule:
                 f"--fault {show(fault)!r}: faults are healed at {show_ms(schedule.heal_ms)}, of {show_ms(schedule.end_ms)} of traffic; "
                 "trigger it earlier or give --time more"
             )
-        for awaited in filter(None, (fault.trigger.after, fault.trigger.healed)):
+        for awaited in _awaited(fault):
             kind, _, number = awaited.partition("#")
             there = sum(other.kind == kind and other is not fault for other in merged)
             if there < int(number or 1):

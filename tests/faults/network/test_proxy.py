@@ -313,6 +313,8 @@ def test_snapshots_that_are_posted() -> None:
         assert "messages" not in it.ask("remove", key=1)
         near.close()
         far.close()
+
+
 def test_a_slow_link_is_one_line_for_all_its_connections() -> None:
     """What comes first on one connection goes before what comes later on another."""
     with _proxied() as it:

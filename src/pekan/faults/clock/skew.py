@@ -37,6 +37,7 @@ class ClockSkew(Injector):
         "hold_ms": Parameter(3_000, "ms", "how long it is wrong"),
     }
     duration: ClassVar[str] = "hold_ms"
+    open_end: ClassVar[bool] = True
     claims: ClassVar[frozenset[str]] = frozenset({"wall-clock"})
     needs: ClassVar[tuple[str, ...]] = (Clock.name,)
 
@@ -57,7 +58,7 @@ class ClockSkew(Injector):
             except TimeoutError:
                 return
             armed.fired({"clock": "wall", "shifted_ns": shift, "readings": readings, "pid": victim.pid, "incarnation": victim.incarnation})
-            await armed.hold(armed.number("hold_ms"))
+            await armed.stay()
         finally:
             clock.shift(victim.name, WALL, -shift)
             if armed.has_fired:

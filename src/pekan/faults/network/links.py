@@ -2,7 +2,7 @@
 
 ::
 
-    victim and peer and direction ──> directed links ──> armed in the proxy ──> first bytes touched: fired ──> hold_ms over: undone
+    victim and peer and direction ──> directed links ──> armed in the proxy ──> first bytes touched: fired ──> its time is over: undone
 
 None of them claims anything: they stack on one link as they do in life. A delayed link can be cut, and a slow one held.
 """
@@ -106,6 +106,7 @@ class LinkFault(Injector):
     members_min: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("proxy",)
     duration: ClassVar[str] = "hold_ms"
+    open_end: ClassVar[bool] = True
 
     async def ends(self, victim: Member, armed: Armed) -> tuple[str, ...]:
         """Who is at the other end; empty where nobody is."""
@@ -137,12 +138,15 @@ class LinkFault(Injector):
 
     async def keep(self, proxy: Proxy, key: int, armed: Armed, links: tuple[Link, ...], effect: asyncio.Future[dict[str, Any]]) -> None:
         """Hold it for its time; it has fired as soon as the proxy says that it did something."""
-        context = armed.context
-        end_ms = min(context.elapsed_ms() + armed.number("hold_ms"), context.heal_ms)
-        await asyncio.wait({effect}, timeout=max(0, end_ms - context.elapsed_ms()) / 1000)
-        if effect.done():
-            armed.fired({"links": shown(links), **effect.result()})
-            await armed.hold(end_ms - context.elapsed_ms())
+        over = asyncio.create_task(armed.stay(), name=f"{armed.fault.kind} {armed.victim}")
+        try:
+            either: set[asyncio.Future[Any]] = {effect, over}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if effect.done():
+                armed.fired({"links": shown(links), **effect.result()})
+                await over
+        finally:
+            over.cancel()
 
 
 def shown(links: tuple[Link, ...]) -> list[str]:

@@ -40,6 +40,7 @@ class PacketFault(Injector):
     frequency: ClassVar[Frequency] = "day"
     needs: ClassVar[tuple[str, ...]] = (Packets.name,)
     duration: ClassVar[str] = "hold_ms"
+    open_end: ClassVar[bool] = True
     shared: ClassVar[Mapping[str, Parameter]] = {
         "hold_ms": Parameter(3_000, "ms", "for how long"),
         "traffic": Parameter("peers", "text", "which of the victim's links", tuple(TRAFFIC)),
@@ -77,7 +78,7 @@ class PacketFault(Injector):
                 armed.healed(counts)
 
         try:
-            holding = asyncio.ensure_future(armed.hold(armed.number("hold_ms")))
+            holding = asyncio.ensure_future(armed.stay())
             try:
                 while not holding.done():
                     counts = await packets.counts(rule)

@@ -33,6 +33,7 @@ class Kill(Injector):
         "down_ms": down(500),
     }
     duration: ClassVar[str] = "down_ms"
+    open_end: ClassVar[bool] = True
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
 
     def draw(self, rng: random.Random) -> Drawn:
@@ -43,7 +44,7 @@ class Kill(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Kill, hold, start again. Evidence of firing is the wait status that the kernel reported."""
-        await down_and_up(victim, armed, self._kill(victim, armed), armed.number("down_ms"))
+        await down_and_up(victim, armed, self._kill(victim, armed))
 
     @staticmethod
     async def _kill(victim: Member, armed: Armed) -> None:

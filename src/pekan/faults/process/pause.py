@@ -35,6 +35,7 @@ class Pause(Injector):
     frequency: ClassVar[Frequency] = "day"
     parameters: ClassVar[Mapping[str, Parameter]] = {"hold_ms": Parameter(1_500, "ms", "how long every thread stands still")}
     duration: ClassVar[str] = "hold_ms"
+    open_end: ClassVar[bool] = True
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
 
     def draw(self, rng: random.Random) -> Drawn:
@@ -49,7 +50,7 @@ class Pause(Injector):
         pid, incarnation = victim.pid, victim.incarnation
         try:
             await shielded(self._pause(victim, armed))
-            await armed.hold(armed.number("hold_ms"))
+            await armed.stay()
         finally:
             # It may have ended while it stood still (somebody else's SIGKILL): then there is nothing to continue.
             if victim.state is MemberState.PAUSED and victim.incarnation == incarnation:

@@ -42,6 +42,7 @@ class Restart(Injector):
         "down_ms": down(0),
     }
     duration: ClassVar[str] = "down_ms"
+    open_end: ClassVar[bool] = True
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS})
 
     def draw(self, rng: random.Random) -> Drawn:
@@ -54,7 +55,7 @@ class Restart(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Stop, hold, start again. Evidence of firing is the wait status that the kernel reported."""
-        await down_and_up(victim, armed, self._stop(victim, armed), armed.number("down_ms"))
+        await down_and_up(victim, armed, self._stop(victim, armed))
 
     @staticmethod
     async def _stop(victim: Member, armed: Armed) -> None:
