@@ -19,11 +19,14 @@ FOLLOWER = "m2"
 NEXT_LEADER = "m3"
 PUTS, TRANSACTIONS = 5_000, 10
 """50,000 keys: a defragmentation takes some 60 ms."""
-DEFRAGMENTATIONS = 60
-"""They go one after the other, and take three to four seconds together; the second snapshot comes after one."""
+DEFRAGMENTATIONS = 80
+"""They go one after the other, and take four to five seconds together; the second snapshot comes two seconds after the first."""
+SLOW = "8MiB"
+"""What the follower's link takes a second: the first snapshot is most of a second on its way, the defragmentations begin before it is there.
+The leader's heartbeats wait behind it."""
 HEARTBEAT_MS, ELECTION_MS = 500, 5_000
-"""From 3.6 on each heartbeat is a small job of the apply loop that takes the lock for a moment. Seldom ones let the snapshot's own wait
-for it come before theirs."""
+"""From 3.6 on each heartbeat is a small job of the apply loop that takes the lock for a moment. Where one waits for it as the snapshot
+comes, the snapshot's turn is next. Seldom heartbeats make that seldom."""
 
 
 def _recipe(version: str) -> Recipe:
@@ -49,6 +52,8 @@ def _recipe(version: str) -> Recipe:
         "operator",
         FOLLOWER,
         (
+            # Connected before they are needed.
+            Step("Status", clients=DEFRAGMENTATIONS, answer="ok"),
             Step(
                 "Defragment",
                 name="defragmented",
@@ -70,6 +75,7 @@ def _recipe(version: str) -> Recipe:
         plan,
         (
             f"isolate {FOLLOWER} on step full until step behind",
+            f'rate {FOLLOWER} direction=in bytes={SLOW} on step full until log "received and saved database snapshot"',
             f'isolate {FOLLOWER} on log "received and saved database snapshot" until step behind-again',
         ),
     )

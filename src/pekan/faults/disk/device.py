@@ -146,6 +146,7 @@ class FilesystemShutdown(Injector):
         "filesystem": Parameter(DEFAULT, "text", "of all members; the first such fault of a plan decides", tuple(MAKE)),
     }
     duration: ClassVar[str] = "down_ms"
+    open_end: ClassVar[bool] = True
     claims: ClassVar[frozenset[str]] = frozenset({PROCESS, CLAIM})
     needs: ClassVar[tuple[str, ...]] = (BlockDevice.name,)
 
@@ -157,7 +158,7 @@ class FilesystemShutdown(Injector):
 
     async def inject(self, victim: Member, armed: Armed) -> None:
         """Kill, shut down, mount, start. Evidence is the wait status, what the dead file system answers, and how many pages differ."""
-        await down_and_up(victim, armed, self._fail(victim, armed), armed.number("down_ms"))
+        await down_and_up(victim, armed, self._fail(victim, armed))
 
     @staticmethod
     async def _fail(victim: Member, armed: Armed) -> None:
