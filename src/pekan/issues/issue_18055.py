@@ -22,7 +22,7 @@ PUTS, TRANSACTIONS = 5_000, 10
 DEFRAGMENTATIONS = 80
 """They go one after the other, and take four to five seconds together; the second snapshot comes two seconds after the first."""
 SLOW = "8MiB"
-"""What the follower's link takes a second: the first snapshot is most of a second on its way, and defragmentations begin before it has come.
+"""What the follower's link takes a second: the first snapshot is most of a second on its way, defragmentations begin before it has come.
 The leader's heartbeats wait behind it."""
 HEARTBEAT_MS, ELECTION_MS = 500, 5_000
 """From 3.6 on each heartbeat is a small job of the apply loop that takes the lock for a moment. Where one waits for it as the snapshot
