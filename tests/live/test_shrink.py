@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -68,6 +69,25 @@ def test_a_fault_and_a_step_that_are_not_needed_go(tmp_path: Path) -> None:
     assert "verdict.json" in {path.name for path in out.iterdir()}
     with pytest.raises(UsageError, match=f"is allowed: {REFUSED}"):
         sought_in(RunDirectory.open(out), (REFUSED,))
+
+
+def test_interrupted_the_best_plan_so_far_is_there(tmp_path: Path) -> None:
+    """Ctrl-C ends a search with 130; what lies at --out is a plan that has shown the finding, with a run of it, and nothing goes on."""
+    broken = hunt_once(make_plan(ASKED, (), ()), provided("3.5.1"), tmp_path / "run", lambda live: None, budget_s=60)
+    out = tmp_path / "smaller"
+    command = [sys.executable, "-m", "pekan", "hunt", "--shrink", str(broken.path), "--runs", "1", "--out", str(out), "--json"]
+    searching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert searching.stderr is not None
+    for line in searching.stderr:
+        if line.startswith("measuring the first plan: 1/1 hit"):
+            searching.send_signal(signal.SIGINT)
+            break
+    said, _ = searching.communicate(timeout=120)
+    assert searching.returncode == 130
+    assert (json.loads(said)["verdict"], json.loads(said)["shrink"]["ended"]) == ("broken", "stopped")
+    assert read_plan(out / "plan.json").script == ASKED.script
+    assert sought_in(RunDirectory.open(out), ())[0].code == REFUSED
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "smaller"]
 
 
 def test_kinds_that_are_left_out_are_not_sent_and_the_others_stay(tmp_path: Path) -> None:

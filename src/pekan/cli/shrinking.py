@@ -34,7 +34,7 @@ def shrink_run(
 
     1: the smaller plan shows it (a run of it is broken); 3: the plan did not show it again; 130, 4: ended early, with what there was.
     """
-    from pekan.hunt.planning import possible_here
+    from pekan.hunt.planning import left_out_here, possible_here
     from pekan.shrink import Trials, shrink, sought_in, spelled_out
 
     run = RunDirectory.open(broken)
@@ -42,6 +42,8 @@ def shrink_run(
     plan = run.plan()
     plan = replace(plan, etcd=etcd or plan.etcd, allow=tuple(dict.fromkeys((*plan.allow, *allow))))
     sought, *others = sought_in(run, plan.allow, budget_s)
+    for absent in left_out_here(plan):
+        click.echo(f"note: no {absent.name} here: {absent.why_not}", err=True)
     plan, binary = located(spelled_out(possible_here(plan)))
     tidy()
     others_told = f"; {', '.join(each.code for each in others)} beside it: --allow what is not looked for" if others else ""

@@ -151,7 +151,7 @@ class Trials:
             if self._delivered:
                 aside = self._place / f"earlier-{self._number}"
                 os.rename(self._out, aside)
-                self._lies[self._delivered] = aside
+                self._lies[self._delivered], self._delivered = aside, ""
             else:
                 self._out.parent.mkdir(parents=True, exist_ok=True)
             os.rename(self._lies[text], self._out)
