@@ -1,7 +1,7 @@
 # Two commands for a newcomer, each works first, alone, and again:
 #   make hunt    an isolated environment, Pekan, etcd 3.5.1 from PyPI, a hunt of about a minute, and the line to type next
 #   make test    everything set up and all tests passed
-# Longer work has targets of its own: hunt-seeds, no-false-alarms, soak-faults, soak-hooks, soak-power, divergence, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
+# Longer work has targets of its own: hunt-seeds, no-false-alarms, issues, soak-faults, soak-hooks, soak-power, divergence, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
 #
 # Where a Rust toolchain is (cargo on PATH or in its usual place) the native core is built at install, linted and tested; without one
 # everything works by the reference in Python.
@@ -9,7 +9,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks soak-power divergence test survey lint native-test fuzz fuzz-objects fuzz-readers bench bench-hooks bench-peers clean
+.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks soak-power divergence issues test survey lint native-test fuzz fuzz-objects fuzz-readers bench bench-hooks bench-peers clean
 
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -31,6 +31,7 @@ help:
 	@echo 'make hunt-seeds            the default hunt for seeds 1 to 5'
 	@echo 'make no-false-alarms       ten one-minute hunts on the newest 3.5, 3.6 and 3.7'
 	@echo 'make divergence            etcd #13766 in ten attempts of ten, as this user and as a plain one in a default container; none where mended'
+	@echo 'make issues                every historical issue on its last affected, its first fixed and the newest release; writes docs/issues.md'
 	@echo 'make soak-hooks            an hour with a hundred hooks in every member of 3.5.1, and one of the newest 3.7 [TIME=1h] [ETCD=3.7]'
 	@echo 'make soak-power            forty losses of power on the newest 3.5 and 3.7, of one member and of three: nothing acknowledged is gone'
 	@echo 'make soak-faults           an hour on the newest 3.7 under every fault inside its promises [TIME=1h] [ETCD=3.7]'
@@ -75,6 +76,10 @@ no-false-alarms: $(VENV)/.hunt
 
 divergence: $(VENV)/.hunt
 	@$(VENV)/bin/python tests/soak/divergence.py $(ARGS)
+
+# What is recorded already is left out (ARGS=--again: is run again), so that what was interrupted goes on; hours, and some releases are built.
+issues: $(VENV)/.hunt
+	@$(VENV)/bin/python tests/soak/issues.py $(ARGS)
 
 # TIME and ETCD mean another default here than in `make hunt`.
 soak-hooks: SOAK_TIME = $(if $(filter file,$(origin TIME)),1h,$(TIME))

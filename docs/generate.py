@@ -1,17 +1,22 @@
-"""Writes the generated pages: docs/findings.md from the catalogue, docs/faults.md from the registry of faults. Tests fail when a page and
-the code differ.
+"""Writes the generated pages: docs/findings.md from the catalogue, docs/faults.md from the registry of faults, docs/issues.md from the
+files of the historical issues and docs/issues-results.json. Tests fail when a page and the code differ.
 
 Run: ``.venv/bin/python docs/generate.py``
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from pekan.catalogue import CODES
 from pekan.durations import show_ms
+from pekan.errors import UsageError
 from pekan.faults import EQUIPMENT, INJECTORS, Injector, class_of, parse
+from pekan.faults.grammar import show_trigger
 from pekan.faults.injector import Parameter
+from pekan.issues import ISSUES, Issue, called, claims
 
 FINDINGS = """# Findings
 
@@ -104,6 +109,35 @@ What the kernel does not undo by itself when a process ends (control groups, mou
 before it is made. A watchdog undoes it when Pekan is killed, and the next start of Pekan what the watchdog could not.
 """
 
+ISSUES_HEAD = """# Historical issues
+
+Inconsistencies that etcd is known to have had, each met by one command on releases as they were shipped. This page is generated from their
+files (`src/pekan/issues/`) and from recorded runs (`docs/issues-results.json`; `make issues` runs what is missing, and writes both anew).
+
+```
+pekan reproduce --list                     # what there is
+pekan reproduce 18089 --story              # what happens inside, and how it is met
+pekan reproduce 18089                      # ten attempts on the last affected release that can be had here
+pekan reproduce 18089 --etcd 3.5.16        # ... and on another one
+pekan reproduce all --etcd 3.5.1           # all of them on one release
+pekan reproduce 18089 --bisect             # the last affected and the first fixed release, from real runs
+```
+
+An attempt is a hunt like any other: a plan with its requests spelled out, faults as `--fault` takes them, the record, the checkers. No
+issue has a judge of its own; its file says by which findings it is known. An attempt *counts* when the cluster came up and recovered, and
+has *fired* when every fault of the plan has, and every step of its script was done.
+
+| exit code | the issue is |
+|---|---|
+| 1 | shown: an expected finding counts in one attempt at least |
+| 0 | not shown, and the conditions fired in every attempt |
+| 3 | undecided: they fired in fewer (`did not fire: 4 of 10`) |
+| 4 | not to be met here: no such release, no such fault on this machine |
+
+Findings that are not expected are listed beside it; where another issue is known to show as one of them, and this one is not shown, the
+cell says which (`masked by`). The other way round, a finding of any `pekan hunt` or `pekan check` tells which issues it is like.
+"""
+
 FREQUENCIES = {
     "day": "Each day",
     "week": "Each week",
@@ -177,6 +211,82 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+RESULTS = Path(__file__).parent / "issues-results.json"
+
+
+def issues() -> str:
+    """The text of docs/issues.md."""
+    recorded: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]
+    parts = [ISSUES_HEAD, "## What runs showed\n", _results_table(recorded)]
+    parts.extend(_issue(issue, [cell for cell in recorded if cell["issue"] == issue.name]) for issue in ISSUES.values())
+    return "\n".join(parts)
+
+
+def _results_table(recorded: list[dict[str, Any]]) -> str:
+    head = "| issue | broken | shown by | not shown by | median time to the finding |\n|---|---|---|---|---|\n"
+    return head + "".join(_results_row(issue, [cell for cell in recorded if cell["issue"] == issue.name]) for issue in ISSUES.values())
+
+
+def _results_row(issue: Issue, recorded: list[dict[str, Any]]) -> str:
+    shown = [f"{cell['etcd']} ({cell['shown']}/{cell['counted']})" for cell in recorded if cell["answer"] == "shown"]
+    clean = [f"{cell['etcd']} ({cell['shown']}/{cell['counted']})" for cell in recorded if cell["answer"] == "not shown"]
+    times = [f"{cell['median_seconds']:.1f} s" for cell in recorded if cell["answer"] == "shown"]
+    link = f"[{called(issue.name)}](#{_anchor(issue)})"
+    told = (link, issue.title, ", ".join(shown), ", ".join(clean), ", ".join(times))
+    return f"| {' | '.join(_cell(each) or '-' for each in told)} |\n"
+
+
+def _anchor(issue: Issue) -> str:
+    """What a heading that is the name and the title becomes in an address."""
+    kept = "".join(letter for letter in _issue_title(issue).lower() if letter.isalnum() or letter in " -_")
+    return kept.replace(" ", "-")
+
+
+def _issue_title(issue: Issue) -> str:
+    return f"{called(issue.name)}: {issue.title}"
+
+
+def _issue(issue: Issue, recorded: list[dict[str, Any]]) -> str:
+    facts = [f"**Broken.** {issue.guarantee}.", f"**Shows as.** {issue.shows_as} ({', '.join(f'`{code}`' for code in issue.codes)})."]
+    facts.append(f"**Said to be affected.** {claims.affected(issue)}.")
+    facts.append(f"**See.** {', '.join(f'<{link}>' for link in issue.links)}")
+    text = f"## {_issue_title(issue)}\n\n{issue.story.strip()}\n\n" + "\n\n".join(facts) + "\n"
+    recipe = claims.usual_recipe(issue)
+    if recipe is not None:
+        plan = recipe.plan
+        flags = "".join(f" --etcd-flag {name}={value}" for name, value in plan.flags)
+        lines = [f"{plan.members} member{'s' if plan.members > 1 else ''}{flags}", *claims.script_lines(plan, show_trigger)]
+        lines += [f"--fault '{spec}'" for spec in recipe.faults]
+        text += "\n**The run.**\n\n```\n" + "\n".join(lines) + "\n```\n"
+    if recorded:
+        text += "\n| etcd | answer | shown | fired | median | command | date, machine |\n|---|---|---|---|---|---|---|\n"
+        text += "".join(_result(issue, cell) for cell in recorded)
+    return text
+
+
+def _result(issue: Issue, cell: dict[str, Any]) -> str:
+    """A row of what was recorded on one release."""
+    answer = cell["answer"]
+    if cell.get("masked_by"):
+        answer += f", masked by {', '.join(cell['masked_by'])}"
+    if cell.get("why") and answer != "shown":
+        answer += f": {cell['why'].splitlines()[0]}"
+    if cell["recipe"] != _fingerprint(issue, cell["etcd"]):
+        answer += " (by an earlier recipe)"
+    counted = cell.get("counted", 0)
+    shown, fired = (f"{cell[name]}/{counted}" if counted else "-" for name in ("shown", "fired"))
+    median = f"{cell['median_seconds']:.1f} s" if cell.get("median_seconds") is not None else "-"
+    told = (cell["etcd"], answer, shown, fired, median, f"`{cell['command']}`", f"{cell['date']}, {cell['machine']}")
+    return f"| {' | '.join(map(_cell, told))} |\n"
+
+
+def _fingerprint(issue: Issue, etcd: str) -> str:
+    try:
+        return claims.fingerprint(issue.run(etcd))
+    except UsageError:
+        return ""
+
+
 if __name__ == "__main__":
-    for page, text in (("findings.md", findings()), ("faults.md", faults())):
+    for page, text in (("findings.md", findings()), ("faults.md", faults()), ("issues.md", issues())):
         (Path(__file__).parent / page).write_text(text, encoding="utf-8")

@@ -5,10 +5,15 @@ Claims stand in the files of the issues; what runs have shown stands in docs/iss
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple
 
 from pekan.errors import UsageError
 from pekan.issues.issue import Boundary, Issue, Recipe, numbered
+from pekan.plan import Plan, Step, Trigger
 
 ANY_RELEASE = "3.6.0"
 """What a recipe is asked for that no release is named of: that of an issue which was never released."""
@@ -112,3 +117,49 @@ def to_json(issue: Issue) -> dict[str, Any]:
         "plan": recipe.plan.to_json() if recipe is not None else None,
         "faults": list(recipe.faults) if recipe is not None else [],
     }
+
+
+def script_lines(plan: Plan, show_trigger: Callable[[Trigger], str]) -> list[str]:
+    """The script of `plan`, a line for each lane and each of its steps. `show_trigger` spells moments as `--fault` does."""
+    lines = []
+    for lane in plan.script:
+        lines.append(f"{lane.name}, at {lane.member}:")
+        lines.extend(f"  {_step_line(step, show_trigger)}" for step in lane.steps)
+    return lines
+
+
+def _step_line(step: Step, show_trigger: Callable[[Trigger], str]) -> str:
+    asked = ", ".join(f"{name} {json.dumps(value)}" for name, value in step.request.items())
+    told = [
+        f"{show_trigger(step.wait)}: " if step.wait is not None else "",
+        f"[{step.name}] " if step.name else "",
+        step.call,
+        f" {asked}" if asked else "",
+        f", at {step.member}" if step.member else "",
+        f", {step.times} times" if step.times > 1 else "",
+        f", by each of {step.clients} clients" if step.clients > 1 else "",
+        f", one each {step.every_ms} ms" if step.every_ms else "",
+        f", until {show_trigger(step.until)}" if step.until is not None else "",
+    ]
+    return "".join(told)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Twelve hex digits that stand for exactly this recipe, so that figures of an earlier one are known for that."""
+    spoken = {"plan": _spoken(recipe.plan), "faults": recipe.faults}
+    return hashlib.sha256(json.dumps(spoken, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _spoken(value: Any) -> Any:
+    """A value without the fields that say what they say anyway: a later Pekan may have more of them."""
+    if isinstance(value, list | tuple):
+        return [_spoken(each) for each in value]
+    if not is_dataclass(value):
+        return value
+    told = {}
+    for each in fields(value):
+        content = getattr(value, each.name)
+        usual = each.default_factory() if each.default_factory is not MISSING else each.default
+        if content != usual:
+            told[each.name] = _spoken(content)
+    return told

@@ -1,0 +1,207 @@
+"""Every historical issue on the releases that its file speaks of, recorded, and the page that tells it.
+
+::
+
+    make issues
+    .venv/bin/python tests/soak/issues.py [NUMBER ...] [--again] [--list]
+
+    last affected release of each line     10 attempts     shows it
+    first fixed release of each line        5 attempts     does not
+    newest 3.7                              3 attempts     does not, where it is fixed there
+
+    where one of a pair cannot be had here, the nearest release on its side of the line stands in for it
+
+One cell is one issue on one release: a `pekan reproduce`, whose answer goes into docs/issues-results.json as soon as it is there, and
+docs/issues.md is written anew. A cell that stands there already is left out, unless it was recorded of another recipe, or could not be run,
+or `--again` is given; so what was interrupted goes on where it was. A release that has to be built takes a minute or two more.
+
+Ends with 0 where every cell that could be run says what its issue's file claims, with 1 where one does not, with 130 where interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pekan import __version__
+from pekan.errors import UsageError
+from pekan.etcd.binaries import resolve_version, survey, version_key
+from pekan.issues import ISSUES, Issue, called, claims
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = DOCS / "issues-results.json"
+LAST, FIRST, NEWEST = "last affected", "first fixed", "newest"
+ATTEMPTS = {LAST: 10, FIRST: 5, NEWEST: 3}
+EXPECTED = {LAST: "shown", FIRST: "not shown"}
+INTERRUPTED = 130
+
+
+class Cell(NamedTuple):
+    """One issue on one release, and which claim it is to bear out."""
+
+    issue: Issue
+    etcd: str
+    role: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.issue.name, self.etcd
+
+
+def cells() -> list[Cell]:
+    """All that are worth running, issue by issue."""
+    newest = resolve_version("3.7")
+    there = [row.version for row in survey(offline=True) if row.cached is not None or row.providers]
+    found: dict[tuple[str, str], Cell] = {}
+    for issue in ISSUES.values():
+        for last, first in issue.boundaries:
+            for version, role in ((last, LAST), (first, FIRST)):
+                for each in filter(None, (version, stand_in(issue, version, role, there) if version else "")):
+                    found.setdefault((issue.name, each), Cell(issue, each, role))
+        if not issue.not_released:
+            found.setdefault((issue.name, newest), Cell(issue, newest, NEWEST))
+    return list(found.values())
+
+
+def stand_in(issue: Issue, version: str, role: str, there: list[str]) -> str:
+    """The release nearest to one that cannot be had, in its line and on its side; empty where that can be had, or none is there."""
+    if version in there:
+        return ""
+    line = [each for each in there if version_key(each)[:2] == version_key(version)[:2] and claims.has_recipe(issue, each)]
+    if role == FIRST:
+        return next((each for each in line if version_key(each) > version_key(version)), "")
+    return next((each for each in reversed(line) if version_key(each) < version_key(version) and issue.affects(each)), "")
+
+
+def recorded() -> dict[tuple[str, str], dict[str, Any]]:
+    """What has been run so far."""
+    try:
+        told = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError:
+        return {}
+    return {(cell["issue"], cell["etcd"]): cell for cell in told}
+
+
+def record(known: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Write results, in the order of `cells` and then by release, and the page; whole or not at all."""
+    order = {name: number for number, name in enumerate(ISSUES)}
+    told = sorted(known.values(), key=lambda cell: (order.get(cell["issue"], len(order)), [int(part) for part in cell["etcd"].split(".")]))
+    written = RESULTS.with_suffix(".new")
+    written.write_text(json.dumps({"cells": told}, indent=1) + "\n", encoding="utf-8")
+    os.replace(written, RESULTS)
+    page = runpy.run_path(str(DOCS / "generate.py"))["issues"]()
+    (DOCS / "issues.md").write_text(page, encoding="utf-8")
+
+
+def run(cell: Cell) -> dict[str, Any] | None:
+    """What `pekan reproduce` says of a cell; None where somebody interrupted it."""
+    attempts = ATTEMPTS[cell.role]
+    command = ["reproduce", cell.issue.name, "--etcd", cell.etcd, "--attempts", str(attempts)]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pekan-issues-") as place:
+        full = [sys.executable, "-m", "pekan", *command, "--json", "--out", f"{place}/runs"]
+        ended = subprocess.run(full, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode in (INTERRUPTED, -2):
+        return None
+    about = {
+        "issue": cell.issue.name,
+        "etcd": cell.etcd,
+        "role": cell.role,
+        "recipe": recipe_of(cell),
+        "command": f"pekan {' '.join(command)}",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine(),
+        "pekan": __version__,
+    }
+    said = json.loads(ended.stdout) if ended.stdout.strip() else {"error": f"exit code {ended.returncode}"}
+    if "answer" not in said:
+        return {**about, "answer": "not run", "why": said["error"]}
+    answers = [attempt["answer"] for attempt in said["attempts"]]
+    return {
+        **about,
+        "origin": said["origin"],
+        "answer": said["answer"],
+        "attempts": said["asked"],
+        "counted": said["counted"],
+        "fired": said["fired"],
+        "shown": said["shown"],
+        "median_seconds": said["median_seconds"],
+        "codes": list(dict.fromkeys(finding["code"] for finding in said["findings"])),
+        "other": list(dict.fromkeys(finding["code"] for finding in said["other"])),
+        "masked_by": said["masked_by"],
+        "why": next((attempt["why"][0] for attempt in said["attempts"] if attempt["why"]), ""),
+        "tries": len(answers),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def recipe_of(cell: Cell) -> str:
+    """What stands for the recipe of a cell; empty where there is none for its release."""
+    try:
+        return claims.fingerprint(cell.issue.run(cell.etcd))
+    except UsageError:
+        return ""
+
+
+def machine() -> str:
+    """What the figures are of."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    return f"{os.cpu_count()} processors, {memory:.0f} GiB, Linux {'.'.join(platform.release().split('.')[:2])}"
+
+
+def as_claimed(cell: Cell, said: dict[str, Any]) -> bool:
+    """Whether a cell that was run bears its claim out."""
+    expected = EXPECTED.get(cell.role) or ("not shown" if cell.issue.affects(cell.etcd) is False else "shown")
+    return said["answer"] in (expected, "not run")
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("issues", nargs="*", help="only these")
+    asked.add_argument("--again", action="store_true", help="also what has been recorded")
+    asked.add_argument("--list", action="store_true", help="say what would be run, and run nothing")
+    options = asked.parse_args()
+    known = recorded()
+    wanted = [cell for cell in cells() if not options.issues or cell.issue.name in options.issues]
+    due = [cell for cell in wanted if options.again or is_due(cell, known.get(cell.key))]
+    if options.list:
+        for cell in due:
+            print(f"{called(cell.issue.name)} on {cell.etcd} ({cell.role}): {ATTEMPTS[cell.role]} attempts")
+        return 0
+    began = time.monotonic()
+    for number, cell in enumerate(due, 1):
+        print(f"[{number}/{len(due)}, {(time.monotonic() - began) / 60:.0f} min] {called(cell.issue.name)} on {cell.etcd}", file=sys.stderr)
+        said = run(cell)
+        if said is None:
+            return INTERRUPTED
+        known[cell.key] = said
+        record(known)
+        told = f"{said['shown']}/{said['counted']} shown, {said['fired']} fired" if "shown" in said else said["why"].splitlines()[0]
+        print(f"  {said['answer']}: {told}", file=sys.stderr)
+    record(known)
+    wrong = [cell for cell in wanted if cell.key in known and not as_claimed(cell, known[cell.key])]
+    for cell in wrong:
+        print(f"NOT AS CLAIMED  {called(cell.issue.name)} on {cell.etcd} ({cell.role}): {known[cell.key]['answer']}")
+    print(f"issues: {len(known)} cells recorded, {len(wrong)} not as claimed")
+    return 1 if wrong else 0
+
+
+def is_due(cell: Cell, said: dict[str, Any] | None) -> bool:
+    """Whether a cell has not been run, could not be, or was run by another recipe."""
+    return said is None or said["answer"] == "not run" or said["recipe"] != recipe_of(cell)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
