@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage.releases import provided
 
 from pekan.history.reading import load
+from stage.releases import provided
 
 pytestmark = pytest.mark.live
 
