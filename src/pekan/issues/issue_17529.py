@@ -2,14 +2,14 @@
 
 ::
 
-    compaction at 21                              1000 watches from 2: all of them have to be cancelled, "compacted at 21"
+    compaction at 21                              500 watches from 2: all of them have to be cancelled, "compacted at 21"
 
-    round of catching up, 512 watches             the stream's queue, room for 128
+    round of catching up, 500 watches             the stream's queue, room for 128
       watch 1 .. 128    cancelled ──────────────> ████████████████
-      watch 129 .. 512  no room: "next time"      full
+      watch 129 .. 500  no room: "next time"      full
                         and, all the same, marked as up to date: next revision 22
 
-    put at 22: watches 129 .. 512 deliver it, and have silently lost 2 to 21
+    put at 22: watches 129 .. 500 deliver it, and have silently lost 2 to 21
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from __future__ import annotations
 from pekan.issues.issue import Boundary, Issue, Recipe
 from pekan.plan import Lane, Plan, Step
 
-WATCHES = 1_000
-"""Some hundred of them are created between two rounds (100 ms), and the queue has room for 128."""
+WATCHES = 500
+"""Fewer than a round takes, and several times what the queue has room for. A member creates some hundred between two rounds."""
 ROUNDS_MS = 500
 
 
@@ -52,7 +52,7 @@ no next try. It then delivers what is written from now on, and neither its clien
 It takes many watches on one connection that is slow, and compactions: a large Kubernetes cluster during an outage, which is where
 it was found, with controllers that had missed deletions of pods. The fix skips a watch that could not be told until it can.
 
-Here no slow client is needed. A thousand watches on one stream begin at a revision that is compacted away, so that each has to be
+Here no slow client is needed. Five hundred watches on one stream begin at a revision that is compacted away, so that each has to be
 cancelled, and a round comes by more of them than the queue has room for. Three writes afterwards show which ones live on.
 """,
     introduced="",

@@ -11,24 +11,14 @@
 
 from __future__ import annotations
 
-from pekan.issues.issue import Boundary, Issue, Recipe, numbered
+from pekan.issues.issue import Boundary, Issue, Recipe
 from pekan.plan import Lane, Plan, Step, Trigger
 
 BATCH = 20
-ARMED_MS = 500
-"""From the last step before the compaction to the compaction: the point has to be armed by then, which takes some milliseconds."""
-
-
-def _point(version: str) -> str:
-    """Where the member is killed: in the last batch of a compaction, the one before having been committed.
-
-    Releases with the fix have a failpoint there. Before, it is the second time that the compaction reads records of the database within its
-    transaction, which nobody else does while nothing is started or restored.
-    """
-    number = numbered(version)
-    if number >= (3, 5, 14) or (3, 4, 32) <= number < (3, 5):
-        return "point=compactBeforeSetFinishedCompact"
-    return "point=backend.batchTx.UnsafeRange nth=2"
+IDLE_MS = 500
+"""What was written is committed within 100 ms; from then on nothing is, but by the compaction. The point is armed in another such pause."""
+COMMITS = 2
+"""A compaction commits that it has begun, and then each full batch."""
 
 
 def _recipe(version: str) -> Recipe:
@@ -36,7 +26,8 @@ def _recipe(version: str) -> Recipe:
         # With the deletion exactly one batch; the deletion is the newest of it.
         Step("Put", {"key": "k{n}", "value": "{n}"}, times=BATCH - 1, answer="ok"),
         Step("DeleteRange", {"key": "k0"}, name="deleted", answer="ok"),
-        Step("nothing", times=2, every_ms=ARMED_MS),
+        Step("nothing", name="idle", times=2, every_ms=IDLE_MS),
+        Step("nothing", times=2, every_ms=IDLE_MS),
         Step("Compact", {"revision": {"reply": "deleted.header.revision"}}),
         Step("ready", wait=Trigger(healed="failpoint"), answer="ok"),
         Step("Range", {"key": "k1"}, answer="ok"),
@@ -45,7 +36,7 @@ def _recipe(version: str) -> Recipe:
     flags = (("compaction-batch-limit", str(BATCH)),)
     lane = Lane("client", "m1", steps)
     plan = Plan(etcd="", seed=0, members=1, workloads=("script",), time_ms=20_000, flags=flags, script=(lane,))
-    return Recipe(plan, (f"failpoint m1 {_point(version)} action=kill down_ms=100ms on step deleted",))
+    return Recipe(plan, (f"failpoint m1 point=afterCommit nth={COMMITS} action=kill down_ms=100ms on step idle",))
 
 
 ISSUE = Issue(
@@ -69,7 +60,7 @@ who hold the old one. Members that did not crash are ahead: the cluster is torn 
 before anything is removed; the fix has a start look there, too.
 
 Here 19 keys are put and the first is deleted, a batch has 20 records, the store is compacted at the deletion, and the member is killed
-at the point between the last full batch and the note.
+as soon as the one full batch is committed.
 """,
     introduced="",
     boundaries=(Boundary("3.4.31", "3.4.32"), Boundary("3.5.13", "3.5.14")),
