@@ -32,6 +32,7 @@ ATTEMPTS = 10
 BISECT_ATTEMPTS = 5
 """A search tries half a dozen releases, and most of its time goes into those that show nothing."""
 ALL = "all"
+INTERRUPTED = 130
 ANSWER_STYLES = {"shown": "bold red", "not shown": "bold green", "did not fire": "bold yellow", "undecided": "bold yellow"}
 LABEL_COLUMNS = 10
 
@@ -438,7 +439,7 @@ def _row(cell: _Cell) -> tuple[str, ...]:
 
 def _bisect(issue: Issue, asked: _Asked, as_json: bool) -> int:
     from pekan.etcd import binaries
-    from pekan.hunt.releases import CannotTry, bisect
+    from pekan.hunt.releases import Bisected, CannotTry, bisect
 
     if issue.not_released:
         raise UsageError(f"{called(issue.name)}: {issue.not_released}: there are no releases to search")
@@ -450,7 +451,7 @@ def _bisect(issue: Issue, asked: _Asked, as_json: bool) -> int:
     tried: dict[str, list[_Cell]] = {}
 
     def attempted(version: str, until_shown: bool) -> _Cell:
-        """So many attempts more on a release; the caller's process ends where somebody interrupts one."""
+        """So many attempts more on a release. Raises click.Abort where somebody interrupts one."""
         earlier = tried.setdefault(version, [])
         used = sum(len(cell.outcome.attempts) for cell in earlier if cell.outcome is not None)
         named, binary, recipe = _prepared(issue, version)
@@ -475,11 +476,17 @@ def _bisect(issue: Issue, asked: _Asked, as_json: bool) -> int:
         raise CannotTry(outcome.words)
 
     releases = [row.version for row in rows if row.version not in absent]
-    found = bisect(releases, attempt, cached={row.version for row in rows if row.cached is not None}, claimed=claimed)
-    if found.last_affected and found.first_fixed:
-        # How often it shows where it does is what the misses where it does not are measured by.
-        attempted(found.last_affected, until_shown=False)
-    return _tell_bisected(issue, found, tried, absent, claimed, as_json)
+    try:
+        found = bisect(releases, attempt, cached={row.version for row in rows if row.cached is not None}, claimed=claimed)
+        if found.last_affected and found.first_fixed:
+            # How often it shows where it does is what the misses where it does not are measured by.
+            attempted(found.last_affected, until_shown=False)
+    except (click.Abort, KeyboardInterrupt):
+        _tell_bisected(issue, Bisected("", "", {}, {}), tried, absent, claimed, INTERRUPTED, as_json)
+        return INTERRUPTED
+    code = 0 if found.last_affected else 3
+    _tell_bisected(issue, found, tried, absent, claimed, code, as_json)
+    return code
 
 
 def _why_absent(reasons: Any) -> str:
@@ -487,8 +494,14 @@ def _why_absent(reasons: Any) -> str:
 
 
 def _tell_bisected(
-    issue: Issue, found: Bisected, tried: dict[str, list[_Cell]], absent: dict[str, str], claimed: tuple[str, str], as_json: bool
-) -> int:
+    issue: Issue,
+    found: Bisected,
+    tried: dict[str, list[_Cell]],
+    absent: dict[str, str],
+    claimed: tuple[str, str],
+    code: int,
+    as_json: bool,
+) -> None:
     from pekan.etcd.binaries import version_key
     from pekan.report import document_json, print_table
 
@@ -497,7 +510,7 @@ def _tell_bisected(
     outcomes = {version: [cell.outcome for cell in cells if cell.outcome is not None] for version, cells in tried.items() if cells}
     hits = {version: (sum(each.shown for each in of), sum(each.counted for each in of)) for version, of in outcomes.items()}
     sure = _sureness(found, hits) if found.last_affected and found.first_fixed else ""
-    code = 0 if found.last_affected else 3
+    words = "interrupted" if code == INTERRUPTED else found.words(claimed)
     if as_json:
         document = {
             "issue": issue.name,
@@ -505,7 +518,7 @@ def _tell_bisected(
             "last_affected": found.last_affected,
             "first_fixed": found.first_fixed,
             "claimed": {"last_affected": claimed[0], "first_fixed": claimed[1]},
-            "words": found.words(claimed),
+            "words": words,
             "sure": sure,
             "not_tried_between": between,
             "left_out": left_out,
@@ -513,7 +526,7 @@ def _tell_bisected(
             "releases": [_json(cell) for cells in tried.values() for cell in cells],
         }
         click.echo(document_json(document), nl=False)
-        return code
+        return
     console = stdout()
     console.print(_heading(issue))
     rows = []
@@ -522,12 +535,11 @@ def _tell_bisected(
         rows.append((version, f"{shown}/{counted}" if counted else "-", found.left_out.get(version) or outcomes[version][0].words))
     print_table(console, ("etcd", "shown", "answer"), rows)
     console.print()
-    console.print(Text(f"{called(issue.name)}: {found.words(claimed)}", "bold"))
+    console.print(Text(f"{called(issue.name)}: {words}", "bold"))
     if sure:
         console.print(Text(sure))
     for why, versions in _by_reason(between, left_out).items():
         console.print(Text(f"between them, {', '.join(versions)} could not be tried: {why}"))
-    return code
 
 
 def _by_reason(versions: Sequence[str], reasons: dict[str, str]) -> dict[str, list[str]]:
