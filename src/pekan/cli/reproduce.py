@@ -170,6 +170,7 @@ def _list(as_json: bool) -> int:
 
 
 def _stories(issues: Sequence[Issue], as_json: bool) -> int:
+    from pekan.faults import show_trigger
     from pekan.report import document_json
 
     if as_json:
@@ -187,7 +188,9 @@ def _stories(issues: Sequence[Issue], as_json: bool) -> int:
         _labelled("affected", claims.affected(issue))
         _labelled("needs", claims.needs(issue))
         recipe = claims.usual_recipe(issue)
-        _labelled("faults", *(recipe.faults if recipe is not None else ()))
+        if recipe is not None:
+            _labelled("script", *claims.script_lines(recipe.plan, show_trigger))
+            _labelled("faults", *recipe.faults)
         _labelled("see", *issue.links)
         console.print()
     click.echo(f"next: {program()} reproduce {issues[0].name if len(issues) == 1 else ALL}", err=True)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pekan.errors import UsageError
 from pekan.issues.issue import Boundary, Issue, Recipe, numbered
+from pekan.issues.likeness import called
 from pekan.plan import Plan, Step, Trigger
 
 ANY_RELEASE = "3.6.0"
@@ -41,7 +42,9 @@ def span(issue: Issue, line: str = "") -> Span:
         if lines and (not line or numbered(line)[:2] in lines):
             return Span(claimed, lines[0], lines[-1])
     if not line:
-        raise UsageError(f"#{issue.name}: no release is named where it may end; name a line of releases with --etcd, as in --etcd 3.5")
+        raise UsageError(
+            f"{called(issue.name)}: no release is named where it may end; name a line of releases with --etcd, as in --etcd 3.5"
+        )
     return Span(Boundary("", ""), numbered(line)[:2], numbered(line)[:2])
 
 

@@ -34,7 +34,7 @@ class Like(NamedTuple):
 
 def called(name: str) -> str:
     """How an issue is written in a sentence."""
-    return f"#{name}" if name.isdecimal() else name
+    return f"#{name}" if name[:1].isdecimal() else name
 
 
 def alike(finding: Finding, versions: Iterable[str], issues: Iterable[Issue]) -> tuple[Like, ...]:
