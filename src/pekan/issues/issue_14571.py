@@ -10,23 +10,17 @@
 
 from __future__ import annotations
 
+from pekan.issues import behind
 from pekan.issues.issue import Boundary, Issue, Recipe
 from pekan.issues.users import FLAGS, ROOT, USER, auth_on, granted, made
 from pekan.plan import Lane, Plan, Step, Trigger
 from pekan.verdict import Finding
 
 VICTIM = "m3"
-ENTRIES = 5_300
-"""Leaders keep 5,000 entries for slow followers (a constant before 3.5.14), and `SNAPSHOT_COUNT` and some more are what comes before the
-log is cut there."""
-CLIENTS = 50
-"""Entries are proposed side by side, so that one sync of the log is for many."""
-SNAPSHOT_COUNT = "100"
 
 
 def _recipe(version: str) -> Recipe:
-    x = {"key": "x", "value": "{n}"}
-    lane = Lane(
+    client = Lane(
         "client",
         "m1",
         (
@@ -38,19 +32,19 @@ def _recipe(version: str) -> Recipe:
             Step("login", USER),
             Step("Put", {"key": "a", "value": "1"}, answer="ok"),
             Step("Range", {"key": "a"}, name="known", member=VICTIM, answer="ok"),
-            Step("login", ROOT),
-            # `isolate` has fired with the first bytes that it has kept from somebody.
+            # It has fired with the first bytes that it kept from somebody.
             Step("nothing", wait=Trigger(after="isolate")),
+            Step("login", ROOT),
             granted("writer", "x", "y"),
-            Step("Put", {"key": "a{client}", "value": "{n}"}, clients=CLIENTS, times=ENTRIES // CLIENTS, name="filled", answer="ok"),
-            Step("nothing", wait=Trigger(log="applied snapshot"), member=VICTIM),
+            behind.leave_behind(version, "behind", key="a{client}"),
             Step("login", USER),
-            Step("Put", x, times=3, answer="ok"),
+            Step("Put", {"key": "x", "value": "{n}"}, wait=Trigger(step="restored"), times=3, answer="ok"),
         ),
     )
-    flags = (*FLAGS, ("snapshot-count", SNAPSHOT_COUNT))
-    plan = Plan(etcd="", seed=0, members=3, workloads=("script",), time_ms=60_000, timeout_ms=5_000, flags=flags, script=(lane,))
-    return Recipe(plan, (f"isolate {VICTIM} 8s on step known",))
+    victim = Lane("victim", VICTIM, (Step("nothing", name="restored", wait=Trigger(log="applied snapshot")),))
+    flags = (*FLAGS, *behind.flags(version))
+    plan = Plan(etcd="", seed=0, members=3, workloads=("script",), time_ms=60_000, flags=flags, script=(client, victim))
+    return Recipe(plan, (f"isolate {VICTIM} on step known until step behind",))
 
 
 def _about(finding: Finding) -> bool:
