@@ -71,7 +71,7 @@ holds the data.
 """,
     introduced="3.5.0",
     boundaries=(Boundary("3.5.2", "3.5.3"),),
-    codes=("MEMBER-REVISION", "MEMBER-HASH"),
+    codes=("MEMBER-REVISION", "MEMBER-HASH", "KV-REAL-TIME"),
     run=_recipe,
     about=_about,
     links=(

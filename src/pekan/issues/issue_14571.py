@@ -76,7 +76,7 @@ by a snapshot, and the user writes where it may since.
 """,
     introduced="",
     boundaries=(Boundary("3.4.21", "3.4.22"), Boundary("3.5.5", "3.5.6")),
-    codes=("MEMBER-REVISION", "MEMBER-HASH"),
+    codes=("MEMBER-REVISION", "MEMBER-HASH", "KV-REAL-TIME"),
     run=_recipe,
     about=_about,
     links=(
