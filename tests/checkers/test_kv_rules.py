@@ -594,6 +594,25 @@ def test_refused_transaction_that_splits_the_members_is_the_root() -> None:
     assert case.order.last == 2
 
 
+@pytest.mark.parametrize(("lacks", "expected"), [(1, ["REFUSED-BUT-APPLIED"]), (2, ["REFUSED-BUT-APPLIED", "KV-REAL-TIME"])])
+def test_read_of_the_member_that_refused_follows(lacks: int, expected: list[str]) -> None:
+    """Who refused lacks the revision that the others made of it, and a read there is stale for that reason alone; one that lacks an earlier
+    revision as well is stale for another."""
+    story = Story()
+    story.put(b"a", b"1")
+    before = story.get(b"a").output
+    story.put(b"a", b"2")
+    after = story.get(b"a").output
+    refused = story.refused(_refused_txn(), FUTURE_REVISION)
+    story.takes_effect(refused)
+    story.do(everything(), member="m2")
+    story.add(get(b"a"), OK, before if lacks == 2 else after, story.tick(), story.tick())
+    report = story.report()
+    assert sorted(f.code for f in report.findings if f.status == "counts") == sorted(expected)
+    (stale,) = [f for f in report.findings if f.code == "KV-REAL-TIME"]
+    assert stale.status == ("follows" if lacks == 1 else "counts")
+
+
 def test_members_that_differ_without_a_refusal_have_diverged() -> None:
     """Two members tell one revision differently and nothing that was refused explains it."""
     story = Story(watched=True)

@@ -197,7 +197,8 @@ def out_of_time(clash: Clash, futures: frozenset[int], real_time: bool) -> Probl
         subject={"operations": [early.id, late.id], "revision": revision, "member": late.member},
         shape=(telling.kind_of(early.input), telling.kind_of(late.input)),
     )
-    return Problem(revision, finding, None)
+    # Of a read, the first revision that its answer lacks: where members part at that one, it was answered by the other side.
+    return Problem((clash.late_place + 1) // 2, finding, None)
 
 
 def outrun(op: Operation, revision: int, above: int, future: bool, proof: Exhibit | None) -> Problem:
