@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from pekan.issues.issue import Boundary, Issue, Recipe
+from pekan.errors import UsageError
+from pekan.issues.issue import Boundary, Issue, Recipe, numbered
 from pekan.plan import Lane, Plan, Step
 from pekan.verdict import Finding
 
@@ -19,6 +20,8 @@ INTERVAL_MS = 100
 
 
 def _recipe(version: str) -> Recipe:
+    if numbered(version) < (3, 4, 11):
+        raise UsageError(f"#20221 on etcd {version}: before 3.4.11 the interval of notifications is ten minutes and cannot be set")
     future = {"key": "k", "start_revision": {"reply": "written.header.revision", "plus": AHEAD}, "progress_notify": True}
     steps = (
         Step("Put", {"key": "k", "value": "{n}"}, name="written", times=3, answer="ok"),
