@@ -82,7 +82,8 @@ written by transactions that compare the create revision of the lock's key.""",
     boundaries=(Boundary("3.4.23", "3.5.0"),),
     codes=("LOCK-WITHOUT-KEY",),
     run=run,
-    about=lambda finding: finding.subject.get("lock") == LOCK,
+    # Not an election: those are won in that way in every release.
+    about=lambda finding: finding.shape[:1] == ("lock",),
     links=(
         "https://github.com/etcd-io/etcd/issues/11456",
         "https://jepsen.io/analyses/etcd-3.4.3",
