@@ -209,6 +209,8 @@ def test_reads_are_told_from_writes() -> None:
         (pb.LockRequest(), errors.UNIMPLEMENTED, "unknown service v3lockpb.Lock", FAILED),
         (pb.CampaignRequest(), errors.UNKNOWN, errors.LEASE_NOT_FOUND, INDEFINITE),
         (pb.CampaignRequest(), errors.PERMISSION_DENIED, "etcdserver: permission denied", INDEFINITE),
+        (pb.CampaignRequest(), errors.UNKNOWN, "election: not leader", INDEFINITE),
+        (pb.ProclaimRequest(), errors.UNKNOWN, "election: not leader", FAILED),
         (pb.UnlockRequest(), errors.PERMISSION_DENIED, "etcdserver: permission denied", FAILED),
         (pb.UnlockRequest(), errors.UNKNOWN, "etcdserver: request timed out", INDEFINITE),
     ],

@@ -7,7 +7,8 @@ indefinite              it may take effect once, at any later time, or never
 
 Sources: etcd `api/v3rpc/rpctypes/error.go` (texts and codes), `server/etcdserver/api/v3rpc/util.go` (mapping),
 `server/etcdserver/apply/quota.go` (why NOSPACE is indefinite: the quota applier runs the request and then swaps its success for the
-error), raft `node.go` (why "raft: stopped" is indefinite: also returned while waiting for an accepted proposal).
+error), `server/etcdserver/api/v3election/election.go` (its errors have no code), raft `node.go` (why "raft: stopped" is indefinite: also
+returned while waiting for an accepted proposal).
 
 The rule for what is not in the table: codes that etcd uses for argument, state and permission errors are definite, every other code is
 indefinite. An error can only ever be *more* uncertain than the truth, so indefinite is the safe side.
@@ -64,6 +65,9 @@ DEFINITE_CODES = frozenset(
 DEFINITE_TEXTS: dict[str, str] = {
     "etcdserver: too many requests": "refused before it is proposed; arrives as UNKNOWN, the server maps it to a value without a status",
     "etcdserver: re-configuration failed due to not enough started members": "refused before it is proposed; UNKNOWN for the same reason",
+    "election: not leader": "the transaction's guard did not hold; UNKNOWN, as all errors of the lock and election services are",
+    "election: no leader": "an answer to a read; UNKNOWN for the same reason",
+    '"leader" field must be provided': "refused before anything is done; UNKNOWN for the same reason",
 }
 """Definite whatever the code is: text -> why."""
 
