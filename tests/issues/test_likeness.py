@@ -44,7 +44,15 @@ def test_only_findings_that_count_and_are_expected_look_like_something() -> None
     """What follows from another finding looks like nothing; nor does another code, or the code about something else."""
     assert not alike(replace(FINDING, status="follows", because="x"), ["3.5.1"], (FIXED,))
     assert not alike(replace(FINDING, code="WATCH-UNIQUE"), ["3.5.1"], (FIXED,))
-    assert not alike(FINDING, ["3.5.1"], (replace(FIXED, about=lambda finding: finding.subject["member"] == "m2"),))
+    assert not alike(FINDING, ["3.5.1"], (replace(FIXED, about=lambda finding: finding.subject.get("lease") == 7),))
+
+
+def test_which_member_it_is_does_not_matter() -> None:
+    """An issue that is met at one member of its own run looks so at any member of another run."""
+    at_m3 = replace(FIXED, about=lambda finding: "m3" in (finding.subject.get("member"), finding.subject.get("other")))
+    assert not at_m3.expects(FINDING)
+    assert [like.name for like in alike(FINDING, ["3.5.1"], (at_m3,))] == ["15271"]
+    assert not alike(replace(FINDING, subject={"key": "k"}), ["3.5.1"], (at_m3,))
 
 
 def test_a_hint_says_number_and_whether_it_affects() -> None:

@@ -7,10 +7,17 @@ mended in the release at hand there is no hint, since what only looks like it ma
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pekan.issues.issue import Issue
 from pekan.verdict import Finding
+
+
+MEMBERS = ("m1", "m2", "m3", "m4", "m5")
+"""As members are called in every plan."""
+MEMBER_FIELDS = ("member", "other")
+"""Where the subject of a finding names one."""
 
 
 class Like(NamedTuple):
@@ -43,8 +50,15 @@ def alike(finding: Finding, versions: Iterable[str], issues: Iterable[Issue]) ->
     Those that affect come before those that may.
     """
     releases = tuple(versions)
-    found = [Like(issue.name, issue.title, _affects(issue, releases)) for issue in issues if issue.expects(finding)]
+    found = [Like(issue.name, issue.title, _affects(issue, releases)) for issue in issues if _shows_as(issue, finding)]
     return tuple(sorted((like for like in found if like.affects is not False), key=lambda like: like.affects is not True))
+
+
+def _shows_as(issue: Issue, finding: Finding) -> bool:
+    """Whether `issue` shows as such a finding at any member: which one it has to be is a matter of the issue's own run."""
+    named = [field for field in MEMBER_FIELDS if finding.subject.get(field)]
+    renamed = (replace(finding, subject={**finding.subject, field: name}) for field in named for name in MEMBERS)
+    return issue.expects(finding) or any(map(issue.expects, renamed))
 
 
 def _affects(issue: Issue, releases: tuple[str, ...]) -> bool | None:
