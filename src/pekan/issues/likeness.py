@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from pekan.issues.issue import Issue
 from pekan.verdict import Finding
 
-
 MEMBERS = ("m1", "m2", "m3", "m4", "m5")
 """As members are called in every plan."""
 MEMBER_FIELDS = ("member", "other")
