@@ -16,7 +16,8 @@ from pekan.plan import Step, Trigger
 
 KEPT_BEFORE = 5_000
 """Entries that leaders keep where nobody can choose (DefaultSnapshotCatchUpEntries)."""
-CLIENTS = 16
+CLIENTS = 64
+"""So that many writes share one sync of the log."""
 
 
 def _can_choose(version: str) -> bool:
