@@ -1,5 +1,4 @@
-"""Recipes about followers that are sent a snapshot, and about leaders that are deposed without knowing it, on real members: one attempt where
-an issue is, one where it is not."""
+"""Recipes about followers that are sent a snapshot, and about leaders deposed without knowing it: an attempt where an issue is, one where not."""
 
 from __future__ import annotations
 

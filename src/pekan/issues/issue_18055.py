@@ -21,8 +21,8 @@ PUTS, TRANSACTIONS = 5_000, 10
 """50,000 keys: a defragmentation takes some 60 ms."""
 DEFRAGMENTATIONS = 80
 """They go one after the other, and take four to five seconds together; the second snapshot comes two seconds after the first."""
-SLOW = "8MiB"
-"""What the follower's link takes a second: the first snapshot is most of a second on its way, defragmentations begin before it has come."""
+SLOW = "4MiB"
+"""What the follower's link takes a second: the first snapshot, of 5 MB, is a second on its way, and defragmentations begin meanwhile."""
 HEARTBEAT_MS, ELECTION_MS = 500, 5_000
 """A follower to which no heartbeat comes for a second or two must not call an election."""
 RECEIVING, SAVED = '"receiving database snapshot"', '"received and saved database snapshot"'
