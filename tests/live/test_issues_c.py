@@ -1,4 +1,4 @@
-"""Recipes about followers that are sent a snapshot, and about leaders deposed without knowing it: an attempt where an issue is, one where not."""
+"""Recipes about followers that are sent a snapshot, and about leaders deposed without knowing it: an attempt with the issue, one without."""
 
 from __future__ import annotations
 
