@@ -1,4 +1,4 @@
-"""Recipes about followers that are sent a snapshot, and about leaders deposed without knowing it: an attempt with the issue, one without."""
+"""Recipes about followers that are sent a snapshot, and about leaders deposed without knowing it: once with the issue, once without."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ def _can_choose(version: str) -> bool:
     return numbered(version) >= (3, 5, 14)
 
 
-def flags(version: str) -> tuple[tuple[str, str], ...]:
-    """Flags of members by which a follower is left behind as soon as possible."""
+def flags(version: str, every: int = 10) -> tuple[tuple[str, str], ...]:
+    """Flags of members by which a follower is soon left behind; where it can be chosen, by a snapshot after `every` entries."""
     if _can_choose(version):
-        return (("snapshot-count", "10"), ("snapshot-catchup-entries", "5"))
+        return (("snapshot-count", str(every)), ("snapshot-catchup-entries", "5"))
     return (("snapshot-count", "100"),)
 
 
 def leave_behind(version: str, name: str, wait: Trigger | None = None, member: str = "", key: str = "busy-{client}") -> Step:
     """So many writes, each an entry, that whoever misses them needs a snapshot. The step is called `name`."""
-    each = (80 if _can_choose(version) else KEPT_BEFORE + 400) // CLIENTS + 1
+    each = (120 if _can_choose(version) else KEPT_BEFORE + 400) // CLIENTS + 1
     return Step("Put", {"key": key, "value": "{n}"}, name=name, member=member, clients=CLIENTS, times=each, wait=wait, answer="ok")

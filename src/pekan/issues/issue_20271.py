@@ -23,6 +23,10 @@ PUTS, TRANSACTIONS = 5_000, 12
 """60,000 keys: reading them takes a member a third of a second while it restores its store, which is the time there is for the
 defragmentation."""
 
+SNAPSHOT_COUNT = 50
+"""More entries than come after the follower's snapshot. With another snapshot of its own, later ones need a file that it does not have, and
+the next start panics instead of going on with the old database; that is the louder and the lesser evil."""
+
 
 def _recipe(version: str) -> Recipe:
     keys = {"success": [{"times": PUTS, "of": {"request_put": {"key": "k{n:02}{i:04}", "value": "x"}}}]}
@@ -33,7 +37,7 @@ def _recipe(version: str) -> Recipe:
             Step("lead", answer="ok"),
             Step("Txn", keys, name="full", times=TRANSACTIONS, timeout_ms=20_000, answer="ok"),
             behind.leave_behind(version, "behind", wait=Trigger(after="isolate")),
-            Step("Put", {"key": "after", "value": "{n}"}, name="written", times=20, answer="ok", wait=Trigger(step="defragmented")),
+            Step("Put", {"key": "after", "value": "{n}"}, name="written", times=5, answer="ok", wait=Trigger(step="defragmented")),
         ),
     )
     operator = Lane(
@@ -45,7 +49,7 @@ def _recipe(version: str) -> Recipe:
             Step("Range", {"key": "after"}, name="caught-up", timeout_ms=20_000, answer="ok", wait=Trigger(step="written")),
         ),
     )
-    flags = (("max-txn-ops", str(PUTS)), *behind.flags(version))
+    flags = (("max-txn-ops", str(PUTS)), *behind.flags(version, every=SNAPSHOT_COUNT))
     plan = Plan(etcd="", seed=0, members=3, workloads=("script",), time_ms=90_000, flags=flags, script=(client, operator))
     return Recipe(plan, (f"isolate {FOLLOWER} on step full until step behind", f"kill {FOLLOWER} on step caught-up"))
 
@@ -69,10 +73,11 @@ defragmentation in those seconds copies what the member uses just then, the *old
 the new one is ready, and the member serves and writes to a file that no name leads to. Everything looks well: reads are right, hashes agree
 with the other members', and the data lies in a file that will vanish with the process.
 
-The next start opens "db", which is the old database. From 3.5 on, where each commit notes how far the log has been applied, the old file
-says that it has all of it, and so the lost entries are not applied again: the member goes on without what was written in between and
-differs from the others for good. 3.4 asks for the snapshot instead and panics, because that file has been renamed long ago. Operators
-defragment by a timer, member after member, and not at a time when all of them are in best health.
+The next start opens "db", which is the old database. Since 3.5 each commit notes how far the log has been applied. The commit that begins
+the defragmentation of the old database notes what the new one has reached, and so the file says that it has all of the log: the member goes
+on without what was written in between, and differs from the others for good. Where the log speaks of a later snapshot than the file, the
+member looks for that snapshot's own file, which was renamed long ago, and panics at every start; so does 3.4. Operators defragment by a
+timer, member after member, and not at a time when all of them are in best health.
 
 Here 60,000 keys make the restore long, one follower is cut off until it needs a snapshot, and Defragment is sent to it at its log line
 "restoring mvcc store". It catches up, and is killed and started again. The fix lets either of the two wait for the other (and so opened the
