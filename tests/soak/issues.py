@@ -3,7 +3,7 @@
 ::
 
     make issues
-    .venv/bin/python tests/soak/issues.py [NUMBER ...] [--again] [--list]
+    .venv/bin/python tests/soak/issues.py [NUMBER ...] [--line 3.5] [--again] [--list]
 
     last affected release of each line     10 attempts     shows it
     first fixed release of each line        5 attempts     does not
@@ -13,7 +13,8 @@
 
 One cell is one issue on one release: a `pekan reproduce`, whose answer goes into docs/issues-results.json as soon as it is there, and
 docs/issues.md is written anew. A cell that stands there already is left out, unless it was recorded of another recipe, or could not be run,
-or `--again` is given; so what was interrupted goes on where it was. A release that has to be built takes a minute or two more.
+or `--again` is given; so what was interrupted goes on where it was. A release that has to be built takes a minute or two more; those that
+are there come first.
 
 Ends with 0 where every cell that could be run says what its issue's file claims, with 1 where one does not, with 130 where interrupted.
 """
@@ -167,12 +168,17 @@ def as_claimed(cell: Cell, said: dict[str, Any]) -> bool:
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("issues", nargs="*", help="only these")
+    asked.add_argument("--line", action="append", default=[], help="only releases of this line, e.g. 3.5; may be given again")
     asked.add_argument("--again", action="store_true", help="also what has been recorded")
     asked.add_argument("--list", action="store_true", help="say what would be run, and run nothing")
     options = asked.parse_args()
     known = recorded()
     wanted = [cell for cell in cells() if not options.issues or cell.issue.name in options.issues]
+    if options.line:
+        wanted = [cell for cell in wanted if cell.etcd.rpartition(".")[0] in options.line]
+    there = {row.version for row in survey(offline=True) if row.cached is not None}
     due = [cell for cell in wanted if options.again or is_due(cell, known.get(cell.key))]
+    due.sort(key=lambda cell: cell.etcd not in there)
     if options.list:
         for cell in due:
             print(f"{called(cell.issue.name)} on {cell.etcd} ({cell.role}): {ATTEMPTS[cell.role]} attempts")
