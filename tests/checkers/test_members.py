@@ -489,6 +489,20 @@ def exited(asked: bool, wait_status: int) -> Clock:
     return clock
 
 
+def test_the_words_of_a_crash_stand_before_the_end_of_its_trace() -> None:
+    """Where a long trace follows a panic, the certificate has the panic's own line all the same, and once only."""
+    clock = cluster()
+    words = "panic: failed to open snapshot backend"
+    for member, tail in (("m1", [words, *(f"\tserver.go:{number}" for number in range(20))]), ("m2", ["goroutine 1 [running]:", words])):
+        clock.at(500).mark("member", member, state="exited", asked=False, pid=1, wait_status=512, log_tail=tail, crash=words)
+    first, second = check_members(case(clock)).findings
+    assert [exhibit.what for exhibit in first.certificate][1:] == [
+        f"log: {words}",
+        *(f"log: \tserver.go:{number}" for number in range(15, 20)),
+    ]
+    assert [exhibit.what for exhibit in second.certificate][1:] == ["log: goroutine 1 [running]:", f"log: {words}"]
+
+
 def test_an_exit_that_nobody_asked_for_is_caught() -> None:
     """A panic is a finding with its wait status and last log lines; an exit that was asked for is none."""
     report = check_members(case(exited(False, 2 << 8)))

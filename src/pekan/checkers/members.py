@@ -48,7 +48,7 @@ IDLE_RUN_MAX = 64
 """Longest run of idle entries that is looked for: a round asks each of at most 7 members (etcd's advice) at most twice, and rounds that
 follow each other without traffic join up; beyond this nothing is lost but comparisons."""
 LOG_LINES = 5
-"""Log lines shown of a member that ended: the panic or fatal message is among the last."""
+"""Log lines shown of a member that ended, besides the words with which it gave up; of a panic the last ones are a trace."""
 
 
 class _Standing(NamedTuple):
@@ -493,8 +493,11 @@ def _predicted(mark: Mark, faults: Iterable[FaultSpan]) -> bool:
 
 def _exit(mark: Mark) -> Finding:
     status = mark.detail.get("wait_status")
-    lines = [str(line) for line in mark.detail.get("log_tail", ())][-LOG_LINES:]
     ended = _wait_status(status)
+    lines = [str(line) for line in mark.detail.get("log_tail", ())][-LOG_LINES:]
+    words = str(mark.detail.get("crash") or "")
+    if words and words not in lines:
+        lines.insert(0, words)
     log = tuple(Exhibit(f"log: {line}", member=mark.member, start=mark.time, end=mark.time) for line in lines)
     return Finding(
         code="MEMBER-EXIT",

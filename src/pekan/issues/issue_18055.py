@@ -86,7 +86,8 @@ def _recipe(version: str) -> Recipe:
 
 
 def _about(finding: Finding) -> bool:
-    return finding.subject.get("member") == FOLLOWER
+    told = any("failed to open snapshot backend" in exhibit.what for exhibit in finding.certificate)
+    return told and finding.subject.get("member") == FOLLOWER
 
 
 ISSUE = Issue(

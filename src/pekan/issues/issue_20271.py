@@ -55,6 +55,8 @@ def _recipe(version: str) -> Recipe:
 
 
 def _about(finding: Finding) -> bool:
+    if finding.code == "MEMBER-EXIT" and not any("failed to recover v3 backend" in exhibit.what for exhibit in finding.certificate):
+        return False
     return FOLLOWER in (finding.subject.get("member"), finding.subject.get("other"))
 
 
