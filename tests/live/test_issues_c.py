@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from pekan.checkers.run import unmet
-from pekan.etcd import binaries
 from pekan.hunt.planning import make_plan
 from pekan.hunt.series import hunt_once
 from pekan.issues import ISSUES
 from pekan.verdict import Finding
+from stage.releases import provided
 
 pytestmark = pytest.mark.live
 
@@ -21,7 +21,7 @@ def _attempt(name: str, version: str, directory: Path) -> tuple[Finding, ...]:
     """The findings of one run of the recipe, whose conditions have been met."""
     recipe = ISSUES[name].run(version)
     plan = make_plan(replace(recipe.plan, etcd=version, seed=1), (), recipe.faults)
-    judged = hunt_once(plan, binaries.find(version), directory / "run", lambda live: None)
+    judged = hunt_once(plan, provided(version), directory / "run", lambda live: None)
     assert judged.conducted.failure is None
     assert judged.history is not None
     assert judged.verdict is not None

@@ -64,6 +64,30 @@ def test_faults_wait_for_revision_log_and_each_other(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+def test_a_fault_lasts_until_its_moment(tmp_path: Path) -> None:
+    """Instead of a length of time: until another fault fires, until a step is done; and where that never is, to the end of the phase."""
+
+    async def go() -> None:
+        async with stage(VERSION, tmp_path, seconds=6) as it:
+            task = it.carry_out(
+                "pause m1 until step over at 0s",
+                "pause m2 until after kill at 0s",
+                "kill m3 until step never after pause#2",
+            )
+            await until_fired(it, 3)
+            await it.context.until_healed("pause", 1)
+            it.context.has_done("over")
+            await it.context.until_healed("pause", 2)
+            assert it.context.active == 1
+            await task
+            steps, fault, never = (next(span for span in it.spans() if span.target == name) for name in ("m1", "m2", "m3"))
+            assert None not in (steps.healed, fault.healed, never.fired, never.healed)
+            assert never.fired <= fault.healed < steps.healed < never.healed
+            assert it.context.elapsed_ms() >= it.context.heal_ms
+
+    asyncio.run(go())
+
+
 def test_a_trigger_that_never_comes_leaves_a_mark(tmp_path: Path) -> None:
     """What waits in vain is never armed; the record names the fault and what it waited for. A line that was there before does not count."""
 
