@@ -81,8 +81,8 @@ def test_a_fault_lasts_until_its_moment(tmp_path: Path) -> None:
             assert it.context.active == 1
             await task
             steps, fault, never = (next(span for span in it.spans() if span.target == name) for name in ("m1", "m2", "m3"))
-            assert None not in (steps.healed, fault.healed, never.fired, never.healed)
-            assert never.fired <= fault.healed < steps.healed < never.healed
+            times = [never.fired, fault.healed, steps.healed, never.healed]
+            assert times == sorted(filter(None, times))
             assert it.context.elapsed_ms() >= it.context.heal_ms
 
     asyncio.run(go())
