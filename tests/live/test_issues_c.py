@@ -41,7 +41,7 @@ def test_an_affected_release_shows_it(tmp_path: Path, name: str, version: str) -
     assert all(ISSUES[name].expects(finding) for finding in found)
 
 
-@pytest.mark.parametrize(("name", "version"), [("15271", "3.5.30"), ("20271", "3.5.30"), ("20418", "3.5.30"), ("20418-links", "3.5.30")])
+@pytest.mark.parametrize(("name", "version"), [("15271", "3.5.30"), ("20271", "3.5.30")])
 def test_a_mended_release_does_not(tmp_path: Path, name: str, version: str) -> None:
     """Under the same conditions a release with the fix keeps its promises."""
     assert _attempt(name, version, tmp_path) == ()
