@@ -18,7 +18,7 @@ checker then finds who wrote what it sees written. They have negative numbers, a
 client's own requests leaves them out.
 
 Sources: etcd server/etcdserver/api/v3lock/lock.go and v3election/election.go, client/v3/concurrency/{session,mutex,election}.go (3.4.3 to
-3.7.3; the member's own client sends each request once: client/v3/kv.go NewKVFromKVClient).
+3.7.1; the member's own client sends each request once: client/v3/kv.go NewKVFromKVClient).
 """
 
 from __future__ import annotations
