@@ -57,11 +57,11 @@ ISSUE = Issue(
 A member keeps its watches in two groups. *Synced* ones have seen everything there is: a new event is handed to them as it is written.
 *Unsynced* ones have to catch up: the member reads the store's history from the watch's next revision on, delivers it and moves the watch to
 the other group. That next revision is a field of the watch, and only catching up used it. While a watch was synced nobody touched it, so it
-still named the revision at which the watch had once been asked to start.
+still named the revision at which the watch had been opened, or had last caught up.
 
 A follower that has been away for too long is not sent the log it has missed but a snapshot, a copy of the leader's whole database. It
 replaces its store by that, and all of its watches become unsynced, because the copy is newer than what they have seen. Now the old field is
-believed: a watch that began at revision 2 a week ago is told everything since revision 2 again, up to a thousand revisions at a time.
+believed: a watch that was opened a week ago is told the whole week again, up to a thousand revisions at a time.
 
 A client that keeps a cache by a watch, as every Kubernetes controller does, puts old values over new ones, brings deleted keys back to life
 and deletes them again: for a while it acts on a past that is over. The fix writes the revision down whenever an event is handed over.
@@ -74,5 +74,5 @@ log for it any more. The link is mended, the snapshot comes, and three further w
     codes=("WATCH-ORDERED", "WATCH-UNIQUE"),
     run=_recipe,
     about=_about,
-    links=("https://github.com/etcd-io/etcd/issues/15271", "https://github.com/etcd-io/etcd/pull/15273"),
+    links=("https://github.com/etcd-io/etcd/issues/15271", "https://github.com/etcd-io/etcd/pull/15492"),
 )

@@ -25,7 +25,7 @@ SLOW = "4MiB"
 """What the follower's link takes a second: the first snapshot, of 5 MB, is a second on its way, and defragmentations begin meanwhile."""
 HEARTBEAT_MS, ELECTION_MS = 500, 5_000
 """A follower to which no heartbeat comes for a second or two must not call an election."""
-RECEIVING, SAVED = '"receiving database snapshot"', '"received and saved database snapshot"'
+RECEIVING, SAVED = "receiving database snapshot", "received and saved database snapshot"
 """Lines of the follower's log."""
 
 
@@ -59,7 +59,7 @@ def _recipe(version: str) -> Recipe:
                 name="defragmented",
                 clients=DEFRAGMENTATIONS,
                 timeout_ms=30_000,
-                wait=Trigger(log="receiving database snapshot"),
+                wait=Trigger(log=RECEIVING),
             ),
             # Where it has panicked it is started again.
             Step("ready", timeout_ms=20_000),
@@ -76,11 +76,11 @@ def _recipe(version: str) -> Recipe:
         plan,
         (
             f"isolate {FOLLOWER} on step full until step behind",
-            f"rate {FOLLOWER} direction=in bytes={SLOW} on step full until log {SAVED}",
+            f'rate {FOLLOWER} direction=in bytes={SLOW} on step full until log "{SAVED}"',
             # From 3.6 on each heartbeat is a small job of the apply loop, and waits for the lock. One that is let in as a defragmentation
             # ends makes way for the snapshot behind it just when nobody holds the lock.
-            f"messages {FOLLOWER} direction=in kind=MsgHeartbeat action=drop on log {RECEIVING} until log {SAVED}",
-            f"isolate {FOLLOWER} on log {SAVED} until step behind-again",
+            f'messages {FOLLOWER} direction=in kind=MsgHeartbeat action=drop on log "{RECEIVING}" until log "{SAVED}"',
+            f'isolate {FOLLOWER} on log "{SAVED}" until step behind-again',
         ),
     )
 

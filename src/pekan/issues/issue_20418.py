@@ -79,7 +79,7 @@ elected, which acknowledged a write; a client that cannot know of it asks the ol
 follower's second request arrives, late, and then an answer of its first heartbeat, later still. The old leader believes that it leads, and
 answers the client with what was true before the write.
 
-Networks that hold messages back and processes that are paused do this; it was found by pausing processes at random for weeks. Since 3.4.42,
+Networks that hold messages back and processes that are paused do this; it was found by tests that pause them at random. Since 3.4.42,
 3.5.28 and 3.6.9 each attempt has a name of its own.
 
 Here answers of the third member are four seconds late, which keeps the old leader in office for so long. The follower's first request is
