@@ -35,10 +35,9 @@ def _attempt(name: str, version: str, directory: Path) -> tuple[Finding, ...]:
     [("15271", "3.5.1"), ("20271", "3.5.16"), ("18055", "3.7.3"), ("20418", "3.5.16"), ("20418-links", "3.5.16")],
 )
 def test_an_affected_release_shows_it(tmp_path: Path, name: str, version: str) -> None:
-    """One attempt at an affected release meets the inconsistency, and nothing else counts."""
+    """One attempt at an affected release meets the inconsistency."""
     found = _attempt(name, version, tmp_path)
-    assert found
-    assert all(ISSUES[name].expects(finding) for finding in found)
+    assert any(ISSUES[name].expects(finding) for finding in found)
 
 
 @pytest.mark.parametrize(("name", "version"), [("15271", "3.5.30"), ("20271", "3.5.30")])

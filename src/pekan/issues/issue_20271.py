@@ -87,7 +87,7 @@ door for #18055).
 """,
     introduced="",
     boundaries=(Boundary("3.4.37", "3.4.38"), Boundary("3.5.22", "3.5.23"), Boundary("3.6.4", "3.6.5")),
-    codes=("MEMBER-REVISION", "MEMBER-HASH", "MEMBER-DIVERGED", "MEMBER-EXIT", "KV-REAL-TIME"),
+    codes=("MEMBER-REVISION", "MEMBER-HASH", "MEMBER-DIVERGED", "MEMBER-EXIT"),
     run=_recipe,
     about=_about,
     links=("https://github.com/etcd-io/etcd/issues/20271", "https://github.com/etcd-io/etcd/pull/20553"),
