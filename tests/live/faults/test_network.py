@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pekan.checking import check
 from pekan.errors import ClusterFailure
 from pekan.etcd.client import Reply
 from pekan.etcd.cluster import Member
 from pekan.faults.network import Proxy
 from pekan.history.types import FaultSpan
+from pekan.plan import Plan
 from stage import Stage, stage
 
 pytestmark = pytest.mark.live
@@ -189,6 +191,59 @@ def test_groups_that_do_not_hear_each_other(tmp_path: Path) -> None:
                 assert _did(span)["bytes"] > 0
 
     asyncio.run(go())
+
+
+def test_snapshots_lost_and_appends_altered(tmp_path: Path) -> None:
+    """A member that lags behind the log does not serve until a snapshot gets through to it; a byte that is altered on one link is in the
+    value that this member tells, and nobody notices."""
+    kept = {"snapshot-count": "10", "snapshot-catchup-entries": "5"}
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, "messages leader at 0s", "corrupt leader at 0s", options=kept) as it:
+            leader = (await it.cluster.leader()).name
+            late, other = (member.name for member in await it.cluster.followers())
+            down = _Carried(it, f"kill {late} 60s at 0s")
+            await down.fired()
+            for number in range(60):
+                await _written(it, b"k", str(number).encode())
+            lost = _Carried(it, f"messages {leader} 60s kind=MsgSnap direction=out at 0s")
+            await lost.armed()
+            await down.end()
+            await lost.fired()
+            assert (await it.get(late, b"k", 0.5, serializable=True)).outcome != "ok"
+            assert (await it.put(leader, b"k", b"last", LONG_S)).outcome == "ok"
+            await lost.end()
+            await it.cluster.wait_ready()
+            assert await _read(it, late, b"k") == b"last"
+            assert set(_did(it.spans("messages")[-1])["kinds"]) == {"MsgSnap"}  # type: ignore[call-overload]
+
+            # So much longer than all that is said around it that the byte is one of the value.
+            leader = (await it.cluster.leader()).name
+            deceived, other = (member.name for member in await it.cluster.followers())
+            value = b"v" * 400_000
+            await _written(it, b"plain", value)
+            assert [await _read(it, name, b"plain") for name in (deceived, other)] == [value, value]
+            corrupt = _Carried(it, f"corrupt {leader} 60s percent=100 peer={deceived} direction=out at 0s")
+            await corrupt.armed()
+            keys = [b"altered-%d" % number for number in range(4)]
+            for key in keys:
+                assert (await it.put(leader, key, value, LONG_S)).outcome == "ok"
+            await corrupt.fired()
+            await corrupt.end()
+            await it.cluster.wait_ready()
+            told = {name: [await _read(it, name, key) for key in keys] for name in (deceived, leader, other)}
+            assert told[leader] == told[other] == [value] * len(keys)
+            assert {sum(a != b for a, b in zip(each, value, strict=True)) for each in told[deceived]} <= {0, 1}
+            assert told[deceived] != told[other]
+            (span,) = it.spans("corrupt")
+            assert span.promise == "outside"
+            assert _did(span)["messages"] >= 1
+
+    asyncio.run(go())
+    (tmp_path / "plan.json").write_text(Plan(etcd="3.7.3", seed=1).to_text())
+    verdict = check(tmp_path)
+    assert [answer.noticed for answer in verdict.outside] == [False]
+    assert verdict.verdict != "broken"
 
 
 def test_slow_links_delay_what_is_decided(tmp_path: Path) -> None:

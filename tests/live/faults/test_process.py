@@ -1,8 +1,9 @@
-"""Kill, pause and restart of real members: what is held is healed on every path, and claims keep faults apart."""
+"""Kill, pause and restart of real members, seen from outside; what is held is healed on every path, and claims keep faults apart."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,29 @@ from stage import stage
 pytestmark = pytest.mark.live
 
 VERSION = "3.5.1"
+CLOSED = "closed etcd server"
+"""What etcd logs last when it ends as it should."""
+SHORT_S = 0.3
 
 
-def test_what_is_cancelled_is_healed(tmp_path: Path) -> None:
-    """A pause that is cancelled while it holds continues its member before it ends, and says so in the record."""
+def test_stopped_ended_and_killed(tmp_path: Path) -> None:
+    """A paused process is stopped and answers nothing until its pause is cancelled; a restarted one has closed its files and a killed one
+    has not; before and after each the data is served."""
 
-    async def go() -> MemberState:
-        async with stage(VERSION, tmp_path, "pause 50s at 0s", members=1) as it:
-            task = it.carry_out()
+    async def go() -> None:
+        async with stage(VERSION, tmp_path, members=1) as it:
             (member,) = it.cluster.members
-            while member.state is not MemberState.PAUSED or not it.context.active:
-                await asyncio.sleep(0.01)
+            assert (await it.put("m1", b"k", b"v", 10.0)).outcome == "ok"
+
+            def state() -> str:
+                return Path(f"/proc/{member.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+            assert state() != "T"
+            task = it.carry_out("pause 50s at 0s")
+            await it.context.until_fired("pause", 1)
+            assert member.state is MemberState.PAUSED
+            assert state() == "T"
+            assert (await it.get("m1", b"k", SHORT_S, serializable=True)).outcome != "ok"
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -31,9 +44,22 @@ def test_what_is_cancelled_is_healed(tmp_path: Path) -> None:
             assert span.fired is not None
             assert span.healed is not None
             assert span.healed - span.fired < 30_000_000_000
-            return member.state
+            assert state() != "T"
+            await member.wait_ready()
+            assert not member.exits
 
-    assert asyncio.run(go()) is MemberState.RUNNING
+            log = member.spec.log
+            for fault, ended, closed in (("restart m1 at 0s", signal.SIGTERM, True), ("kill m1 0ms at 0s", signal.SIGKILL, False)):
+                first, logged = member.pid, log.stat().st_size
+                await it.carry_out(fault)
+                await member.wait_ready()
+                assert member.pid != first
+                assert member.exits[-1].asked
+                assert member.exits[-1].signal == ended
+                assert (CLOSED in log.read_text()[logged:]) is closed
+                assert [kv.value for kv in (await it.get("m1", b"k", 10.0)).output.kvs] == [b"v"]
+
+    asyncio.run(go())
 
 
 def test_a_fault_without_a_victim_expires(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ if not (ability := Uprobes.probe()).possible:
     pytest.skip(f"{ability.why_not}; {ability.remedy}", allow_module_level=True)
 
 APPLY = "applierV3backend.Apply"
+DEADLINE_S = 90
 
 
 def test_count_and_kill(tmp_path: Path) -> None:
@@ -54,6 +58,47 @@ def test_count_and_kill(tmp_path: Path) -> None:
                 assert span.evidence["hits"] == 3 if span.parameters["action"] == "kill" else span.evidence["hits"] >= 3
 
     asyncio.run(go())
+
+
+WITHOUT_PTRACE = """
+import asyncio, sys
+from pathlib import Path
+from pekan.faults import ability_of, fault_ability, parse
+from stage import stage
+from stage.container import install, refusing
+
+SYS_PTRACE = 101
+FAULT = "failpoint m1 point=applierV3backend.Apply action=%s nth=3 at 0s"
+
+async def go():
+    async with stage("3.7.3", Path(sys.argv[1]), FAULT % "kill", members=1) as it:
+        task = it.carry_out()
+        while not task.done():
+            await it.put("m1", b"k", b"v", 0.3)
+        await task
+        (span,) = it.spans()
+        await it.cluster.wait_ready()
+        print(*it.equipment, span.evidence["mechanism"], span.evidence["hits"], span.evidence["wait_status"])
+
+install(refusing((SYS_PTRACE,)))
+found, hold = ability_of("failpoint"), fault_ability(parse(FAULT % "hold"))
+print(found.possible, found.detail)
+print(hold.possible, hold.why_not)
+asyncio.run(go())
+"""
+
+
+def test_where_nothing_can_be_traced(tmp_path: Path) -> None:
+    """Where ptrace(2) is refused none are drawn, a hold is refused with the reason, and a kill at a point by name is a uprobe's."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WITHOUT_PTRACE, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    drawn, held, killed = done.stdout.splitlines()
+    assert drawn == "False only at a point asked for by name, with mechanism uprobe"
+    assert held.startswith("False it needs hooks: ")
+    assert "ptrace(PTRACE_TRACEME): Operation not permitted" in held
+    assert killed == "uprobe uprobe 3 9"
 
 
 def test_no_hold(tmp_path: Path) -> None:
