@@ -46,7 +46,7 @@ OUTSIDE_SHARE_MIN = 0.05
 DELIVERY_NS = 2_000_000_000
 """A write counts as due to a watch only where the stream was open this long after it was answered: watchers that catch up are served every
 100 ms, and a member that lost its leader is behind for an election or two of 1 s."""
-NOT_TRAFFIC = ("probe-", "admin-", "check-", "start-", "watch-", "fault-")
+NOT_TRAFFIC = ("probe-", "status-", "admin-", "check-", "start-", "watch-", "fault-")
 """Client name prefixes of the hunt's own questions and the faults': they ask members that are known to be down, and for what is refused."""
 STEADY_PHASES = ("quiet", "recovery")
 

@@ -1,6 +1,6 @@
 """How a cluster's own questions (ready? who leads?) are asked: through recorded gRPC clients, so that they are evidence too.
 
-One client a member, named ``probe-<member>``; a call at a time each.
+Two clients a member, named ``probe-<member>`` (does it serve?) and ``status-<member>`` (what it says of itself); a call at a time each.
 """
 
 from __future__ import annotations
@@ -37,15 +37,19 @@ class Probe:
     async def linearizable_read(self, member: MemberSpec) -> None:
         """Return once `member` has decided a linearizable read; TimeoutError or ClusterFailure otherwise.
 
-        A refusal for want of permission counts: etcd waits for its read index before it looks at permissions.
+        A refusal for want of permission counts: etcd waits for its read index before it looks at permissions (`EtcdServer.Range`). So it is
+        asked as nobody: a login costs a member that has just been started more than such a read, and one that does not come to its end
+        in time would have to be begun again with each try.
         """
-        reply = await self._call(member, RangeRequest(KEY))
+        client, lock = self._client(f"probe-{member.name}", member)
+        async with lock:
+            reply = await client.call(RangeRequest(KEY), self._timeout_s)
         if reply.outcome != "ok" and not is_decided(reply.output):
             raise ClusterFailure(f"member {member.name} does not answer a linearizable read: {_said(reply.output)}")
 
     async def status(self, member: MemberSpec) -> MemberStatus:
         """What `member` says of itself."""
-        reply = await self._call(member, pb.StatusRequest())
+        reply = await self._call(member, pb.StatusRequest(), f"status-{member.name}", self._timeout_s)
         if reply.outcome != "ok":
             raise ClusterFailure(f"member {member.name} does not answer Status: {_said(reply.output)}")
         s = reply.output
@@ -64,11 +68,13 @@ class Probe:
         """One request to `member`, recorded, by a client of its own for what faults ask; as administrator where auth is on."""
         return await self._call(member, request, f"fault-{member.name}", timeout_s)
 
-    async def _call(self, member: MemberSpec, request: Request, name: str = "", timeout_s: float = 0.0) -> Reply:
-        name, timeout_s = name or f"probe-{member.name}", timeout_s or self._timeout_s
+    def _client(self, name: str, member: MemberSpec) -> tuple[Client, asyncio.Lock]:
         if name not in self._clients:
             self._clients[name] = (self._open(name, member), asyncio.Lock())
-        client, lock = self._clients[name]
+        return self._clients[name]
+
+    async def _call(self, member: MemberSpec, request: Request, name: str, timeout_s: float) -> Reply:
+        client, lock = self._client(name, member)
         async with lock:
             if self._traffic is None:
                 return await client.call(request, timeout_s)
