@@ -248,7 +248,7 @@ def _prepared(issue: Issue, spec: str | None) -> tuple[str, Binary, Recipe]:
     from pekan.etcd import binaries
 
     if spec is None and issue.not_released:
-        raise UsageError(f"{called(issue.name)}: {issue.not_released}; name an executable with --etcd PATH")
+        raise UsageError(f"{called(issue.name)} is in no release: {issue.not_released}")
     with binary_progress() as report:
         binary = binaries.find(spec or _default_release(issue), progress=report)
     named = binary.version if spec is None or binaries.looks_like_version(spec) else spec
@@ -445,7 +445,7 @@ def _bisect(issue: Issue, asked: _Asked, as_json: bool) -> int:
     from pekan.hunt.releases import Bisected, CannotTry, bisect
 
     if issue.not_released:
-        raise UsageError(f"{called(issue.name)}: {issue.not_released}: there are no releases to search")
+        raise UsageError(f"{called(issue.name)} is in no release, so there are none to search: {issue.not_released}")
     claimed, *_ = span = claims.span(issue, binaries.resolve_version(asked.etcd) if asked.etcd else "")
     since = binaries.version_key(issue.introduced) if issue.introduced else None
     rows = [row for row in binaries.survey(offline=True) if span.covers(row.version)]
