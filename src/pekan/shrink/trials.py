@@ -92,6 +92,7 @@ class Trials:
         self._binary, self._sought, self._out, self._ran, self._show, self._budget_s = binary, sought, out, ran, show, budget_s
         self._place = out.absolute().parent / f".{out.name}-trials-{os.getpid()}"
         self._number = 0
+        """Of what was put into `_place` last."""
         self._hits: dict[str, Judged] = {}
         """The last run that hit of each plan that is still of interest, by the plan's text."""
         self._lies: dict[str, Path] = {}
@@ -149,6 +150,7 @@ class Trials:
             return None
         if text != self._delivered:
             if self._delivered:
+                self._number += 1
                 aside = self._place / f"earlier-{self._number}"
                 os.rename(self._out, aside)
                 self._lies[self._delivered], self._delivered = aside, ""
