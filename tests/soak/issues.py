@@ -127,6 +127,8 @@ def run(cell: Cell) -> dict[str, Any] | None:
     if "answer" not in said:
         return {**about, "answer": "not run", "why": said["error"]}
     answers = [attempt["answer"] for attempt in said["attempts"]]
+    if "interrupted" in answers:
+        return None
     return {
         **about,
         "origin": said["origin"],
