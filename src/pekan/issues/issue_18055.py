@@ -20,8 +20,8 @@ NEXT_LEADER = "m3"
 PUTS, TRANSACTIONS = 5_000, 10
 """50,000 keys: a defragmentation takes some 60 ms."""
 DEFRAGMENTATIONS = 40
-"""At once: they go one after the other, and whoever comes last waits two to three seconds. The second snapshot comes a good second after the
-first. Each is asked for twice, so that there are as many when the first snapshot has come."""
+"""At once: they go one after the other, and whoever comes last waits two to three seconds. The second snapshot comes after a good second.
+Each is asked for twice, so that there are as many when the first snapshot has come."""
 SLOW = "4MiB"
 """What the follower's link takes a second: the first snapshot, of 5 MB, is a second on its way, and defragmentations begin meanwhile."""
 HEARTBEAT_MS, ELECTION_MS = 500, 5_000
