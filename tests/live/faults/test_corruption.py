@@ -140,8 +140,6 @@ def test_a_member_without_the_end_of_its_log(tmp_path: Path) -> None:
             assert (span.evidence["file"], span.evidence["old"]) == ("member/wal", "wal.tmp")
             healed = span.evidence["healed"]
             assert healed["left"] in ("replaced", "put back")
-            # Where it is put back the log has its name again; a member that was replaced has left it as the fault had named it.
-            assert (Path(healed["directory"]) / "member" / "wal.tmp").exists() == (healed["left"] == "replaced")
             assert len(it.cluster.members) == 3
             for member in it.cluster.members:
                 assert (await it.call(member.name, RangeRequest(b"k", b"l"))).output.count == KEYS
