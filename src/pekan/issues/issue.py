@@ -89,6 +89,11 @@ class Issue:
         return None
 
 
+def parts(finding: Finding, member: str) -> bool:
+    """Whether `member` is one of those that `finding` compares, or the one that it is about."""
+    return member in (finding.subject.get("member"), finding.subject.get("other"))
+
+
 def numbered(version: str) -> tuple[int, ...]:
     """3.5.1 as (3, 5, 1), so that releases can be compared; what follows a dash or a plus is left out."""
     return tuple(int(part) for part in version.split("-")[0].split("+")[0].split("."))

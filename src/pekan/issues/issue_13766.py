@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from pekan.issues.issue import Boundary, Issue, Recipe
+from pekan.issues.issue import Boundary, Issue, Recipe, parts
 from pekan.plan import Lane, Plan, Step, Trigger
 from pekan.verdict import Finding
 
@@ -43,7 +43,7 @@ def _recipe(version: str) -> Recipe:
 
 
 def _about(finding: Finding) -> bool:
-    return VICTIM in (finding.subject.get("member"), finding.subject.get("other"))
+    return parts(finding, VICTIM)
 
 
 ISSUE = Issue(

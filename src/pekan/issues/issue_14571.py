@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from pekan.issues import behind
-from pekan.issues.issue import Boundary, Issue, Recipe
+from pekan.issues.issue import Boundary, Issue, Recipe, parts
 from pekan.issues.users import FLAGS, ROOT, USER, auth_on, granted, made
 from pekan.plan import Lane, Plan, Step, Trigger
 from pekan.verdict import Finding
@@ -48,7 +48,7 @@ def _recipe(version: str) -> Recipe:
 
 
 def _about(finding: Finding) -> bool:
-    return VICTIM in (finding.subject.get("member"), finding.subject.get("other"))
+    return parts(finding, VICTIM)
 
 
 ISSUE = Issue(

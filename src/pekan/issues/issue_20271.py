@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from pekan.issues import behind
-from pekan.issues.issue import Boundary, Issue, Recipe
+from pekan.issues.issue import Boundary, Issue, Recipe, parts
 from pekan.plan import Lane, Plan, Step, Trigger
 from pekan.verdict import Finding
 
@@ -57,7 +57,7 @@ def _recipe(version: str) -> Recipe:
 def _about(finding: Finding) -> bool:
     if finding.code == "MEMBER-EXIT" and not any("failed to recover v3 backend" in exhibit.what for exhibit in finding.certificate):
         return False
-    return FOLLOWER in (finding.subject.get("member"), finding.subject.get("other"))
+    return parts(finding, FOLLOWER)
 
 
 ISSUE = Issue(
