@@ -15,7 +15,7 @@ from pekan.etcd.cluster import Cluster
 from pekan.etcd.recorder import Recorder
 from pekan.faults import Context, until
 from pekan.plan import ROLES, Trigger
-from pekan.wire.messages import RangeRequest, Request, pb
+from pekan.wire.messages import Request, pb
 
 LEADER_S = 10.0
 """How long whoever asks for a role waits for an election to end: several, with default timeouts."""
@@ -62,8 +62,11 @@ class RunMoments:
             await asyncio.sleep(AGAIN_S)
 
     async def ready(self, member: str) -> None:
-        while (await self.ask(member, RangeRequest(b"\0", limit=1), ASK_S)).outcome != "ok":
-            await asyncio.sleep(AGAIN_S)
+        while True:
+            with contextlib.suppress(ClusterFailure):
+                await self.cluster.member(member).wait_ready(LEADER_S)
+                return
+            await asyncio.sleep(AGAIN_S)  # its process has ended once more, and is started again
 
     def ended(self, stopped: dict[str, str]) -> None:
         self.recorder.mark("script", done=not stopped, stopped=stopped)
