@@ -117,8 +117,10 @@ native-test: $(VENV)/.test
 	else echo 'no clippy here: not checked' >&2; fi; \
 	cargo test -q --locked --release --workspace
 
+# What needs no cluster shares the processors; tests on real clusters, where time matters, have the machine to themselves.
 test: lint native-test
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist worksteal --ignore tests/live
+	$(VENV)/bin/pytest --durations 10 tests/live
 
 fuzz: $(VENV)/.test
 	cd tests && ../$(VENV)/bin/python -m oracle.fuzz $(ARGS)

@@ -4,10 +4,12 @@
 
     make issues
     .venv/bin/python tests/soak/issues.py [NUMBER ...] [--line 3.5] [--again] [--list]
+    .venv/bin/python tests/soak/issues.py 17247 --build e3c70c8a9=PATH
 
     last affected release of each line     10 attempts     shows it
     first fixed release of each line        5 attempts     does not
     newest 3.7                              3 attempts     does not, where it is fixed there
+    a build of no release (`--build`)      10 attempts     what a binary shows that somebody gives; nothing is claimed of it
 
     where one of a pair cannot be had here, the nearest release on its side of the line stands in for it
 
@@ -22,6 +24,7 @@ Ends with 0 where every cell that could be run says what its issue's file claims
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -40,8 +43,8 @@ from pekan.issues import ISSUES, Issue, called, claims
 
 DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = DOCS / "issues-results.json"
-LAST, FIRST, NEWEST = "last affected", "first fixed", "newest"
-ATTEMPTS = {LAST: 10, FIRST: 5, NEWEST: 3}
+LAST, FIRST, NEWEST, BUILD = "last affected", "first fixed", "newest", "build"
+ATTEMPTS = {LAST: 10, FIRST: 5, NEWEST: 3, BUILD: 10}
 EXPECTED = {LAST: "shown", FIRST: "not shown"}
 INTERRUPTED = 130
 
@@ -51,7 +54,9 @@ class Cell(NamedTuple):
 
     issue: Issue
     etcd: str
+    """A release; of a build, what it is called."""
     role: str
+    binary: Path | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -95,7 +100,7 @@ def recorded() -> dict[tuple[str, str], dict[str, Any]]:
 def record(known: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Write results, in the order of `cells` and then by release, and the page; whole or not at all."""
     order = {name: number for number, name in enumerate(ISSUES)}
-    told = sorted(known.values(), key=lambda cell: (order.get(cell["issue"], len(order)), [int(part) for part in cell["etcd"].split(".")]))
+    told = sorted(known.values(), key=lambda cell: (order.get(cell["issue"], len(order)), _release(cell["etcd"]), cell["etcd"]))
     written = RESULTS.with_suffix(".new")
     written.write_text(json.dumps({"cells": told}, indent=1) + "\n", encoding="utf-8")
     os.replace(written, RESULTS)
@@ -103,10 +108,17 @@ def record(known: dict[tuple[str, str], dict[str, Any]]) -> None:
     (DOCS / "issues.md").write_text(page, encoding="utf-8")
 
 
+def _release(etcd: str) -> list[int]:
+    """The numbers of a release; none of a build, which has a commit's."""
+    parts = etcd.split(".")
+    return [int(part) for part in parts] if len(parts) == 3 and all(map(str.isdecimal, parts)) else []
+
+
 def run(cell: Cell) -> dict[str, Any] | None:
     """What `pekan reproduce` says of a cell; None where somebody interrupted it."""
     attempts = ATTEMPTS[cell.role]
-    command = ["reproduce", cell.issue.name, "--etcd", cell.etcd, "--attempts", str(attempts)]
+    etcd = cell.etcd if cell.binary is None else str(cell.binary)
+    command = ["reproduce", cell.issue.name, "--etcd", etcd, "--attempts", str(attempts)]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pekan-issues-") as place:
         full = [sys.executable, "-m", "pekan", *command, "--json", "--out", f"{place}/runs"]
@@ -118,7 +130,7 @@ def run(cell: Cell) -> dict[str, Any] | None:
         "etcd": cell.etcd,
         "role": cell.role,
         "recipe": recipe_of(cell),
-        "command": f"pekan {' '.join(command)}",
+        "command": f"pekan {' '.join(command).replace(etcd, cell.etcd if cell.binary is None else f'./etcd-{cell.etcd}')}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine(),
         "pekan": __version__,
@@ -131,7 +143,7 @@ def run(cell: Cell) -> dict[str, Any] | None:
         return None
     return {
         **about,
-        "origin": said["origin"],
+        "origin": said["origin"] if cell.binary is None else f"a binary that was given, SHA-256 {_sha256(cell.binary)}",
         "answer": said["answer"],
         "attempts": said["asked"],
         "counted": said["counted"],
@@ -145,6 +157,11 @@ def run(cell: Cell) -> dict[str, Any] | None:
         "tries": len(answers),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _sha256(binary: Path) -> str:
+    with binary.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def recipe_of(cell: Cell) -> str:
@@ -163,6 +180,8 @@ def machine() -> str:
 
 def as_claimed(cell: Cell, said: dict[str, Any]) -> bool:
     """Whether a cell that was run bears its claim out."""
+    if cell.role == BUILD:
+        return True
     expected = EXPECTED.get(cell.role) or ("not shown" if cell.issue.affects(cell.etcd) is False else "shown")
     return said["answer"] in (expected, "not run")
 
@@ -173,11 +192,19 @@ def main() -> int:
     asked.add_argument("--line", action="append", default=[], help="only releases of this line, e.g. 3.5; may be given again")
     asked.add_argument("--again", action="store_true", help="also what has been recorded")
     asked.add_argument("--list", action="store_true", help="say what would be run, and run nothing")
+    asked.add_argument(
+        "--build", metavar="NAME=PATH", type=_build, help="run the issues named on this binary, of no release, and on no other"
+    )
     options = asked.parse_args()
     known = recorded()
+    if options.build and not options.issues:
+        asked.error("--build: name the issues too")
     wanted = [cell for cell in cells() if not options.issues or cell.issue.name in options.issues]
     if options.line:
         wanted = [cell for cell in wanted if cell.etcd.rpartition(".")[0] in options.line]
+    if options.build:
+        name, binary = options.build
+        wanted = [Cell(ISSUES[each], name, BUILD, binary) for each in options.issues]
     there = {row.version for row in survey(offline=True) if row.cached is not None}
     due = [cell for cell in wanted if options.again or is_due(cell, known.get(cell.key))]
     due.sort(key=lambda cell: cell.etcd not in there)
@@ -201,6 +228,13 @@ def main() -> int:
         print(f"NOT AS CLAIMED  {called(cell.issue.name)} on {cell.etcd} ({cell.role}): {known[cell.key]['answer']}")
     print(f"issues: {len(known)} cells recorded, {len(wrong)} not as claimed")
     return 1 if wrong else 0
+
+
+def _build(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name or not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH of a binary")
+    return name, Path(path).resolve()
 
 
 def is_due(cell: Cell, said: dict[str, Any] | None) -> bool:
