@@ -63,10 +63,11 @@ class Cell(NamedTuple):
         return self.issue.name, self.etcd
 
 
-def cells() -> list[Cell]:
-    """All that are worth running, issue by issue."""
+def cells(known: dict[tuple[str, str], dict[str, Any]]) -> list[Cell]:
+    """All that are worth running, issue by issue; what could not be had when it was tried is not there, although a provider names it."""
     newest = resolve_version("3.7")
-    there = [row.version for row in survey(offline=True) if row.cached is not None or row.providers]
+    missed = {etcd for (_, etcd), said in known.items() if said["answer"] == "not run"}
+    there = [row.version for row in survey(offline=True) if row.cached is not None or (row.providers and row.version not in missed)]
     found: dict[tuple[str, str], Cell] = {}
     for issue in ISSUES.values():
         for last, first in issue.boundaries:
@@ -199,7 +200,7 @@ def main() -> int:
     known = recorded()
     if options.build and not options.issues:
         asked.error("--build: name the issues too")
-    wanted = [cell for cell in cells() if not options.issues or cell.issue.name in options.issues]
+    wanted = [cell for cell in cells(known) if not options.issues or cell.issue.name in options.issues]
     if options.line:
         wanted = [cell for cell in wanted if cell.etcd.rpartition(".")[0] in options.line]
     if options.build:
