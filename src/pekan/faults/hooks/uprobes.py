@@ -109,16 +109,18 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 
 class Uprobe:
-    """A probe at places of one process; open until `close`. Raises `OSError`."""
+    """A probe at places of one process; open until `close`. It fires at the `nth` hit there is (0: never, it counts), with a signal where
+    that is not 0. Raises `OSError`."""
 
-    def __init__(self, path: Path, offsets: tuple[int, ...], pid: int) -> None:
+    def __init__(self, path: Path, offsets: tuple[int, ...], pid: int, nth: int = 0, signal_number: int = 0) -> None:
         self.fds: list[int] = []
         try:
             attributes = struct.pack("<IIIII", BPF_MAP_TYPE_ARRAY, 4, WORDS * 8, 1, BPF_F_MMAPABLE)
             map_fd = self._keep(_bpf(BPF_MAP_CREATE, attributes.ljust(72, b"\0")))
             self.memory = mmap.mmap(map_fd, mmap.PAGESIZE)
             self.words = memoryview(self.memory).cast("Q")
-            self.words[TGID] = pid
+            # Before it is anywhere: who comes by while it is being placed counts too.
+            self.words[TGID], self.words[TRIGGER], self.words[SIGNAL] = pid, nth, signal_number
             code = program(map_fd)
             instructions, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
             attributes = struct.pack(
@@ -130,12 +132,6 @@ class Uprobe:
         except BaseException:
             self.close()
             raise
-
-    def arm(self, nth: int, signal_number: int) -> None:
-        """Fire at the `nth` hit from now on, with a signal where it is not 0."""
-        self.words[FIRED] = 0
-        self.words[SIGNAL] = signal_number
-        self.words[TRIGGER] = self.words[HITS] + nth
 
     def close(self) -> None:
         """Idempotent."""
@@ -205,7 +201,9 @@ class Uprobes(Placed):
         if victim.pid is None:
             raise ClusterFailure(f"member {member} has ended")
         self._armed.add((member, name))
-        making = asyncio.ensure_future(asyncio.to_thread(Uprobe, Path(victim.spec.binary.path), self._places_in(victim, name), victim.pid))
+        signal_number = signal.SIGKILL if action & stub.KILL else 0
+        places = self._places_in(victim, name)
+        making = asyncio.ensure_future(asyncio.to_thread(Uprobe, Path(victim.spec.binary.path), places, victim.pid, nth, signal_number))
         try:
             probe = await asyncio.shield(making)
         except OSError as error:
@@ -217,7 +215,6 @@ class Uprobes(Placed):
             raise
         self._fired_before[member, name] = self.firings(member, name)
         self._probes[member, name] = probe
-        probe.arm(nth, signal.SIGKILL if action & stub.KILL else 0)
 
     async def fired(self, member: str, name: str) -> Firing:
         words = self._probes[member, name].words
