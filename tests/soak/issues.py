@@ -45,6 +45,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 RESULTS = DOCS / "issues-results.json"
 LAST, FIRST, NEWEST, BUILD = "last affected", "first fixed", "newest", "build"
 ATTEMPTS = {LAST: 10, FIRST: 5, NEWEST: 3, BUILD: 10}
+BUILT = "go"
+"""The provider that builds."""
 EXPECTED = {LAST: "shown", FIRST: "not shown"}
 INTERRUPTED = 130
 
@@ -67,23 +69,24 @@ def cells(known: dict[tuple[str, str], dict[str, Any]]) -> list[Cell]:
     """All that are worth running, issue by issue; what could not be had when it was tried is not there, although a provider names it."""
     newest = resolve_version("3.7")
     missed = {etcd for (_, etcd), said in known.items() if said["answer"] == "not run"}
-    there = [row.version for row in survey(offline=True) if row.cached is not None or (row.providers and row.version not in missed)]
+    rows = [row for row in survey(offline=True) if row.cached is not None or row.providers]
+    # A release that has to be built may turn out not to be had, so it stands in for none.
+    ready = [row.version for row in rows if row.cached is not None or row.providers != (BUILT,)]
+    there = {row.version for row in rows} - (missed - set(ready))
     found: dict[tuple[str, str], Cell] = {}
     for issue in ISSUES.values():
         for last, first in issue.boundaries:
             for version, role in ((last, LAST), (first, FIRST)):
-                for each in filter(None, (version, stand_in(issue, version, role, there) if version else "")):
+                for each in filter(None, (version, stand_in(issue, version, role, ready) if version and version not in there else "")):
                     found.setdefault((issue.name, each), Cell(issue, each, role))
         if not issue.not_released:
             found.setdefault((issue.name, newest), Cell(issue, newest, NEWEST))
     return list(found.values())
 
 
-def stand_in(issue: Issue, version: str, role: str, there: list[str]) -> str:
-    """The release nearest to one that cannot be had, in its line and on its side; empty where that can be had, or none is there."""
-    if version in there:
-        return ""
-    line = [each for each in there if version_key(each)[:2] == version_key(version)[:2] and claims.has_recipe(issue, each)]
+def stand_in(issue: Issue, version: str, role: str, ready: list[str]) -> str:
+    """The release nearest to one that cannot be had, in its line and on its side; empty where none is there."""
+    line = [each for each in ready if version_key(each)[:2] == version_key(version)[:2] and claims.has_recipe(issue, each)]
     if role == FIRST:
         return next((each for each in line if version_key(each) > version_key(version)), "")
     return next((each for each in reversed(line) if version_key(each) < version_key(version) and issue.affects(each)), "")
