@@ -54,6 +54,8 @@ def test_opening_says_what_is_missing(tmp_path: Path) -> None:
         RunDirectory.open(run.path)
     run.history_path.write_bytes(b"")
     assert RunDirectory.open(run.path) == run
+    with pytest.raises(EvidenceError, match=rf"holds runs and is none itself .* the last is {run.path}$"):
+        RunDirectory.open(tmp_path)
 
 
 def test_history_files_are_listed_in_order(tmp_path: Path) -> None:

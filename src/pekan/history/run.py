@@ -72,8 +72,11 @@ class RunDirectory:
             if not run.path.is_dir():
                 raise EvidenceError(f"{run.path}: is not a directory; expected a run directory (plan.json, history.pb)")
             missing = [name for name in ("plan.json", "history.pb") if not (run.path / name).is_file()]
+            series = sorted(each.parent for each in run.path.glob("*/history.pb")) if missing else []
         except OSError as error:
             raise EvidenceError(f"{run.path}: cannot be read: {error.strerror}") from None
+        if series:
+            raise EvidenceError(f"{run.path}: holds runs and is none itself ({len(series)} of them); name one, the last is {series[-1]}")
         if missing:
             raise EvidenceError(f"{run.path}: {' and '.join(missing)} missing; expected a run directory with plan.json and history.pb")
         return run
