@@ -216,23 +216,31 @@ RESULTS = Path(__file__).parent / "issues-results.json"
 
 def issues() -> str:
     """The text of docs/issues.md."""
-    recorded: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]
-    parts = [ISSUES_HEAD, "## What runs showed\n", _results_table(recorded)]
-    parts.extend(_issue(issue, [cell for cell in recorded if cell["issue"] == issue.name]) for issue in ISSUES.values())
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    recorded: list[dict[str, Any]] = results["cells"]
+    borders: dict[str, dict[str, Any]] = {border["issue"]: border for border in results.get("borders", ())}
+    parts = [ISSUES_HEAD, "## What runs showed\n", _results_table(recorded, borders)]
+    parts.extend(
+        _issue(issue, [cell for cell in recorded if cell["issue"] == issue.name], borders.get(issue.name)) for issue in ISSUES.values()
+    )
     return "\n".join(parts)
 
 
-def _results_table(recorded: list[dict[str, Any]]) -> str:
-    head = "| issue | broken | shown by | not shown by | median time to the finding |\n|---|---|---|---|---|\n"
-    return head + "".join(_results_row(issue, [cell for cell in recorded if cell["issue"] == issue.name]) for issue in ISSUES.values())
+def _results_table(recorded: list[dict[str, Any]], borders: dict[str, dict[str, Any]]) -> str:
+    head = "| issue | broken | shown by | not shown by | median time to the finding | border by `--bisect` |\n|---|---|---|---|---|---|\n"
+    return head + "".join(
+        _results_row(issue, [cell for cell in recorded if cell["issue"] == issue.name], borders.get(issue.name))
+        for issue in ISSUES.values()
+    )
 
 
-def _results_row(issue: Issue, recorded: list[dict[str, Any]]) -> str:
+def _results_row(issue: Issue, recorded: list[dict[str, Any]], border: dict[str, Any] | None) -> str:
     shown = [f"{cell['etcd']} ({cell['shown']}/{cell['counted']})" for cell in recorded if cell["answer"] == "shown"]
     clean = [f"{cell['etcd']} ({cell['shown']}/{cell['counted']})" for cell in recorded if cell["answer"] == "not shown"]
     times = [f"{cell['median_seconds']:.1f} s" for cell in recorded if cell["answer"] == "shown"]
     link = f"[{called(issue.name)}](#{_anchor(issue)})"
-    told = (link, issue.title, ", ".join(shown), ", ".join(clean), ", ".join(times))
+    pair = f"{border['last_affected']} / {border['first_fixed']}" if border and border.get("last_affected") else ""
+    told = (link, issue.title, ", ".join(shown), ", ".join(clean), ", ".join(times), pair)
     return f"| {' | '.join(_cell(each) or '-' for each in told)} |\n"
 
 
@@ -246,7 +254,7 @@ def _issue_title(issue: Issue) -> str:
     return f"{called(issue.name)}: {issue.title}"
 
 
-def _issue(issue: Issue, recorded: list[dict[str, Any]]) -> str:
+def _issue(issue: Issue, recorded: list[dict[str, Any]], border: dict[str, Any] | None) -> str:
     facts = [f"**Broken.** {issue.guarantee}.", f"**Shows as.** {issue.shows_as} ({', '.join(f'`{code}`' for code in issue.codes)})."]
     facts.append(f"**Said to be affected.** {claims.affected(issue)}.")
     facts.append(f"**See.** {', '.join(f'<{link}>' for link in issue.links)}")
@@ -261,6 +269,9 @@ def _issue(issue: Issue, recorded: list[dict[str, Any]]) -> str:
     if recorded:
         text += "\n| etcd | answer | shown | fired | median | command | date, machine |\n|---|---|---|---|---|---|---|\n"
         text += "".join(_result(issue, cell) for cell in recorded)
+    if border:
+        sure = f" {border['sure']}." if border["sure"] else ""
+        text += f"\n`{border['command']}` ({border['date']}, {border['machine']}): {border['words']}.{sure}\n"
     return text
 
 

@@ -5,6 +5,7 @@
     make issues
     .venv/bin/python tests/soak/issues.py [NUMBER ...] [--line 3.5] [--again] [--list]
     .venv/bin/python tests/soak/issues.py 17247 --build e3c70c8a9=PATH
+    .venv/bin/python tests/soak/issues.py [NUMBER ...] --bisect
 
     last affected release of each line     10 attempts     shows it
     first fixed release of each line        5 attempts     does not
@@ -17,6 +18,8 @@ One cell is one issue on one release: a `pekan reproduce`, whose answer goes int
 docs/issues.md is written anew. A cell that stands there already is left out, unless it was recorded of another recipe, or could not be run,
 or `--again` is given; so what was interrupted goes on where it was. A release that has to be built takes a minute or two more; those that
 are there come first.
+
+With `--bisect` each issue's border is looked for instead, by `pekan reproduce NUMBER --bisect`, and recorded beside the cells.
 
 Ends with 0 where every cell that could be run says what its issue's file claims, with 1 where one does not, with 130 where interrupted.
 """
@@ -94,19 +97,29 @@ def stand_in(issue: Issue, version: str, role: str, ready: list[str]) -> str:
 
 def recorded() -> dict[tuple[str, str], dict[str, Any]]:
     """What has been run so far."""
+    return {(cell["issue"], cell["etcd"]): cell for cell in _results("cells")}
+
+
+def borders() -> dict[str, dict[str, Any]]:
+    """What `--bisect` has said so far, by issue."""
+    return {border["issue"]: border for border in _results("borders")}
+
+
+def _results(part: str) -> list[dict[str, Any]]:
     try:
-        told = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]
+        told: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")).get(part, [])
     except FileNotFoundError:
-        return {}
-    return {(cell["issue"], cell["etcd"]): cell for cell in told}
+        return []
+    return told
 
 
-def record(known: dict[tuple[str, str], dict[str, Any]]) -> None:
+def record(known: dict[tuple[str, str], dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
     """Write results, in the order of `cells` and then by release, and the page; whole or not at all."""
     order = {name: number for number, name in enumerate(ISSUES)}
     told = sorted(known.values(), key=lambda cell: (order.get(cell["issue"], len(order)), _release(cell["etcd"]), cell["etcd"]))
     written = RESULTS.with_suffix(".new")
-    written.write_text(json.dumps({"cells": told}, indent=1) + "\n", encoding="utf-8")
+    ordered = sorted(found.values(), key=lambda border: order.get(border["issue"], len(order)))
+    written.write_text(json.dumps({"cells": told, "borders": ordered}, indent=1) + "\n", encoding="utf-8")
     os.replace(written, RESULTS)
     page = runpy.run_path(str(DOCS / "generate.py"))["issues"]()
     (DOCS / "issues.md").write_text(page, encoding="utf-8")
@@ -168,6 +181,40 @@ def _sha256(binary: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def look_for_border(issue: Issue) -> dict[str, Any] | None:
+    """What `pekan reproduce --bisect` says of an issue; None where somebody interrupted it."""
+    command = ["reproduce", issue.name, "--bisect"]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pekan-issues-") as place:
+        full = [sys.executable, "-m", "pekan", *command, "--json", "--out", f"{place}/runs"]
+        ended = subprocess.run(full, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode in (INTERRUPTED, -2):
+        return None
+    said = json.loads(ended.stdout) if ended.stdout.strip() else {"error": f"exit code {ended.returncode}"}
+    about = {"issue": issue.name, "command": f"pekan {' '.join(command)}", "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    about |= {"machine": machine(), "pekan": __version__, "seconds": round(time.monotonic() - began, 1)}
+    names = ("last_affected", "first_fixed", "claimed", "words", "sure", "not_tried_between")
+    return about | ({name: said[name] for name in names} if "words" in said else {"words": said["error"], "sure": ""})
+
+
+def look_for_borders(issues: list[Issue]) -> int:
+    """Each one's border, recorded; 1 where one is not as is said."""
+    known, found = recorded(), borders()
+    wrong = 0
+    for number, issue in enumerate(issues, 1):
+        print(f"[{number}/{len(issues)}] {called(issue.name)} --bisect", file=sys.stderr)
+        said = look_for_border(issue)
+        if said is None:
+            return INTERRUPTED
+        found[issue.name] = said
+        record(known, found)
+        print(f"{called(issue.name)}: {said['words']}")
+        claimed = said.get("claimed", {})
+        wrong += not claimed or any(said[name] != claimed[name] for name in ("last_affected", "first_fixed"))
+    print(f"issues: {len(found)} borders recorded, {wrong} of these not as is said")
+    return 1 if wrong else 0
+
+
 def recipe_of(cell: Cell) -> str:
     """What stands for the recipe of a cell; empty where there is none for its release."""
     try:
@@ -199,7 +246,12 @@ def main() -> int:
     asked.add_argument(
         "--build", metavar="NAME=PATH", type=_build, help="run the issues named on this binary, of no release, and on no other"
     )
+    asked.add_argument("--bisect", action="store_true", help="look for the borders of the issues named, or of all that have one")
     options = asked.parse_args()
+    if options.bisect:
+        return look_for_borders(
+            [each for each in ISSUES.values() if (each.name in options.issues if options.issues else any(map(all, each.boundaries)))]
+        )
     known = recorded()
     if options.build and not options.issues:
         asked.error("--build: name the issues too")
@@ -223,10 +275,10 @@ def main() -> int:
         if said is None:
             return INTERRUPTED
         known[cell.key] = said
-        record(known)
+        record(known, borders())
         told = f"{said['shown']}/{said['counted']} shown, {said['fired']} fired" if "shown" in said else said["why"].splitlines()[0]
         print(f"  {said['answer']}: {told}", file=sys.stderr)
-    record(known)
+    record(known, borders())
     wrong = [cell for cell in wanted if cell.key in known and not as_claimed(cell, known[cell.key])]
     for cell in wrong:
         print(f"NOT AS CLAIMED  {called(cell.issue.name)} on {cell.etcd} ({cell.role}): {known[cell.key]['answer']}")
