@@ -48,7 +48,7 @@ def test_a_plan_that_can_be_done_here_is_taken_as_it_is() -> None:
     assert possible_here(plan) == plan
 
 
-@pytest.mark.parametrize(("free_gib", "hours", "limited"), [(64, 1 / 60, False), (4, 1, True), (1, 1 / 60, False), (0.25, 1, True)])
+@pytest.mark.parametrize(("free_gib", "hours", "limited"), [(64, 1 / 60, False), (4, 1, True), (8, 1 / 60, False), (0.25, 1, True)])
 def test_a_long_run_is_sent_at_a_rate_that_can_be_judged(free_gib: float, hours: float, limited: bool) -> None:
     """Short runs go as fast as they can; a record of an hour has to fit half of what is free."""
     rate = judgeable_rate(int(hours * 3_600_000), int(free_gib * 2**30))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
+import pytest
+
 from oracle.both import both
 from oracle.locking import World, condemned
 from pekan.checkers.case import Case, Options
@@ -13,6 +15,7 @@ from pekan.checkers.kv import check_kv
 from pekan.checkers.locks import check_locks
 from pekan.checkers.services import with_requests
 from pekan.history.types import History
+from pekan.native import core
 from pekan.verdict import Finding
 
 WORLDS = 150
@@ -49,6 +52,7 @@ def test_right_histories_are_never_broken() -> None:
     assert grants > WORLDS
 
 
+@pytest.mark.skipif(core is None, reason="no native core here")
 def test_both_engines_say_the_same() -> None:
     """The native core leaves histories with such calls to the reference, in every form in which they can be recorded."""
     compared = 0

@@ -181,7 +181,10 @@ def test_a_killed_launcher_leaves_nothing(tmp_path: Path) -> None:
             os.kill(launcher, signal.SIGKILL)
             await member.wait_exit(DEADLINE_SECONDS)
             assert (await held).outcome != "ok"
-            assert ended(pid)
+            # The kernel kills what a dead tracer has traced; that takes it a moment.
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not ended(pid):
+                    await asyncio.sleep(0.01)
             assert not any("SIGTRAP" in line for line in member.log_tail())
 
     asyncio.run(go())
@@ -212,7 +215,8 @@ def test_where_no_hook_can_be(tmp_path: Path) -> None:
             assert [end.wait_status for end in member.exits] == [signal.SIGKILL]
             assert member.exits[-1].asked
             await member.wait_ready()
-            await put(it)
+            # The first may still go to the process that was killed.
+            assert "ok" in [(await it.put("m1", b"k", b"v")).outcome for _ in range(3)]
         with pytest.raises(UsageError, match="no hook can be at"):
             async with stage("3.7.3", tmp_path / "hook", f"{fault} mechanism=hook", members=1):
                 pass

@@ -54,11 +54,17 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 
 async def fired(it: Stage, kind: str, *faults: str) -> dict[str, Any]:
-    """Carry out `faults` until the first of `kind` more than before has fired, end them, and give its evidence."""
+    """Carry out `faults` until the first of `kind` more than before has fired, end them, and give its evidence. They are carried out again
+    where all of them have expired: a runtime that has just collected its garbage needs no more for a while."""
     count = it.context.fired_by_kind.get(kind, 0)
-    task = it.carry_out(*faults)
-    await it.context.until_fired(kind, count + 1)
-    await ended(task)
+    for _ in range(4):
+        task = it.carry_out(*faults)
+        firing = asyncio.create_task(it.context.until_fired(kind, count + 1))
+        await asyncio.wait((task, firing), return_when=asyncio.FIRST_COMPLETED)
+        if firing.done():
+            await ended(task)
+            break
+        firing.cancel()
     span = it.spans(kind)[-1]
     assert span.healed is not None
     return dict(span.evidence)
@@ -123,10 +129,10 @@ def test_a_member_without_memory_ends_and_comes_back(tmp_path: Path) -> None:
         async with stage(VERSION, tmp_path, members=1) as it:
             (member,) = it.cluster.members
             async with traffic(it):
-                by_limit = await fired(it, "memory-limit", "memory-limit 60s how=limit down_ms=0 at 0s")
+                by_limit = await fired(it, "memory-limit", "memory-limit 15s how=limit down_ms=0 at 0s")
                 await it.cluster.wait_ready()
                 if isinstance(hierarchy("memory"), Hierarchy):
-                    in_group = await fired(it, "memory-limit", "memory-limit 60s how=group more_kib=1024 down_ms=0 at 0s")
+                    in_group = await fired(it, "memory-limit", "memory-limit 15s how=group more_kib=1024 down_ms=0 at 0s")
                     assert in_group["oom_kill"] >= 1
                     assert member.exits[-1].signal == signal.SIGKILL
                     await it.cluster.wait_ready()
