@@ -154,7 +154,7 @@ def run(cell: Cell) -> dict[str, Any] | None:
     }
     said = json.loads(ended.stdout) if ended.stdout.strip() else {"error": f"exit code {ended.returncode}"}
     if "answer" not in said:
-        return {**about, "answer": "not run", "why": said["error"]}
+        return {**about, "answer": "not run", "why": reasons(said["error"])}
     answers = [attempt["answer"] for attempt in said["attempts"]]
     if "interrupted" in answers:
         return None
@@ -181,6 +181,14 @@ def _sha256(binary: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def reasons(error: str) -> str:
+    """Of an error, what it is and a line for each provider; without what only this machine is told: commands, paths and addresses."""
+    first, *rest = error.splitlines()
+    lines = [line.strip().partition(": ") for line in rest if line.startswith("  ") and not line.startswith(("   ", "  PEKAN_"))]
+    told = [f"  {name}: {'it could not be built' if '`' in reason or '/' in reason else reason}" for name, _, reason in lines]
+    return "\n".join((first, *told))
+
+
 def look_for_border(issue: Issue) -> dict[str, Any] | None:
     """What `pekan reproduce --bisect` says of an issue; None where somebody interrupted it."""
     command = ["reproduce", issue.name, "--bisect"]
@@ -194,7 +202,7 @@ def look_for_border(issue: Issue) -> dict[str, Any] | None:
     about = {"issue": issue.name, "command": f"pekan {' '.join(command)}", "date": time.strftime("%Y-%m-%d", time.gmtime())}
     about |= {"machine": machine(), "pekan": __version__, "seconds": round(time.monotonic() - began, 1)}
     names = ("last_affected", "first_fixed", "claimed", "words", "sure", "not_tried_between")
-    return about | ({name: said[name] for name in names} if "words" in said else {"words": said["error"], "sure": ""})
+    return about | ({name: said[name] for name in names} if "words" in said else {"words": reasons(said["error"]), "sure": ""})
 
 
 def look_for_borders(issues: list[Issue]) -> int:
