@@ -78,6 +78,7 @@ divergence: $(VENV)/.hunt
 	@$(VENV)/bin/python tests/soak/divergence.py $(ARGS)
 
 # What is recorded already is left out (ARGS=--again: is run again), so that what was interrupted goes on; hours, and some releases are built.
+# ARGS=--bisect looks for the borders of all issues instead.
 issues: $(VENV)/.hunt
 	@$(VENV)/bin/python tests/soak/issues.py $(ARGS)
 
@@ -117,7 +118,7 @@ native-test: $(VENV)/.test
 	else echo 'no clippy here: not checked' >&2; fi; \
 	cargo test -q --locked --release --workspace
 
-# Half of the tests wait for clusters, the others calculate: side by side they take half the time.
+# Half of the tests wait for clusters, the others calculate: a worker a processor.
 test: lint native-test
 	$(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist worksteal --durations 15
 

@@ -112,7 +112,8 @@ before it is made. A watchdog undoes it when Pekan is killed, and the next start
 ISSUES_HEAD = """# Historical issues
 
 Inconsistencies that etcd is known to have had, each met by one command on releases as they were shipped. This page is generated from their
-files (`src/pekan/issues/`) and from recorded runs (`docs/issues-results.json`; `make issues` runs what is missing, and writes both anew).
+files (`src/pekan/issues/`) and from recorded runs (`docs/issues-results.json`; `make issues` runs what is missing, and writes both anew;
+`make issues ARGS=--bisect` looks for the borders).
 
 ```
 pekan reproduce --list                     # what there is

@@ -27,7 +27,6 @@ Ends with 0 where every cell that could be run says what its issue's file claims
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -42,6 +41,7 @@ from typing import Any, NamedTuple
 from pekan import __version__
 from pekan.errors import UsageError
 from pekan.etcd.binaries import resolve_version, survey, version_key
+from pekan.etcd.binaries.binary import file_sha256
 from pekan.issues import ISSUES, Issue, called, claims
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -116,43 +116,52 @@ def _results(part: str) -> list[dict[str, Any]]:
 def record(known: dict[tuple[str, str], dict[str, Any]], found: dict[str, dict[str, Any]]) -> None:
     """Write results, in the order of `cells` and then by release, and the page; whole or not at all."""
     order = {name: number for number, name in enumerate(ISSUES)}
-    told = sorted(known.values(), key=lambda cell: (order.get(cell["issue"], len(order)), _release(cell["etcd"]), cell["etcd"]))
+
+    def place(cell: dict[str, Any]) -> tuple[Any, ...]:
+        release = () if cell["role"] == BUILD else version_key(cell["etcd"])
+        return order.get(cell["issue"], len(order)), release, cell["etcd"]
+
+    results = {
+        "cells": sorted(known.values(), key=place),
+        "borders": sorted(found.values(), key=lambda border: order.get(border["issue"], len(order))),
+    }
     written = RESULTS.with_suffix(".new")
-    ordered = sorted(found.values(), key=lambda border: order.get(border["issue"], len(order)))
-    written.write_text(json.dumps({"cells": told, "borders": ordered}, indent=1) + "\n", encoding="utf-8")
+    written.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     os.replace(written, RESULTS)
     page = runpy.run_path(str(DOCS / "generate.py"))["issues"]()
     (DOCS / "issues.md").write_text(page, encoding="utf-8")
 
 
-def _release(etcd: str) -> list[int]:
-    """The numbers of a release; none of a build, which has a commit's."""
-    parts = etcd.split(".")
-    return [int(part) for part in parts] if len(parts) == 3 and all(map(str.isdecimal, parts)) else []
+def reproduced(*arguments: str) -> tuple[dict[str, Any], float] | None:
+    """The document of one `pekan reproduce`, and how long it took (s); None where somebody interrupted it."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pekan-issues-") as place:
+        full = [sys.executable, "-m", "pekan", "reproduce", *arguments, "--json", "--out", f"{place}/runs"]
+        ended = subprocess.run(full, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode in (INTERRUPTED, -2):
+        return None
+    said = json.loads(ended.stdout) if ended.stdout.strip() else {"error": f"exit code {ended.returncode}"}
+    return said, round(time.monotonic() - began, 1)
+
+
+def circumstances(*arguments: str) -> dict[str, str]:
+    """What was typed, when, and what it ran on."""
+    command = " ".join(("pekan", "reproduce", *arguments))
+    return {"command": command, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(), "pekan": __version__}
 
 
 def run(cell: Cell) -> dict[str, Any] | None:
     """What `pekan reproduce` says of a cell; None where somebody interrupted it."""
-    attempts = ATTEMPTS[cell.role]
-    etcd = cell.etcd if cell.binary is None else str(cell.binary)
-    command = ["reproduce", cell.issue.name, "--etcd", etcd, "--attempts", str(attempts)]
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="pekan-issues-") as place:
-        full = [sys.executable, "-m", "pekan", *command, "--json", "--out", f"{place}/runs"]
-        ended = subprocess.run(full, stdout=subprocess.PIPE, text=True, check=False)
-    if ended.returncode in (INTERRUPTED, -2):
+
+    def arguments(etcd: str) -> tuple[str, ...]:
+        return cell.issue.name, "--etcd", etcd, "--attempts", str(ATTEMPTS[cell.role])
+
+    ended = reproduced(*arguments(cell.etcd if cell.binary is None else str(cell.binary)))
+    if ended is None:
         return None
-    about = {
-        "issue": cell.issue.name,
-        "etcd": cell.etcd,
-        "role": cell.role,
-        "recipe": recipe_of(cell),
-        "command": f"pekan {' '.join(command).replace(etcd, cell.etcd if cell.binary is None else f'./etcd-{cell.etcd}')}",
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": machine(),
-        "pekan": __version__,
-    }
-    said = json.loads(ended.stdout) if ended.stdout.strip() else {"error": f"exit code {ended.returncode}"}
+    said, seconds = ended
+    about = {"issue": cell.issue.name, "etcd": cell.etcd, "role": cell.role, "recipe": recipe_of(cell)}
+    about |= circumstances(*arguments(cell.etcd if cell.binary is None else f"./etcd-{cell.etcd}"))
     if "answer" not in said:
         return {**about, "answer": "not run", "why": reasons(said["error"])}
     answers = [attempt["answer"] for attempt in said["attempts"]]
@@ -160,7 +169,7 @@ def run(cell: Cell) -> dict[str, Any] | None:
         return None
     return {
         **about,
-        "origin": said["origin"] if cell.binary is None else f"a binary that was given, SHA-256 {_sha256(cell.binary)}",
+        "origin": said["origin"] if cell.binary is None else f"a binary that was given, SHA-256 {file_sha256(cell.binary)}",
         "answer": said["answer"],
         "attempts": said["asked"],
         "counted": said["counted"],
@@ -172,13 +181,8 @@ def run(cell: Cell) -> dict[str, Any] | None:
         "masked_by": said["masked_by"],
         "why": next((attempt["why"][0] for attempt in said["attempts"] if attempt["why"]), ""),
         "tries": len(answers),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": seconds,
     }
-
-
-def _sha256(binary: Path) -> str:
-    with binary.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def reasons(error: str) -> str:
@@ -191,16 +195,12 @@ def reasons(error: str) -> str:
 
 def look_for_border(issue: Issue) -> dict[str, Any] | None:
     """What `pekan reproduce --bisect` says of an issue; None where somebody interrupted it."""
-    command = ["reproduce", issue.name, "--bisect"]
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="pekan-issues-") as place:
-        full = [sys.executable, "-m", "pekan", *command, "--json", "--out", f"{place}/runs"]
-        ended = subprocess.run(full, stdout=subprocess.PIPE, text=True, check=False)
-    if ended.returncode in (INTERRUPTED, -2):
+    arguments = (issue.name, "--bisect")
+    ended = reproduced(*arguments)
+    if ended is None:
         return None
-    said = json.loads(ended.stdout) if ended.stdout.strip() else {"error": f"exit code {ended.returncode}"}
-    about = {"issue": issue.name, "command": f"pekan {' '.join(command)}", "date": time.strftime("%Y-%m-%d", time.gmtime())}
-    about |= {"machine": machine(), "pekan": __version__, "seconds": round(time.monotonic() - began, 1)}
+    said, seconds = ended
+    about = {"issue": issue.name, **circumstances(*arguments), "seconds": seconds}
     names = ("last_affected", "first_fixed", "claimed", "words", "sure", "not_tried_between")
     return about | ({name: said[name] for name in names} if "words" in said else {"words": reasons(said["error"]), "sure": ""})
 
@@ -256,6 +256,8 @@ def main() -> int:
     )
     asked.add_argument("--bisect", action="store_true", help="look for the borders of the issues named, or of all that have one")
     options = asked.parse_args()
+    if unknown := [each for each in options.issues if each not in ISSUES]:
+        asked.error(f"no issue is called {', '.join(unknown)}; there are {', '.join(ISSUES)}")
     if options.bisect:
         return look_for_borders(
             [each for each in ISSUES.values() if (each.name in options.issues if options.issues else any(map(all, each.boundaries)))]

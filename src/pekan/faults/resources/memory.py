@@ -37,9 +37,10 @@ MORE_KIB = {"group": 2_048, "limit": 0}
 """What ends a member under a few hundred small puts a second within seconds (measured: 0.4 to 5 s from 3.4.23 to 3.7.3). A group needs some
 room: what it charges begins at nothing, and the kernel takes page cache back first."""
 HOLD_MS = (4_000, 10_000)
-CROWD_MAX = 300
-"""A member of a hunt has some ten MB to spare, and one of these costs it about 100 KiB. Well below the descriptors that a process may have
-by default (1,024)."""
+CROWD_MAX = 900
+"""A member of a hunt has some ten to thirty MB to spare, and one of these costs it about 100 KiB. With 300 more members lived on."""
+CROWD_SHARE = 4
+"""One of so many descriptors that Pekan itself may have is for a crowd at most."""
 CROWD_AT_ONCE = 10
 CROWD_S = 0.02
 DOWN_MS = (100, 1_500)
@@ -132,8 +133,11 @@ class MemoryLimit(Injector):
 async def _crowded(victim: Member, armed: Armed, end: Exhaustion) -> None:
     """Hold, while clients use up what is left."""
 
+    own, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = CROWD_MAX if own == resource.RLIM_INFINITY else min(CROWD_MAX, own // CROWD_SHARE)
+
     async def come(crowd: Crowd) -> None:
-        for _ in range(CROWD_MAX // CROWD_AT_ONCE):
+        for _ in range(most // CROWD_AT_ONCE):
             await crowd.grow(CROWD_AT_ONCE)
             await asyncio.sleep(CROWD_S)
 

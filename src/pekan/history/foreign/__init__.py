@@ -116,6 +116,8 @@ def _guess_directory(path: Path) -> str:
         return "robustness"
     if "history.edn" in names:
         raise UsageError(f"{path}: a directory of Jepsen's; name the history in it: {path / 'history.edn'}")
+    if any(path.glob("*/history.pb")):
+        return "pekan"  # a series of runs, of which it is said there how to name one
     more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
     seen = ", ".join(names[:_NAMES_MAX]) + more if names else "nothing"
     raise UsageError(f"{path}: neither a run (plan.json, history.pb) nor a robustness report (client-N); it holds {seen}. Name a file")
