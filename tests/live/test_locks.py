@@ -15,6 +15,8 @@ from pekan.plan import Lane, Plan, Step, Trigger
 from pekan.wire import pb
 from stage.releases import provided
 
+pytestmark = pytest.mark.live
+
 OK = "ok"
 EVERYTHING = Step("watch", {"key": "\0", "range_end": "\0", "start_revision": 1}, "all", answer=OK)
 

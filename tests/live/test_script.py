@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pekan.hunt.planning import make_plan
 from pekan.hunt.series import Judged, hunt_once
 from pekan.plan import Lane, Plan, Step, Trigger
 from pekan.wire.messages import CompactionRequest, DeleteRangeRequest, PutRequest
 from stage.releases import provided
+
+pytestmark = pytest.mark.live
 
 OK = "ok"
 
