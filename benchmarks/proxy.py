@@ -1,8 +1,10 @@
-"""What the proxy costs while nothing is armed: `python benchmarks/proxy.py [--pairs 12] [--seconds 2] [--clients 8] [--tls]`.
+"""What the proxy costs while nothing is armed: `python benchmarks/proxy.py [--pairs 12] [--seconds 2] [--clients 8] [--tls] [--floor]`.
 
-Three clusters of three members stand side by side: one without a proxy, one behind it, and one behind it with raft messages taken apart.
+Four clusters of three members stand side by side: one without a proxy, a second one like it, one behind the proxy, and one behind it with
+raft messages taken apart; with --floor a fifth one behind benchmarks/relay.c, which only reads and writes (wants a C compiler, and no TLS).
 Each round measures all of them, in an order that turns, so that a slow moment of the machine meets all; every figure is a ratio or a
-difference to the cluster without proxy in the same round, with the 95 % interval of a bootstrap over rounds.
+difference to the first cluster without proxy in the same round, with the 95 % interval of a bootstrap over rounds. What the second one
+differs by is the noise.
 
 * throughput of clients over the three members, half puts and half linearizable gets; eight by default, as in a hunt. With few clients each
   request is a handful of raft messages of its own; with many, raft sends many requests in one;
@@ -18,11 +20,15 @@ import argparse
 import asyncio
 import os
 import random
+import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from pekan.etcd.binaries import find
 from pekan.etcd.client import Client
@@ -59,10 +65,43 @@ def planned(*kinds: str) -> Schedule:
     return Schedule(0, 1, 1, tuple(Fault(kind, "any", Trigger(1)) for kind in kinds))
 
 
+class Process(Protocol):
+    """What stands between members."""
+
+    @property
+    def pid(self) -> int: ...
+
+
+class Relay:
+    """benchmarks/relay.c between members."""
+
+    def __init__(self, directory: Path) -> None:
+        self.program = directory / "relay"
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise SystemExit("--floor compiles benchmarks/relay.c: install a C compiler (cc), or leave --floor out")
+        subprocess.run([compiler, "-O2", "-o", str(self.program), str(Path(__file__).with_name("relay.c"))], check=True)
+
+    async def surround(self, members: tuple[MemberSpec, ...], ports: PortLease) -> tuple[MemberSpec, ...]:
+        behind = tuple(replace(member, advertise_peer=Address(member.listen_peer.host, ports.take())) for member in members)
+        pairs = [f"{after.advertise_peer.port}:{before.advertise_peer.port}" for before, after in zip(members, behind, strict=True)]
+        self._process = subprocess.Popen([str(self.program), *pairs], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        return behind
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
 class Variant:
     """A way to the members: a cluster, and whether clients go through its proxy too."""
 
-    def __init__(self, name: str, cluster: Cluster, proxy: Proxy | None, recorder: Recorder, count: int, *, clients: bool) -> None:
+    def __init__(self, name: str, cluster: Cluster, proxy: Process | None, recorder: Recorder, count: int, *, clients: bool) -> None:
         self.count = count
         self.name = name
         self.cluster = cluster
@@ -127,7 +166,7 @@ def interval(values: list[float], rng: random.Random) -> tuple[float, float, flo
     return statistics.median(values), medians[int(0.025 * BOOTSTRAPS)], medians[int(0.975 * BOOTSTRAPS)]
 
 
-async def measure(version: str, pairs: int, seconds: float, tls: bool, clients: int, directory: Path) -> None:
+async def measure(version: str, pairs: int, seconds: float, tls: bool, clients: int, floor: bool, directory: Path) -> None:
     binary = find(version)
     recorder = NullRecorder(RecordWriter(directory / "history.pb"))
     async with AsyncExitStack() as stack:
@@ -144,15 +183,25 @@ async def measure(version: str, pairs: int, seconds: float, tls: bool, clients: 
 
             return await stack.enter_async_context(Cluster(spec, arrange=arrange)), proxy
 
-        direct = await stack.enter_async_context(Cluster(ClusterSpec(binary, directory / "direct", tls=tls, options=OPTIONS)))
+        direct, second = [
+            await stack.enter_async_context(Cluster(ClusterSpec(binary, directory / name, tls=tls, options=OPTIONS)))
+            for name in ("direct", "second")
+        ]
         through, proxy = await around("through", planned("cut", "client-cut"))
         framed, framing = await around("framed", planned("messages", "client-cut"))
         base = Variant("direct", direct, None, recorder, clients, clients=False)
         others = [
+            Variant("a second one, direct", second, None, recorder, clients, clients=False),
             Variant("peers", through, proxy, recorder, clients, clients=False),
             Variant("peers and clients", through, proxy, recorder, clients, clients=True),
             Variant("peers, messages taken apart", framed, framing, recorder, clients, clients=False),
         ]
+        if floor:
+            relay = Relay(directory)
+            spec = ClusterSpec(binary, directory / "relayed", options=OPTIONS)
+            relayed = await stack.enter_async_context(Cluster(spec, arrange=relay.surround))
+            stack.callback(relay.close)
+            others.append(Variant("peers, relay.c", relayed, relay, recorder, clients, clients=False))
         variants = [base, *others]
         rates: dict[str, list[float]] = {each.name: [] for each in variants}
         medians: dict[str, list[float]] = {each.name: [] for each in variants}
@@ -202,9 +251,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--floor", action="store_true", help="beside a relay in C that only reads and writes")
     arguments = parser.parse_args()
+    if arguments.floor and arguments.tls:
+        parser.error("--floor: relay.c knows no TLS; leave one of the two out")
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(measure(arguments.etcd, arguments.pairs, arguments.seconds, arguments.tls, arguments.clients, Path(directory)))
+        asyncio.run(
+            measure(arguments.etcd, arguments.pairs, arguments.seconds, arguments.tls, arguments.clients, arguments.floor, Path(directory))
+        )
 
 
 if __name__ == "__main__":
