@@ -5,7 +5,10 @@ A code is stable: scripts and recipes name it. A test fails when a code has no s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from pekan.errors import UsageError
 
 API_GUARANTEES = "https://etcd.io/docs/latest/learning/api_guarantees/"
 API_REFERENCE = "https://etcd.io/docs/latest/learning/api/"
@@ -317,3 +320,15 @@ CODES: dict[str, Entry] = {
         "The operations shown cannot be ordered whatever the others do: follow the explanation.",
     ),
 }
+
+KNOWN_DEVIATIONS = ("REFUSED-BUT-APPLIED", "COMPARES-ONLY-STALE", "WATCH-PREV-KV-FIRST", "REMOVED-MEMBER-CRASH", "LOCK-WITHOUT-KEY")
+"""What releases that are out there get wrong, of which docs/known-deviations.md tells: `--allow known`."""
+
+
+def allowed(names: Iterable[str]) -> tuple[str, ...]:
+    """The codes that `names` stand for: codes, and `known` for those of `KNOWN_DEVIATIONS`; each once. Raises UsageError for any other."""
+    codes = dict.fromkeys(code for name in names for code in (KNOWN_DEVIATIONS if name == "known" else (name,)))
+    for code in codes:
+        if code not in CODES:
+            raise UsageError(f"--allow {code}: no such finding code; there are known (= {','.join(KNOWN_DEVIATIONS)}), {', '.join(CODES)}")
+    return tuple(codes)

@@ -39,7 +39,7 @@ def check(
                 "native": the same, and the verdict notes why where the core did not take it. "reference": without the core. "generic": the
                 search for a legal order that knows nothing of etcd nor of distinct values, a second opinion on small histories
     budget      bound on every search, seconds or a text like "30s"; what it leaves open is undecided
-    allow       finding codes that are notes here, besides those that the run's plan allows
+    allow       finding codes that are notes here, besides those that the run's plan allows; "known": those of docs/known-deviations.md
     clock_skew  largest difference between clock domains, e.g. "5ms"; without it real-time edges hold only within a domain
     writers     "shared" where others write to the same store: changes that nobody here asked for are theirs
 

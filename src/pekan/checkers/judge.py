@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pekan import native
-from pekan.catalogue import CODES
+from pekan.catalogue import allowed
 from pekan.checkers.auth import check_auth
 from pekan.checkers.case import Case, Checker, Options
 from pekan.checkers.causes import excuse
@@ -37,7 +37,6 @@ from pekan.checkers.run import check_run
 from pekan.checkers.services import with_requests
 from pekan.checkers.snapshots import check_snapshots
 from pekan.checkers.watch import check_watch
-from pekan.errors import UsageError
 from pekan.history.memory import too_large
 from pekan.history.recorded import in_memory
 from pekan.history.run import RunDirectory
@@ -77,14 +76,12 @@ _RANK: dict[Status, int] = {"counts": 0, "follows": 1, "excused": 2, "allowed": 
 
 
 def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
-    """The verdict over `history`. Raises UsageError where `options.allow` names no known code.
+    """The verdict over `history`. Raises UsageError where `options.allow` names no code.
 
     The native checkers judge what the core holds, unless `engine` is "reference"; where one of them declines, all of it is judged by the
     reference, and under "native" a note says why.
     """
-    for code in options.allow:
-        if code not in CODES:
-            raise UsageError(f"--allow {code}: no such finding code; known are {', '.join(CODES)}")
+    allow = allowed(options.allow)
     began = time.perf_counter()
     try:
         with _without_collector():
@@ -94,7 +91,7 @@ def judge(history: History, options: Options, engine: str = "auto") -> Verdict:
         undecided = (Undecided(str(reason), remedy),)
         return Verdict((), undecided, history.order, len(history.operations), time.perf_counter() - began, engine="none")
     findings = [finding for report in reports for finding in report.findings]
-    findings = [_allow(finding, options.allow) for finding in excuse(case, findings)]
+    findings = [_allow(finding, allow) for finding in excuse(case, findings)]
     notes: list[str] = list(case.history.notes)
     if history.cut:
         notes.append(f"the history file ends in mid-record; its last {history.cut} bytes were dropped")

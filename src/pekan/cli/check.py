@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pekan.cli.output import hints_of, json_option, reports_errors, stdout
+from pekan.cli.output import ALLOW, hints_of, json_option, reports_errors, stdout
 from pekan.errors import UsageError
 from pekan.places import data_directory
 
@@ -22,7 +22,7 @@ from pekan.places import data_directory
     help="auto, native (the core in Rust), reference (in Python) or generic (a second opinion on small histories).",
 )
 @click.option("--budget", default="10m", show_default=True, help="Bound on judging by wall time; reaching it is undecided.")
-@click.option("--allow", default="", metavar="CODE[,CODE]", help="Finding codes that are notes here.")
+@click.option("--allow", default="", metavar="CODE[,CODE]", help=ALLOW)
 @click.option("--clock-skew", metavar="D", help="Largest difference between clock domains, e.g. 5ms.")
 @click.option("--writers", type=click.Choice(["exclusive", "shared"]), default="exclusive", show_default=True)
 @json_option

@@ -15,6 +15,8 @@ from rich.console import Console
 
 from pekan.errors import PekanError
 
+ALLOW = "Finding codes that are notes here; known: those that releases are known for (docs/known-deviations.md)."
+
 if TYPE_CHECKING:
     from pekan.history.types import History
     from pekan.report import Hints

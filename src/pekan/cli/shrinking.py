@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from pekan.cli.hunt import deliver, known_codes, live_line, located, placer, tidy, told
+from pekan.catalogue import allowed
+from pekan.cli.hunt import deliver, live_line, located, placer, tidy, told
 from pekan.cli.output import program, stdout
 from pekan.durations import show_ms
 from pekan.history.run import RunDirectory
@@ -38,9 +39,8 @@ def shrink_run(
     from pekan.shrink import Trials, shrink, sought_in, spelled_out
 
     run = RunDirectory.open(broken)
-    known_codes(allow)
     plan = run.plan()
-    plan = replace(plan, etcd=etcd or plan.etcd, allow=tuple(dict.fromkeys((*plan.allow, *allow))))
+    plan = replace(plan, etcd=etcd or plan.etcd, allow=allowed((*plan.allow, *allow)))
     sought, *others = sought_in(run, plan.allow, budget_s)
     for absent in left_out_here(plan):
         click.echo(f"note: no {absent.name} here: {absent.why_not}", err=True)
