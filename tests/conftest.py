@@ -1,14 +1,23 @@
-"""What all tests share: children that can be interrupted, also where the runner began in the background; a second try for live ones."""
+"""What all tests share: children that can be interrupted, also where the runner began in the background; a second try for live ones;
+examples that are the same in every run."""
 
 from __future__ import annotations
 
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # A shell starts background jobs with SIGINT ignored, nohup with SIGHUP; children would inherit that, and tests send both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# How long an example takes says how busy the machine is: a stall of a fifth of a second would fail a test (`deadline`), one of a second the
+# making of its examples (`too_slow`). What a commit's tests say is a function of the commit; to look further, with examples never tried:
+# pytest --hypothesis-profile=further
+settings.register_profile("further", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", settings.get_profile("further"), derandomize=True)
+settings.load_profile("fixed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

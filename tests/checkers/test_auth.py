@@ -338,7 +338,7 @@ CHANGES = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(st.sampled_from(CHANGES), st.sampled_from(["ok", "lost"]), st.integers(1, 60), st.integers(0, 40)), min_size=1, max_size=4

@@ -10,7 +10,7 @@ import pytest
 
 import pekan
 from oracle.both import both
-from oracle.engines import SPENT, Difference, campaign, said, samples
+from oracle.engines import SPENT, Difference, campaign, locks, said, samples
 from pekan import native
 from pekan.checkers.case import Options
 from pekan.errors import CoreFailure, EvidenceError
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.skipif(native.core is None, reason=f"the native core is
 
 CASES = 400
 """What fits into some seconds; `python -m oracle.engines` goes on."""
+LOCKS = 60
+"""Histories of locks: the others are in `python -m oracle.engines --locks`."""
 SPENT_SHARE_MAX = 0.01
 """Of those cases: in so many the search may spend its whole budget. The core leaves no other to the reference."""
 CHANGED = 400
@@ -47,6 +49,15 @@ def test_both_engines_say_the_same_of_random_histories(tmp_path: Path) -> None:
     assert tally.declined[SPENT] <= SPENT_SHARE_MAX * CASES
     # A campaign in which nothing is broken, or nothing holds, compares too little.
     assert all(tally.words[word] > CASES / 20 for word in ("holds", "broken", "undecided")), tally.words
+
+
+def test_both_engines_say_the_same_of_locks_spelled_out(tmp_path: Path) -> None:
+    """What members wrote for callers of the lock and election services, as requests of unknown outcome: the verdicts are equal."""
+    found: list[Difference] = []
+    tally = campaign(locks(1, LOCKS), tmp_path, found.append)
+    assert not found, f"{len(found)} differences; the first:\n{found[0]}"
+    assert tally.declined.total() < LOCKS / 3, tally.declined
+    assert tally.words["holds"] > LOCKS / 3, tally.words
 
 
 def test_both_engines_say_the_same_of_changed_files(tmp_path: Path) -> None:

@@ -450,14 +450,14 @@ def played(steps: Any, skips: int = 0) -> Machine:
     return machine
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS)
 def test_members_of_one_log_never_differ(steps: Any) -> None:
     """However members lag and are asked in mid-step, those that execute one log are never said to have parted."""
     assert found(played(steps).clock) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS, st.integers(1, 20))
 def test_only_the_member_that_skipped_an_entry_is_said_to_differ(steps: Any, skips: int) -> None:
     """Where m3 leaves out one entry, each finding is about m3, and about the store that the entry was of."""

@@ -9,6 +9,8 @@ import pytest
 import pekan
 from checkers.judging import Clock, header
 from checkers.objects.building import history
+from pekan.checkers.case import Case, Options
+from pekan.checkers.objects.check import check_objects
 from pekan.checkers.objects.orders import orders
 from pekan.errors import UsageError
 from pekan.history.types import History
@@ -230,9 +232,9 @@ def test_undecided_names_its_bound() -> None:
     verdict = pekan.check(history("0 acquire  0..9\n 1 release  0..9", model="mutex"), budget=0.0)
     assert verdict.verdict in ("holds", "undecided")
     crowd = "\n".join(f"{i} write {i}  0..99\n {i} read -> {i}  100..199" for i in range(14))
-    verdict = pekan.check(history(crowd), budget=0.05, model=CountedWrites())
-    assert verdict.verdict == "undecided"
-    assert "within 0.05 s" in verdict.undecided[0].reason
+    # Asked of the checker itself: a judge that comes to it late does not ask it any more, and says that instead.
+    (undecided,) = check_objects(Case(history(crowd), Options(budget_s=0.05, model=CountedWrites()))).undecided
+    assert "within 0.05 s" in undecided.reason
 
 
 class CountedWrites(Model):

@@ -92,14 +92,14 @@ def cases(draw: st.DrawFn) -> Case:
     return case_of(events, *scripts, unknown=unknown, order=draw(st.integers(0, 4)) > 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases())
 def test_lawful_watches_are_never_faulted(case: Case) -> None:
     """Any slicing, lag, fragments, filters and resumes that etcd may show break no rule, with or without a replayed order."""
     assert [finding.summary for finding in check_watch_twice(case).findings] == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_what_watches_show_is_what_happened(case: Case) -> None:
     """Merged evidence never contradicts the history, and a revision called whole is complete."""
@@ -110,7 +110,7 @@ def test_what_watches_show_is_what_happened(case: Case) -> None:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(stories(), st.data())
 def test_a_wrong_turn_is_always_caught(events: Story, data: st.DataObject) -> None:
     """Dropping, doubling or exchanging one delivery of a complete watch, or progress too early, is found with the code that says so."""

@@ -83,10 +83,10 @@ def test_a_log_that_tells_nothing() -> None:
 
 
 def test_diagnosis_takes_linear_time() -> None:
-    """A megabyte of goroutine traces, which no pattern matches, is searched in far less than a quadratic search would take."""
-    began = time.monotonic()
+    """A megabyte of goroutine traces, which no pattern matches, takes far less of the processor than a quadratic search would."""
+    began = time.process_time()
     assert diagnose(MEMBER, ["x" * 1_000_000]) is None
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pekan.etcd.spec import Attachment
 
 SLEEP = "/bin/sleep"
 SHELL = "/bin/sh"
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 # Owns one launched `sleep` and tells of it until it is ended itself.
 OWNER = """
@@ -296,14 +296,15 @@ def test_an_interrupt_at_the_terminal_does_not_reach_it(log: Path) -> None:
 
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     """A log in a place that does not exist is an OSError that names it, and nothing is left open."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
 
     async def run() -> None:
         with pytest.raises(OSError, match="absent"):
             await Process.launch([SLEEP, "600"], {}, (), tmp_path / "absent" / "log")
 
     asyncio.run(run())
-    assert len(os.listdir("/proc/self/fd")) == before
+    # What others had open, gRPC of tests before this one, may be closed meanwhile.
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_nothing_stays_open(log: Path) -> None:
@@ -319,7 +320,7 @@ def test_nothing_stays_open(log: Path) -> None:
 
     before = set(os.listdir("/proc/self/fd"))
     asyncio.run(run())
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # as above
     assert not [pid for pid in launchers if Path(f"/proc/{pid}").exists()]
 
 

@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pekan.errors import ClusterFailure
-from pekan.etcd.ports import PORT_FIRST_UNPRIVILEGED, PortLease, ephemeral_first, port_range
+from pekan.etcd.ports import PORT_FIRST_PREFERRED, PORT_FIRST_UNPRIVILEGED, PortLease, ephemeral_first, port_range
+
+LEFT_ALONE = range(PORT_FIRST_UNPRIVILEGED, PORT_FIRST_PREFERRED)
+"""Ports that no cluster of another test takes: what a test gives back or has not reserved is still free at its next line."""
 
 # Leases as many ports as asked from a range, once told to, and holds them until its input ends.
 HOLDER = """
@@ -67,7 +70,7 @@ def test_two_processes_share_no_port() -> None:
 
 def test_death_gives_ports_back() -> None:
     """A process killed by SIGKILL leaves no reservation behind, and while it lives its ports are not to be had."""
-    with PortLease() as lease:
+    with PortLease(candidates=LEFT_ALONE) as lease:
         port = lease.take()
     only = range(port, port + 1)
     with holder(only, 1) as process:
@@ -83,7 +86,7 @@ def test_death_gives_ports_back() -> None:
 
 def test_a_listened_port_is_passed_over() -> None:
     """A port on which somebody listens who reserved nothing is not given out; the message says how to find out who."""
-    with PortLease() as lease:
+    with PortLease(candidates=LEFT_ALONE) as lease:
         port = lease.take()
     with socket.create_server(("127.0.0.1", port)), PortLease(candidates=range(port, port + 1)) as lease:
         with pytest.raises(ClusterFailure, match="ss -ltn"):
@@ -103,7 +106,7 @@ def test_a_leased_port_can_be_listened_on() -> None:
 
 def test_release_gives_one_port_back() -> None:
     """A port given back early can be taken by another lease while the first one goes on."""
-    with PortLease() as lease:
+    with PortLease(candidates=LEFT_ALONE) as lease:
         kept, freed = lease.take(), lease.take()
         lease.release(freed)
         assert lease.ports == (kept,)

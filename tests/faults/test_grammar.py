@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pekan.errors import UsageError
@@ -47,7 +47,6 @@ def faults(draw: st.DrawFn) -> Fault:
     return Fault(kind, draw(st.sampled_from((*ROLES, *MEMBERS))), Trigger(at_ms, **event), parameters, True, "", end and Trigger(**end))
 
 
-@settings(deadline=None)
 @given(faults().filter(lambda fault: fault.trigger.failpoint or fault.trigger.hit == 1))
 def test_what_is_shown_is_what_is_parsed(fault: Fault) -> None:
     """A fault printed by a plan can be pasted back, whatever its trigger, texts and numbers; so can one that was drawn."""

@@ -47,7 +47,7 @@ def down_at(schedule: Schedule, ms: int) -> list[Fault]:
     ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(),
     members=st.sampled_from((1, 3, 5)),

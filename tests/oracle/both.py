@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oracle.engines import declined, first_difference, said
+from oracle.engines import SPENT, declined, first_difference, said
 from pekan import native
 from pekan.checkers.case import Options
 from pekan.checkers.judge import judge
@@ -21,7 +21,8 @@ SHARED_MEMORY = Path("/dev/shm")
 
 class Both(NamedTuple):
     """How both engines judged one history: the first place where the verdicts differ (None: nowhere) and what each says there, and why the
-    native engine left it to the reference (None where it did not)."""
+    native engine left it to the reference, or one of them came to no end in its time (None where neither is so). How far a search comes in
+    its time is a matter of the clock, and makes no difference."""
 
     difference: tuple[str, Any, Any] | None
     declined: str | None
@@ -43,6 +44,8 @@ def both(history: History, options: Options | None = None) -> Both | None:
         except EvidenceError:
             return None
         fast = judge(load(path), options, "native")
+        if SPENT in (declined(reference), declined(fast)):
+            return Both(None, SPENT)
         return Both(first_difference(said(reference), said(fast)), declined(fast))
 
 

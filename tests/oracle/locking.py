@@ -2,6 +2,8 @@
 
 ::
 
+    python -m oracle.locking --cases 100000 --seed 1        (from the directory `tests`)
+
     client      ├─ Lock ─────────────────────────────────────────┤ answered, refused, lost, or given up
     member         put the key ── wait for older keys ── look again ── answer
     leases      ... run out, are revoked ...
@@ -13,16 +15,25 @@ What a member does: etcd server/etcdserver/api/v3lock, v3election, client/v3/con
 
 from __future__ import annotations
 
+import argparse
+import sys
+import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
-from pekan.checkers.case import Case
+from pekan.checkers.case import Case, Options
+from pekan.checkers.judge import judge
+from pekan.checkers.kv import check_kv
 from pekan.checkers.leases import all_sights
+from pekan.checkers.locks import check_locks
+from pekan.checkers.services import with_requests
 from pekan.history.reading import outcome_of
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation, Stream, StreamMessage
 from pekan.models.etcd import Refused, State, apply, puts
+from pekan.verdict import Finding
 from pekan.wire import messages as wire
 from pekan.wire import pb
 from pekan.wire.errors import NOT_FOUND, UNAVAILABLE, UNKNOWN, WireError
@@ -53,6 +64,8 @@ STEP_MS_MAX = 150
 PATIENCE_MS_MAX = 20_000
 STEPS_MAX = 4_000
 """A world that has not come to its end by then is one in which somebody waits for nobody; it would be a mistake of this module."""
+BUDGET_S = 0.5
+"""For the search where no watch shows who wrote: none of these histories is about that."""
 
 Steps = Generator[None, None, Any]
 
@@ -380,3 +393,53 @@ def _told(op: Operation) -> tuple[bytes, int]:
     if isinstance(op.input, pb.LockRequest):
         return op.output.key, op.output.header.revision
     return op.output.leader.key, op.output.leader.rev
+
+
+def of_locks(history: History) -> tuple[Case, tuple[Finding, ...]]:
+    """The case with its order, and what the checker of locks finds."""
+    served = with_requests(history)
+    case = Case(served.history, Options(budget_s=BUDGET_S, writers="exclusive" if served.unknown is None else "shared"))
+    check_kv(case)
+    return case, check_locks(case).findings
+
+
+# ---- both opinions ----
+
+
+def disagreements(world: World, history: History, counts: Counter[str]) -> Iterator[str]:
+    """Where the checkers call broken what was right, and where the slow opinion of a fully proven history is another."""
+    wrong = world.wrong()
+    counts["histories"] += 1
+    for finding in judge(history, Options(budget_s=BUDGET_S), "reference").findings:
+        counts[finding.code] += 1
+        if not finding.code.startswith("LOCK-") or not wrong & set(finding.subject["operations"]):
+            yield f"false alarm: {finding.code}: {finding.summary}"
+    case, findings = of_locks(history)
+    if case.order is None or case.order.unknown or case.order.last != world.state.revision:
+        return
+    slow, quick = condemned(case), {f.subject["operations"][-1] for f in findings if f.shape[1] != "answers"}
+    counts["proven"] += 1
+    counts["condemned"] += len(slow)
+    if slow != quick:
+        yield f"operations {sorted(slow)} by the slow opinion, {sorted(quick)} by the checker"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Fuzzing of the checker of locks against what is true and against a slow opinion.")
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    began, counts, found = time.perf_counter(), Counter[str](), 0
+    for number in range(options.cases):
+        rng = Random(options.seed * 1_000_003 + number)
+        world = World(rng, forgetful=rng.random() < 0.4, blind=rng.random() < 0.1, watched=rng.random() < 0.88)
+        history = world.run(rng.randint(2, 5), rng.randint(1, 7) if world.watched else 2)
+        for told in disagreements(world, history, counts):
+            found += 1
+            print(f"seed {options.seed}, history {number}: {told}", flush=True)
+    print(f"{dict(counts)} in {time.perf_counter() - began:.1f} s; {found} disagreements")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracle.brute import TooBigError
@@ -31,14 +31,14 @@ def test_checkers_agree_with_the_oracle() -> None:
     assert all(tally.words[f"{mode} {word}"] > CAMPAIGN_CASES / 20 for mode in ("answers", "evidence") for word in ("holds", "broken"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**40),
     mutation=st.sampled_from([None, *MUTATIONS]),
     mode=st.sampled_from(("answers", "evidence")),
 )
 def test_checkers_agree_with_the_oracle_on_new_histories(seed: int, mutation: Mutation | None, mode: Mode) -> None:
-    """As above on histories that differ from run to run, so that every run of the tests looks a little further.
+    """As above on histories of Hypothesis's choice, others in every run of the profile `further` (tests/conftest.py).
 
     From answers alone a few lies in a thousand are invisible to rules that are cheap (an unanswered transaction with a ranged
     revision that explains a gap, a refused revoke): the fixed campaign bounds those, and chance must not fail a run for them.

@@ -8,20 +8,15 @@ from random import Random
 import pytest
 
 from oracle.both import both
-from oracle.locking import World, condemned
-from pekan.checkers.case import Case, Options
+from oracle.locking import BUDGET_S, World, condemned, of_locks
+from pekan.checkers.case import Options
 from pekan.checkers.judge import judge
-from pekan.checkers.kv import check_kv
-from pekan.checkers.locks import check_locks
-from pekan.checkers.services import with_requests
 from pekan.history.types import History
 from pekan.native import core
-from pekan.verdict import Finding
 
 WORLDS = 150
 """Histories of one kind; a hundred take a second."""
-BUDGET = Options(budget_s=0.5)
-"""For the search where no watch shows who wrote: none of these is about that."""
+BUDGET = Options(budget_s=BUDGET_S)
 
 
 def worlds(seed: int, *, forgetful: bool = False, blind: bool = False) -> Iterator[tuple[World, History]]:
@@ -30,14 +25,6 @@ def worlds(seed: int, *, forgetful: bool = False, blind: bool = False) -> Iterat
         rng = Random(seed * 1_000_003 + number)
         world = World(rng, forgetful=forgetful, blind=blind, watched=rng.random() < 0.88)
         yield world, world.run(rng.randint(2, 5), rng.randint(1, 7) if world.watched else 2)
-
-
-def of_locks(history: History) -> tuple[Case, tuple[Finding, ...]]:
-    """The case with its order, and what the checker of locks finds."""
-    served = with_requests(history)
-    case = Case(served.history, Options(budget_s=0.5, writers="exclusive" if served.unknown is None else "shared"))
-    check_kv(case)
-    return case, check_locks(case).findings
 
 
 def test_right_histories_are_never_broken() -> None:
@@ -57,7 +44,7 @@ def test_both_engines_say_the_same() -> None:
     """The native core leaves histories with such calls to the reference, in every form in which they can be recorded."""
     compared = 0
     for number, (world, history) in enumerate(worlds(2, forgetful=True)):
-        if number % 5 == 0 and world.watched and (found := both(history, BUDGET)) is not None:
+        if number % 5 == 0 and world.watched and (found := both(history)) is not None:
             assert found.difference is None
             compared += 1
     assert compared > WORLDS // 10

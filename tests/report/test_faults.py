@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -113,7 +113,6 @@ def test_a_long_run_has_an_overview_and_its_busiest_minute() -> None:
     assert sum("kill" in line for line in lines) >= 2
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

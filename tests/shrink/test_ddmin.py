@@ -38,7 +38,7 @@ class Asked:
         return frozenset(part) in self.keeps
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(size=st.integers(0, 7), needed=st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=4))
 def test_where_more_keeps_as_well_the_result_is_one_of_the_least(size: int, needed: list[set[int]]) -> None:
     """With any monotone question the result is one of the minimal sets that a full search finds."""
@@ -50,7 +50,7 @@ def test_where_more_keeps_as_well_the_result_is_one_of_the_least(size: int, need
     assert asked.count <= size**2 + 3 * size + 1
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(size=st.integers(0, 6), data=st.data())
 def test_whatever_the_question_no_item_can_go_by_itself(size: int, data: st.DataObject) -> None:
     """With any question at all the result keeps, and no longer does without any one of its items."""

@@ -49,7 +49,7 @@ def only_faults(plan: Plan, shows: Callable[[Plan], bool], **options: Any) -> Sh
     return shrink(plan, shows, reductions=REDUCTIONS[:1], **options)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(size=st.integers(0, 7), needed=st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=3))
 def test_certain_and_monotone_is_the_least(size: int, needed: list[set[int]]) -> None:
     """Where the answer is certain and more faults never hide it, the faults that are left are one of the least sets of a full search."""
@@ -64,7 +64,7 @@ def test_certain_and_monotone_is_the_least(size: int, needed: list[set[int]]) ->
     assert result.last.rate == 1.0
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(size=st.integers(1, 6), data=st.data())
 def test_certain_and_arbitrary_still_hits(size: int, data: st.DataObject) -> None:
     """Whatever hits and whatever does not, the result hits, and no fault can go by itself."""

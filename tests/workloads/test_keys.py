@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pekan.wire.messages import (
@@ -46,14 +46,12 @@ KV = KeyValue(b"k", 3, 9, 4, b"seen", 77)
 horizons = st.integers(0, 10_000).flatmap(lambda compacted: st.builds(Horizon, st.integers(max(1, compacted), 20_000), st.just(compacted)))
 
 
-@settings(deadline=None)
 @given(horizon=horizons, fraction=st.integers(0, 1000))
 def test_old_revisions_are_readable(horizon: Horizon, fraction: int) -> None:
     """An old revision lies between the highest compaction and the head, both included."""
     assert max(1, horizon.compacted) <= revision_of(old(fraction), horizon) <= horizon.revision
 
 
-@settings(deadline=None)
 @given(horizon=horizons, by=st.integers(1, 999))
 def test_compacted_and_future_revisions_lie_outside(horizon: Horizon, by: int) -> None:
     """Below the compaction and ahead of the head are what they say; with nothing compacted there is nothing below."""
@@ -63,7 +61,6 @@ def test_compacted_and_future_revisions_lie_outside(horizon: Horizon, by: int) -
     assert revision_of(AT_COMPACTION, horizon) == max(1, horizon.compacted)
 
 
-@settings(deadline=None)
 @given(horizon=horizons, revision=st.integers(0, 1 << 62))
 def test_what_is_no_hole_stays(horizon: Horizon, revision: int) -> None:
     """A given revision is sent as it is given."""
@@ -110,7 +107,6 @@ def test_memory_is_bounded() -> None:
     assert len(memory.seen) == KEPT_KEYS_MAX
 
 
-@settings(deadline=None)
 @given(prefix=st.binary(max_size=6), suffix=st.binary(max_size=4), other=st.binary(max_size=6))
 def test_prefix_end_bounds_the_prefix(prefix: bytes, suffix: bytes, other: bytes) -> None:
     """A key lies in [prefix, end) exactly when it starts with the prefix; an end of NUL is no end."""

@@ -27,12 +27,25 @@ def available_bytes() -> int | None:
                 known.append(int(line.split()[1]) * 1024)
     except (OSError, ValueError, IndexError):
         pass
-    try:
-        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # ValueError where it says "max"
-        known.append(max(0, limit - int((_CGROUP / "memory.current").read_text(encoding="ascii"))))
-    except (OSError, ValueError):
-        pass
+    left = cgroup_left_bytes(_CGROUP)
+    if left is not None:
+        known.append(left)
     return min(known, default=None)
+
+
+def cgroup_left_bytes(cgroup: Path) -> int | None:
+    """What a cgroup (version 2) may still take; None where it has no limit.
+
+    Cached files count as used (memory.current), and whoever writes much has the cgroup full of them soon; the kernel takes that memory back
+    when it is asked for, and counts it as available where it speaks of the whole machine (Documentation/admin-guide/cgroup-v2.rst).
+    """
+    try:
+        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))  # ValueError where it says "max"
+        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        told = dict(line.split() for line in (cgroup / "memory.stat").read_text(encoding="ascii").splitlines())
+        return max(0, limit - used + int(told["active_file"]) + int(told["inactive_file"]))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def too_large(files: Iterable[Path], engine: str, available: int | None = None, per_byte: dict[str, float] = PER_BYTE) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from pekan import native
 from pekan.errors import EnvironmentFailure, UsageError
 from pekan.faults import INJECTORS, Ability, ability_of, draw, fault_ability, kinds_of, left_out, parse, probe, scripted, show, with_faults
+from pekan.history.memory import available_bytes
 from pekan.plan import Plan, Schedule
 from pekan.workloads import DRAWN, WORKLOADS, check_script, left_in
 
@@ -66,11 +66,9 @@ def judgeable_rate(time_ms: int, free_bytes: int | None = None) -> int:
 
 
 def _free_bytes() -> int:
-    """What the kernel would give to processes without swapping."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """What the kernel would give to this process without swapping."""
+    there = available_bytes()
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if there is None else there
 
 
 def workloads_of(seed: int) -> tuple[str, ...]:

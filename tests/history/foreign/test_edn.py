@@ -234,7 +234,7 @@ written = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(written)
 def test_what_is_written_reads_back(value: Any) -> None:
     """Any value written as EDN reads back equal."""
@@ -242,7 +242,7 @@ def test_what_is_written_reads_back(value: Any) -> None:
     assert (Map(found) if isinstance(found, dict) else found) == value
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.text(alphabet='(){}[]#"\\;:_^ \n,0123456789abcrNM/.-+e?$é\u2028'))
 def test_no_text_crashes_the_parser(text: str) -> None:
     """Any text at all is read or refused."""
