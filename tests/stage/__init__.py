@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from pekan.etcd.client import Client, Reply
 from pekan.etcd.cluster import Cluster
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder
-from pekan.etcd.spec import ClusterSpec, MemberSpec
+from pekan.etcd.spec import Address, ClusterSpec, MemberSpec
 from pekan.faults import Context, Equipment, Journal, Site, equipment_for, inject, parse
 from pekan.history.reading import load
 from pekan.history.records import RecordWriter
@@ -38,6 +39,10 @@ TIMEOUT_S = 2.0
 """Of a look at a member, which is repeated, and of clients that faults open."""
 ANSWER_S = 20.0
 """Of a test's own request, which is expected to be answered unless it says how long it waits: ten elections, on a machine that is busy."""
+PAUSE_S = 0.05
+"""Between two looks for what comes by itself."""
+UNDECIDED = "not_decided"
+"""What a member says of the cluster's version before its first leader has set one (api/etcdhttp/version.go)."""
 
 
 @dataclass
@@ -61,18 +66,32 @@ class Stage:
 
     async def call(self, member: str, request: Request, timeout_s: float = ANSWER_S) -> Reply:
         """One recorded request by the client of that member."""
+        return await self._client(member).call(request, timeout_s)
+
+    def _client(self, member: str) -> Client:
         client = self.clients.get(member)
         if client is None:
             spec = self.cluster.member(member).spec
             client = self.clients[member] = self.context.open(f"test-{member}", member)
             assert client.address == str(spec.advertise_client)
-        return await client.call(request, timeout_s)
+        return client
 
     async def put(self, member: str, key: bytes, value: bytes, timeout_s: float = ANSWER_S) -> Reply:
         return await self.call(member, PutRequest(key, value), timeout_s)
 
     async def get(self, member: str, key: bytes, timeout_s: float = ANSWER_S, *, serializable: bool = False) -> Reply:
         return await self.call(member, RangeRequest(key, serializable=serializable), timeout_s)
+
+    async def settled(self, member: str) -> None:
+        """Return once the client of `member` is connected, and what a cluster asks of itself after its start, beside the first requests of
+        clients, has been applied there: what is applied from now on, somebody has asked for."""
+        await self.served(member)
+        while await _cluster_version(self.cluster.member(member).spec.advertise_client) == UNDECIDED:
+            await asyncio.sleep(PAUSE_S)
+
+    async def served(self, member: str) -> None:
+        """Return once the test's own client of `member` is `connected`."""
+        await connected(self._client(member))
 
     def spans(self, kind: str = "") -> list[FaultSpan]:
         """The lives of the faults of `kind` (all) so far, in order of arming."""
@@ -143,3 +162,21 @@ async def stage(
             journal=journal,
         )
         yield Stage(directory, cluster, context, schedule, equipment)
+
+
+async def connected(client: Client) -> None:
+    """Return once `client` has been answered by its member, which nobody cuts off. An attempt to dial may take a second, and calls fail at
+    once when it fails, and until the next one: after the member was away, and where it has no processor just then."""
+    while (await client.call(RangeRequest(b"connected", serializable=True), TIMEOUT_S)).outcome != "ok":
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _cluster_version(address: Address) -> str:
+    """The version that the members of the cluster have agreed on, as the one at `address` has it."""
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        writer.write(f"GET /version HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+        answer = await reader.read(-1)
+    finally:
+        writer.transport.abort()
+    return str(json.loads(answer.partition(b"\r\n\r\n")[2])["etcdcluster"])

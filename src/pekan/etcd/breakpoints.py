@@ -224,9 +224,11 @@ class Tracer:
             if tid == self.held:
                 self.held = None
             return
-        stop = os.waitid(os.P_PID, tid, os.WSTOPPED | WALL | os.WNOHANG)
-        if stop is not None:
-            self._take_stop(tid, stop)
+        # One that has been killed since it was looked at is no child that could stop.
+        with contextlib.suppress(ChildProcessError):
+            stop = os.waitid(os.P_PID, tid, os.WSTOPPED | WALL | os.WNOHANG)
+            if stop is not None:
+                self._take_stop(tid, stop)
 
     def _take_stop(self, tid: int, stop: os.waitid_result) -> None:
         if stop.si_code == os.CLD_STOPPED:  # its leader is let go already: this is of the whole group

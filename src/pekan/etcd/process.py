@@ -46,6 +46,9 @@ REPORT_LINE_BYTES_MAX = 64 * 1024
 # fsync and fdatasync on x86-64, as /proc/PID/task/TID/syscall names them.
 _SYNCS = (b"74", b"75")
 
+# The status of a thread (proc(5)) is under 2 kB, with the affinity of a few thousand processors twice that.
+STATUS_BYTES_MAX = 16 * 1024
+
 # How often to look for the end of something that does not tell.
 POLL_SECONDS = 0.005
 
@@ -206,6 +209,15 @@ class Process:
         except FileNotFoundError:
             return True
 
+    def dies(self) -> bool:
+        """Whether it has been killed and only has to come to its end, which a thread in an uninterruptible sleep for the disk puts off: a
+        thread of it has ended, or is to by SIGKILL (proc(5), status)."""
+        tasks = f"/proc/{self.pid}/task"
+        try:
+            return any(_is_dying(_of_task(f"{tasks}/{thread}", "status", STATUS_BYTES_MAX)) for thread in os.listdir(tasks))
+        except FileNotFoundError:
+            return True
+
     async def until_continued(self, times: int, timeout_s: float) -> None:
         """Wait until the kernel has reported `continued` more than `times` times, or its end. Raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
@@ -319,14 +331,20 @@ def _is_still(task: str) -> bool:
     return state in (b"T", b"t", b"Z", b"X", b"") or (state == b"D" and _of_task(task, "syscall").split(b" ")[0] in _SYNCS)
 
 
-def _of_task(task: str, name: str) -> bytes:
+def _is_dying(status: bytes) -> bool:
+    fields = dict(line.split(b":\t", 1) for line in status.splitlines() if b":\t" in line)
+    pending = int(fields.get(b"SigPnd", b"0"), 16) | int(fields.get(b"ShdPnd", b"0"), 16)
+    return fields.get(b"State", b"")[:1] in (b"Z", b"X") or bool(pending >> (signal.SIGKILL - 1) & 1)
+
+
+def _of_task(task: str, name: str, size: int = 256) -> bytes:
     """The beginning of a file of that thread; nothing where it has just gone, or may not be looked at."""
     try:
         fd = os.open(f"{task}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return os.read(fd, 256)
+        return os.read(fd, size)
     except OSError:
         return b""
     finally:

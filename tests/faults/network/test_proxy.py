@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pekan.etcd.ports import PortLease
 from pekan.faults.network.equipment import PROGRAM
 
 DEADLINE_S = 30.0
@@ -40,8 +41,9 @@ class Proxied:
     def __init__(self, user: int | None = None, framed: bool = False) -> None:
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(DEADLINE_S)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = free.getsockname()
+        # Ports that no connection of somebody else's is given before the proxy listens there.
+        self.ports = PortLease()
+        self.address, self.peer = (("127.0.0.1", self.ports.take()) for _ in range(2))
         program = [str(PROGRAM)] if user is None else ["-c", AS_SOMEBODY.format(program=str(PROGRAM), user=user)]
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", *program, json.dumps({"framed": framed, "seed": 1})],
@@ -51,8 +53,6 @@ class Proxied:
         self.number = 0
         self.events: list[dict[str, Any]] = []
         assert self.line()["event"] == "started"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.peer = free.getsockname()
         roles = {"m1": ("peer", self.address), "m2": ("peer", self.peer)} if framed else {"m1": ("client", self.address)}
         for member, (role, address) in roles.items():
             self.ask("listen", member=member, role=role, address=list(address), target=list(self.server.getsockname()), tls=None)
@@ -95,6 +95,7 @@ def _proxied(user: int | None = None, framed: bool = False) -> Iterator[Proxied]
         assert it.process.wait(DEADLINE_S) == 0
         it.process.stdout.close()
         it.server.close()
+        it.ports.close()
 
 
 def _read(source: socket.socket, size: int) -> bytes:
@@ -354,5 +355,5 @@ def test_the_proxy_ends_with_whoever_started_it() -> None:
     assert it.process.wait(DEADLINE_S) == 0
     assert it.process.stdout is not None
     it.process.stdout.close()
-    for each in (near, far, it.server):
+    for each in (near, far, it.server, it.ports):
         each.close()

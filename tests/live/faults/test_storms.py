@@ -43,15 +43,16 @@ def test_a_storm_waits_for_the_calm(tmp_path: Path) -> None:
     """The faults of the second storm are armed when the calm has been declared, in their order; those asked for by name do not wait."""
 
     async def go() -> None:
-        async with stage(VERSION, tmp_path, members=1, seconds=90) as it:
+        async with stage(VERSION, tmp_path, seconds=90) as it:
             context = it.context
-            faults = (drawn("pause m1 10ms at 0s"), drawn("pause m1 20ms at 10ms"), parse("pause m1 30ms at 11ms"))
+            # Each its own victim: two of one wait for each other, and a drawn one not for long.
+            faults = (drawn("pause m1 10ms at 0s"), drawn("pause m2 20ms at 10ms"), parse("pause m3 30ms at 11ms"))
             task = asyncio.create_task(inject(Schedule(0, context.heal_ms, context.heal_ms, faults, storms=(0, 5)), context))
             while context.fired < 2 or context.active:
                 await asyncio.sleep(0.01)
-            assert [span.parameters["hold_ms"] for span in it.spans()] == [10, 30]
+            assert sorted(span.parameters["hold_ms"] for span in it.spans()) == [10, 30]
             context.calm.set()
             await task
-            assert [span.parameters["hold_ms"] for span in it.spans()] == [10, 30, 20]
+            assert [span.parameters["hold_ms"] for span in it.spans()][2:] == [20]
 
     asyncio.run(go())

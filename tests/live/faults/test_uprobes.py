@@ -34,12 +34,13 @@ def test_count_and_kill(tmp_path: Path) -> None:
             assert isinstance(probes, Uprobes)
             assert Hooks.name not in it.equipment
             probes.use(member)
+            await it.settled("m1")
             await probes.arm("m1", APPLY, 20, 0)
             for number in range(19):
-                assert (await it.put("m1", b"k", b"v", 10.0)).outcome == "ok"
+                assert (await it.put("m1", b"k", b"v")).outcome == "ok"
                 assert probes.hits("m1", APPLY) == number + 1
             assert probes.firings("m1", APPLY) == 0
-            await it.put("m1", b"k", b"v", 10.0)
+            assert (await it.put("m1", b"k", b"v")).outcome == "ok"
             assert (await probes.fired("m1", APPLY)).hits == 20
             probes.disarm("m1", APPLY)
             await probes.close()

@@ -303,6 +303,8 @@ class Hooks(Mechanism):
         for record in _RECORD.iter_unpack(data):
             waiting = hooked.waiting.get(record[_INDEX])
             if waiting is not None and not waiting.done():
+                # Once: a point that was passed while its trigger was stored may have got a second one.
+                hooked.memory.words[hooked.word(record[_INDEX], _TRIGGER)] = 0
                 waiting.set_result(Firing(record[_HITS], record[_TID], record[_TIME_NS]))
 
     def _forget(self, name: str) -> None:

@@ -31,6 +31,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pekan.errors import UsageError
+from pekan.etcd.process import END_SECONDS_MAX
 from pekan.etcd.spec import MemberState
 from pekan.faults.drawing import weighted
 from pekan.faults.equipment import probed
@@ -61,12 +62,12 @@ ENDS_PROCESS: Final = frozenset({PROCESS})
 
 LOOK_MS: Final = 300
 """How long functions are watched before one is drawn: what only a start or a rare request reaches would not be passed again."""
-DEATH_S: Final = 2.0
-"""From the firing of a kill to the report of the end. The kernel takes milliseconds; etcd maps hundreds of MB, and machines are busy."""
 END_MS: Final = 500
 """From the release of a held thread to its going on, on a busy machine."""
 LATE_RECORD_S: Final = 0.05
-"""How long a record that is in the pipe already may take to be read."""
+"""How long it may take to learn of a firing that was told before the end of the process."""
+TOLD_S: Final = 10.0
+"""The same where the member's memory says already that it has fired: as long as this process may have to wait for a processor."""
 POLL_S: Final = 0.002
 
 
@@ -161,6 +162,11 @@ class _Shot:
         """Whether the process that was armed is still there."""
         return self.victim.alive and self.victim.incarnation == self.incarnation
 
+    @property
+    def _has_fired(self) -> bool:
+        """Whether the point has fired since this was armed."""
+        return self.means.firings(self.victim.name, self.point) != self.firings
+
     async def go(self) -> None:
         victim, means = self.victim, self.means
         self.firings = means.firings(victim.name, self.point)
@@ -193,9 +199,11 @@ class _Shot:
         ended = asyncio.ensure_future(self.victim.wait_exit())
         try:
             await asyncio.wait({firing, ended}, timeout=self.armed.context.left_ms() / 1000, return_when=asyncio.FIRST_COMPLETED)
+            # The record of a process that killed itself was written before its end, and may be read after the report of that.
             if not firing.done():
-                # The record of a process that killed itself was written before its end, and may be read after the report of that.
                 await asyncio.wait({firing}, timeout=LATE_RECORD_S)
+            if not firing.done() and self._has_fired:
+                await asyncio.wait({firing}, timeout=TOLD_S)
             return firing.result() if firing.done() else None
         finally:
             for task in (firing, ended):
@@ -221,7 +229,7 @@ class _Shot:
         """The end of the process, as the kernel reports it, is the evidence of a kill."""
         evidence = self._evidence(firing)
         with contextlib.suppress(TimeoutError):
-            end = await self.victim.wait_exit(DEATH_S)
+            end = await self.victim.wait_exit(END_SECONDS_MAX)
             held_ns = self.means.ended_ns(self.victim.name, self.point) - firing.time_ns if self.hold_ms else 0
             self.armed.fired({**evidence, "pid": end.pid, "wait_status": end.wait_status, "held_ns": held_ns})
 
@@ -237,10 +245,15 @@ class _Shot:
         means.disarm(victim.name, self.point)
         await self._until_released(END_MS)
         if self.kills and self.lives:
-            if means.firings(victim.name, self.point) != self.firings:
-                # Its thread may have looked at the action for the last time before it was disarmed: then the process ends just now.
+            if self._has_fired:
+                # Its thread may have looked at the action for the last time before it was disarmed: then the process ends just now, and has
+                # done so once its threads are through with the disk.
                 with contextlib.suppress(TimeoutError):
                     await victim.wait_exit(END_MS / 1000)
+                process = victim.process if self.lives else None
+                if process is not None and process.dies():
+                    with contextlib.suppress(TimeoutError):
+                        await victim.wait_exit(END_SECONDS_MAX)
             if self.lives:
                 victim.expect_exit(None)
         if not self.lives:
@@ -281,9 +294,12 @@ async def _claimed(victim: Member, armed: Armed) -> bool:
 
 
 async def _reached(hooks: Hooks, member: str, wanted: str, armed: Armed) -> str | None:
-    """A function that the member is passing these days, drawn; None where there is none."""
-    before = hooks.functions(member)
-    await armed.hold(LOOK_MS)
-    now = hooks.functions(member)
-    live = {name for name, hits in now.items() if hits > before.get(name, 0)}
-    return hooks.draw(member, armed.rng, wanted.removeprefix(REACHED).removeprefix(":"), live)
+    """A function that the member is passing these days, drawn; None where it passes none while the fault may begin."""
+    while True:
+        before = hooks.functions(member)
+        await armed.hold(LOOK_MS)
+        now = hooks.functions(member)
+        live = {name for name, hits in now.items() if hits > before.get(name, 0)}
+        found = hooks.draw(member, armed.rng, wanted.removeprefix(REACHED).removeprefix(":"), live)
+        if found is not None or armed.context.left_ms() <= 0:
+            return found

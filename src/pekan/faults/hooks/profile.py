@@ -26,7 +26,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pekan.errors import EnvironmentFailure
 from pekan.etcd.binaries.binary import file_sha256
@@ -41,6 +41,8 @@ from pekan.faults.hooks.patches import plan_patches, write_atomically
 from pekan.faults.hooks.planting import Code, Replacement, Shared, SharedMemory, attachment, write_patches
 from pekan.faults.hooks.points import Points
 from pekan.history.records import RecordWriter
+from pekan.history.types import OK
+from pekan.wire.errors import is_decided
 from pekan.wire.messages import (
     CompactionRequest,
     DeleteRangeRequest,
@@ -65,7 +67,8 @@ SETTLE_S: Final = 0.03
 """After a kind's last answer: what goes on behind it (an apply, a synchronization of watchers) has begun by then."""
 REACHED_MIN: Final = 0.5
 """Hits for each operation from which on a kind reaches a function; what happens once in ten operations is another kind's business."""
-TIMEOUT_S: Final = 5.0
+TIMEOUT_S: Final = 15.0
+"""A disk may have stalls of some seconds."""
 MEASURE_SECONDS_MAX: Final = 60.0
 """Bound of the whole; it takes two to four seconds, a start included."""
 
@@ -125,10 +128,12 @@ async def profile_of(binary: EtcdBinary, *, keep: Path | None = None) -> Profile
         return kept
     with tempfile.TemporaryDirectory(prefix="pekan-profile-") as directory:
         async with asyncio.timeout(MEASURE_SECONDS_MAX):
-            profile = weigh(await measure(binary, Path(directory)))
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(profile.kinds).encode())
+            measured = await measure(binary, Path(directory))
+    profile = weigh(measured.hits)
+    if measured.complete:
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(profile.kinds).encode())
     return profile
 
 
@@ -179,11 +184,19 @@ def reached(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, in
     return {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
 
 
-async def measure(binary: EtcdBinary, directory: Path) -> dict[str, dict[str, float]]:
-    """Hits of each function for one operation, by kind, of one member in `directory`. Raises `EnvironmentFailure`."""
+class Measured(NamedTuple):
+    """Hits of each function for one operation, by kind; `complete` unless a kind is missing because of a moment's want of time."""
+
+    hits: dict[str, dict[str, float]]
+    complete: bool
+
+
+async def measure(binary: EtcdBinary, directory: Path) -> Measured:
+    """Do every kind of operation to one member in `directory`. Raises `EnvironmentFailure`."""
     counting = await asyncio.to_thread(Counting, binary, directory)
     recorder = Recorder(RecordWriter(directory / "history.pb"))
     found: dict[str, dict[str, float]] = {}
+    complete = True
     try:
         async with Cluster(ClusterSpec(binary, directory / "members", members=1), arrange=counting.arrange) as cluster:
             (member,) = cluster.members
@@ -203,8 +216,10 @@ async def measure(binary: EtcdBinary, directory: Path) -> dict[str, dict[str, fl
                     try:
                         for number in range(times):
                             await act(number)
-                    except _NotAnswered:
-                        continue  # a release that cannot do it, or a busy machine: the profile does without this kind
+                    except _NotAnswered as error:
+                        # A release that cannot do it, or a busy machine: the profile does without this kind.
+                        complete = complete and error.refused
+                        continue
                     await asyncio.sleep(SETTLE_S)
                     elapsed = time.monotonic() - began
                     passed = reached(before, counting.read())
@@ -217,11 +232,15 @@ async def measure(binary: EtcdBinary, directory: Path) -> dict[str, dict[str, fl
     finally:
         recorder.close()
         counting.close()
-    return found
+    return Measured(found, complete)
 
 
 class _NotAnswered(Exception):
-    """etcd refused or did not answer in time."""
+    """etcd refused, or did not answer in time."""
+
+    def __init__(self, *, refused: bool) -> None:
+        super().__init__()
+        self.refused = refused
 
 
 class _Hand:
@@ -255,8 +274,8 @@ class _Hand:
 
     async def ask(self, request: Request) -> Any:
         reply = await self.client.call(request)
-        if reply.outcome != "ok":
-            raise _NotAnswered
+        if reply.outcome != OK:
+            raise _NotAnswered(refused=is_decided(reply.output))
         self.revision = getattr(getattr(reply.output, "header", None), "revision", self.revision)
         return reply.output
 
@@ -328,4 +347,4 @@ class _Hand:
         try:
             return await stream.receive(TIMEOUT_S)
         except TimeoutError as error:
-            raise _NotAnswered from error
+            raise _NotAnswered(refused=False) from error

@@ -19,6 +19,7 @@ import mmap
 import os
 import signal
 import struct
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -114,6 +115,7 @@ class Uprobe:
 
     def __init__(self, path: Path, offsets: tuple[int, ...], pid: int, nth: int = 0, signal_number: int = 0) -> None:
         self.fds: list[int] = []
+        self._closing = threading.Lock()
         try:
             attributes = struct.pack("<IIIII", BPF_MAP_TYPE_ARRAY, 4, WORDS * 8, 1, BPF_F_MMAPABLE)
             map_fd = self._keep(_bpf(BPF_MAP_CREATE, attributes.ljust(72, b"\0")))
@@ -134,9 +136,10 @@ class Uprobe:
             raise
 
     def close(self) -> None:
-        """Idempotent."""
-        while self.fds:
-            os.close(self.fds.pop())
+        """Idempotent, and over when it returns, whoever else closes it in another thread."""
+        with self._closing:
+            while self.fds:
+                os.close(self.fds.pop())
 
     def _attach(self, loaded: int, path: Path, offset: int, pid: int) -> None:
         name = ctypes.create_string_buffer(os.fsencode(path))
