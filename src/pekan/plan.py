@@ -116,7 +116,7 @@ class Step:
     every_ms   from the begin of one turn to the next; 0: at once
     wait       for what it waits before it begins
     until      goes on until that moment instead of counting `times`
-    timeout_ms of each request; 0: the plan's
+    timeout_ms of each request; 0: the plan's, or 20 s where `answer` says what has to come
     answer     what has to come of the last turn: "ok", "error" (whatever kind), or "any". Anything else ends the lane: the conditions of
                the script were not met
     """

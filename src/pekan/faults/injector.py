@@ -239,6 +239,8 @@ class Context:
     expired: int = 0
     armed: int = 0
     """How many faults have had a victim so far."""
+    due: int = 0
+    """How many faults' moment has come, and they look for a victim."""
     holding: dict[int, str] = field(default_factory=dict)
     """What is armed now, in order of arming: "pause m2"."""
     calm: asyncio.Event = field(default_factory=asyncio.Event)
@@ -345,7 +347,11 @@ async def _one(fault: Fault, index: int, context: Context, injector: Injector, s
         return
     # The member that "any" takes is a function of the plan as far as the members' states allow it.
     rng = random.Random(f"pekan/fault/{context.seed}/{index}")
-    victim = await _victim(fault, context, injector.claims, rng, cause)
+    context.due += 1
+    try:
+        victim = await _victim(fault, context, injector.claims, rng, cause)
+    finally:
+        context.due -= 1
     name = fault.target if victim is None else victim.name
     number = context.recorder.fault_armed(
         kind=fault.kind,

@@ -27,39 +27,43 @@ ALARM_ATTEMPTS = 3
 """An invalid token, a login that meets an election, and one more."""
 
 
-async def compare(callers: Mapping[str, Caller], *, rounds: int = ROUNDS_MAX) -> bool:
-    """Ask every member as above. True where all of them stood at one index; the answers are in the record either way."""
-    if not all(await asyncio.gather(*map(_caught_up, callers.values()))):
+async def compare(callers: Mapping[str, Caller], *, rounds: int = ROUNDS_MAX, timeout_s: float | None = None) -> bool:
+    """Ask every member as above. True where all of them stood at one index; the answers are in the record either way.
+
+    `timeout_s`: of each question; without it the plan's.
+    """
+    if not all(await asyncio.gather(*(_caught_up(caller, timeout_s) for caller in callers.values()))):
         return False
-    at_rest, revisions = await _rest(callers, rounds)
-    answered = await asyncio.gather(*(caller.call(pb.AuthStatusRequest()) for caller in callers.values()))
+    at_rest, revisions = await _rest(callers, rounds, timeout_s)
+    answered = await asyncio.gather(*(caller.call(pb.AuthStatusRequest(), timeout_s) for caller in callers.values()))
     if any(reply.outcome == "ok" for reply in answered):  # 3.4 does not know the request.
-        at_rest, revisions = await _rest(callers, rounds)
+        at_rest, revisions = await _rest(callers, rounds, timeout_s)
     if len(revisions) == len(callers):
         revision = min(revisions)
         # One after the other: a hash holds up the writes of its member.
         for caller in callers.values():
-            await caller.call(pb.HashKVRequest(revision=revision))
+            await caller.call(pb.HashKVRequest(revision=revision), timeout_s)
     return at_rest
 
 
-async def _caught_up(caller: Caller) -> bool:
+async def _caught_up(caller: Caller, timeout_s: float | None) -> bool:
     """Whether a member answered Alarm(GET). A first attempt may only find out that the token died with the member's last process."""
     for _ in range(ALARM_ATTEMPTS):
-        reply = await caller.call(pb.AlarmRequest())
+        reply = await caller.call(pb.AlarmRequest(), timeout_s)
         if reply.outcome == "ok":
             return True
     return False
 
 
-async def _rest(callers: Mapping[str, Caller], rounds: int) -> tuple[bool, list[int]]:
+async def _rest(callers: Mapping[str, Caller], rounds: int, timeout_s: float | None) -> tuple[bool, list[int]]:
     """Whether all members stood still at one index, and the last revision of each that answered."""
     at_rest = False
     revisions: list[int] = []
     for number in range(rounds):
         if number:
             await asyncio.sleep(ROUND_PAUSE_S)
-        states = [state for state in await asyncio.gather(*map(_state, callers.values())) if state is not None]
+        found = await asyncio.gather(*(_state(caller, timeout_s) for caller in callers.values()))
+        states = [state for state in found if state is not None]
         revisions = [revision for _, revision in states]
         at_rest = len(states) == len(callers) and None not in (indices := {index for index, _ in states}) and len(indices) == 1
         if at_rest:
@@ -67,10 +71,10 @@ async def _rest(callers: Mapping[str, Caller], rounds: int) -> tuple[bool, list[
     return at_rest, revisions
 
 
-async def _state(caller: Caller) -> tuple[int | None, int] | None:
+async def _state(caller: Caller, timeout_s: float | None) -> tuple[int | None, int] | None:
     """(index, revision) of a member: the index None where it moved between two Status answers. None where it did not answer."""
-    first = await caller.call(pb.StatusRequest())
-    second = await caller.call(pb.StatusRequest())
+    first = await caller.call(pb.StatusRequest(), timeout_s)
+    second = await caller.call(pb.StatusRequest(), timeout_s)
     if first.outcome != "ok" or second.outcome != "ok":
         return None
     a, b = first.output, second.output

@@ -46,6 +46,7 @@ from pekan.hunt.moments import RunMoments
 from pekan.hunt.planning import left_out_here
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
+from pekan.wire.errors import is_decided
 from pekan.wire.messages import RangeRequest, Request, pb
 from pekan.workloads import Traffic, Workload, flags_of, works_of
 from pekan.workloads.traffic import Caller, Credentials
@@ -53,15 +54,19 @@ from pekan.workloads.traffic import Caller, Credentials
 UNASKED_RESTARTS_MAX = 3
 """How often a member that died unasked is started again; one that dies at every start would otherwise fill the run."""
 UNASKED_RESTART_PAUSE_S = 0.5
+START_S = 20.0
+"""How long each question about the store may take before there is any traffic; without an answer the run cannot say that it began empty."""
 RECOVERY_S = 30.0
 """How long a healed cluster may take until every member answers a linearizable read: ten election timeouts and a slow replay."""
 HEALTH_POLL_S = 0.2
 LIVE_EVERY_S = 0.25
+COMPARE_S = 10.0
+"""How long a member at rest may take for an answer: nothing waits for it any more, and without it the members are not compared."""
 COMPARE_ROUNDS_BUSY = 3
 """Rounds of comparison tried while traffic goes on: members rarely stand still then, and each round costs the members some work."""
 PLAYED_LOOK_S = 0.05
 PLAYED_LOOKS = 5
-"""A fault that waits for the last step of a script is armed within some looks at it."""
+"""A fault that waits for the last step of a script is due, and its log has been looked at, within some looks at it."""
 FINISH_S = 10.0
 """How long workloads may take to leave the store as they found it, and watchers to catch up."""
 
@@ -116,6 +121,16 @@ def _first(group: BaseExceptionGroup[PekanError] | None) -> PekanError | None:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
+async def _answered(client: Client, request: Request) -> Reply:
+    """What etcd decides about a request that changes nothing, asked again where an election or a stalled disk kept it from that."""
+    end = asyncio.get_running_loop().time() + START_S
+    while True:
+        reply = await client.call(request)
+        if reply.outcome == "ok" or is_decided(reply.output) or asyncio.get_running_loop().time() > end:
+            return reply
+        await asyncio.sleep(HEALTH_POLL_S)
+
+
 class _Enough(Exception):
     """A promise is broken, and that was what the hunt was for."""
 
@@ -152,6 +167,8 @@ class _Run:
         """Members that are known to have served."""
         self.traffic: Traffic | None = None
         self.checkers: dict[str, Caller] = {}
+        self.recovered = False
+        """Whether every member answered when the run last waited for that."""
         self.comparing = asyncio.Lock()
         """A comparison after a heal may still be under way when the last one begins, and their clients make one call at a time."""
 
@@ -286,10 +303,10 @@ class _Run:
         """Write the start mark. "empty" needs revision 1, no lease, auth off and no alarm; else the start is unknown."""
         first = self.cluster.members[0]
         client = self.open_client(f"start-{first.name}", first.spec)
-        everything = await client.call(RangeRequest(b"\0", b"\0", limit=1))
-        leases = await client.call(pb.LeaseLeasesRequest())
-        auth = await client.call(pb.AuthStatusRequest())
-        alarms = await client.call(pb.AlarmRequest())
+        everything = await _answered(client, RangeRequest(b"\0", b"\0", limit=1))
+        leases = await _answered(client, pb.LeaseLeasesRequest())
+        auth = await _answered(client, pb.AuthStatusRequest())
+        alarms = await _answered(client, pb.AlarmRequest())
         # 3.4 has no AuthStatus. There a fresh data directory, which this cluster has, and no permission error are what shows auth is off.
         auth_off = not auth.output.enabled if auth.outcome == "ok" else everything.outcome == "ok"
         empty = (
@@ -360,7 +377,7 @@ class _Run:
         await asyncio.wait(running)
         still = 0
         while still < PLAYED_LOOKS:
-            still = 0 if self.context.active else still + 1
+            still = 0 if self.context.active or self.context.due else still + 1
             await asyncio.sleep(PLAYED_LOOK_S)
         raise _Played
 
@@ -411,6 +428,7 @@ class _Run:
                 await asyncio.sleep(HEALTH_POLL_S)
         states = {member.name: str(member.state) for member in self.cluster.members}
         self.recorder.mark("recovery", ok=ok, within_s=RECOVERY_S, states=states)
+        self.recovered = ok
 
     def to_compare(self, traffic: Traffic) -> dict[str, Caller]:
         """A client of each voter, for comparing them; learners take no such questions."""
@@ -451,7 +469,7 @@ class _Run:
                 async with asyncio.timeout(FINISH_S):
                     await work.finish(traffic)
         async with self.comparing:
-            await compare(self.to_compare(traffic))
+            await compare(self.to_compare(traffic), timeout_s=COMPARE_S if self.recovered else None)
 
     async def examine_images(self) -> None:
         """Members started on crash images, on the addresses of the run's, which have ended by then."""

@@ -51,12 +51,16 @@ OWN_FIELDS = {
     "nothing": (),
 }
 """What is no request of etcd's API, or more than one; and what `Step.request` may say then, beside a watch's own fields."""
+ANSWER_S = 20.0
+"""How long a step waits for the answer that it has to have, where it does not say: a stalled disk and several elections. What an answer
+that did not come would show, another run has to show."""
 READ_S = 0.1
 """One look at a stream that has nothing to say."""
-HEAD_S = 1.0
-"""How long streams may take, once all lanes have ended, to deliver the newest revision; one that never will is not waited for longer."""
+HEAD_S = 10.0
+"""How long streams may take, once all lanes have ended, to deliver the newest revision: a stalled disk, an election, a slow start."""
 IDLE_LOOKS = 3
-"""So many looks at a stream without a message, after the end: it has delivered what it was going to deliver."""
+"""So many looks at a stream without a message, after the end, and its member served before each of them: it has delivered what it was going
+to deliver. Watches that lag behind are served every 100 ms."""
 WITHIN_S = 30.0
 """How long a member may take to lead or to serve: several elections, a slow replay."""
 _LATER: Any = object()
@@ -72,11 +76,17 @@ class _Reader:
     """A stream of watches, and what has been read of it."""
 
     stream: WatchStream
+    member: str
     bytes_a_second: int
     created: int = 0
     revision: int = 0
+    """The newest that an event or an announcement of progress has named."""
+    delivered: int = 0
+    """The newest of an event: affected releases announce what they have not delivered (#15220)."""
+    heard: int = 0
+    """Messages so far."""
     idle: int = 0
-    """Looks in a row that found nothing."""
+    """Looks so far that found nothing."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(self, traffic: Traffic) -> None:
@@ -89,12 +99,13 @@ class _Reader:
                 continue
             if message is None:
                 break
-            self.idle = 0
+            self.heard += 1
             self.created += message.created
             size = 0
             for event in message.events:
-                self.revision = max(self.revision, event.kv.mod_revision)
+                self.delivered = max(self.delivered, event.kv.mod_revision)
                 size += len(event.kv.key) + len(event.kv.value)
+            self.revision = max(self.revision, self.delivered)
             if not message.events and not message.created and not message.canceled:
                 self.revision = max(self.revision, message.header.revision)
             traffic.counts["events"] += len(message.events)
@@ -120,6 +131,8 @@ class Script:
         self.replies: dict[str, Any] = {}
         """What was answered last to the step of that name."""
         self.readers: dict[str, _Reader] = {}
+        """The last stream that a step of that name opened."""
+        self.opened: list[_Reader] = []
         self.reading: list[asyncio.Task[None]] = []
         self.speakers: dict[str, Credentials | None] = {}
         """Lane -> whom it speaks as."""
@@ -150,23 +163,27 @@ class Script:
             for task in (*ends.values(), over, *self.reading):
                 task.cancel()
             await asyncio.gather(*ends.values(), over, *self.reading, return_exceptions=True)
-            for reader in self.readers.values():
+            for reader in self.opened:
                 await reader.stream.close()
 
     async def finish(self, traffic: Traffic) -> None:
         """Nothing: a script leaves the store as it says."""
 
     async def read_on(self, traffic: Traffic) -> None:
-        """Wait until every stream has delivered the newest revision, or has nothing to say."""
-        for reader in self.readers.values():
-            reader.idle = 0  # of what it was silent before nothing follows
+        """Wait until every stream has delivered the newest revision, or has nothing to say though its member serves."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HEAD_S):
-                while any(
-                    not reader.stream.ended and reader.revision < traffic.revision and reader.idle < IDLE_LOOKS
-                    for reader in self.readers.values()
-                ):
-                    await asyncio.sleep(READ_S)
+            async with asyncio.timeout(HEAD_S), asyncio.TaskGroup() as group:
+                for reader in self.opened:
+                    group.create_task(self.read_to_head(reader, traffic), name=f"read stream {reader.stream.id} to the head")
+
+    async def read_to_head(self, reader: _Reader, traffic: Traffic) -> None:
+        """The same of one stream; the caller bounds the wait. A member that is held up by its disk has more to say than it says."""
+        looks = 0
+        while not reader.stream.ended and reader.delivered < traffic.revision and looks < IDLE_LOOKS:
+            await self.moments.ready(reader.member)
+            heard, idle = reader.heard, reader.idle
+            await asyncio.sleep(READ_S)
+            looks = 0 if reader.heard > heard else looks + (reader.idle > idle)
 
     async def lane(self, lane: Lane, traffic: Traffic) -> str:
         """Do the steps of `lane`. Returns why it ended early, or ""."""
@@ -236,7 +253,7 @@ class Script:
                 self.speakers[lane.name] = user
             return None
         caller = self.caller(lane, client, member, traffic)
-        timeout_s = step.timeout_ms / 1000 if step.timeout_ms else None
+        timeout_s = step.timeout_ms / 1000 if step.timeout_ms else None if step.answer == "any" else ANSWER_S
         if step.call == WATCH:
             return await self.watch(step, asked, caller, traffic, timeout_s)
         if step.call == "progress":
@@ -278,8 +295,9 @@ class Script:
         if own["slow"]:
             client = traffic.connect(f"{caller.name}-{step.name}-slow", caller.member, slow=True)
         stream = client.watch()
-        reader = _Reader(stream, int(own["bytes_a_second"] or 0))
+        reader = _Reader(stream, caller.member, int(own["bytes_a_second"] or 0))
         self.readers[step.name] = reader
+        self.opened.append(reader)
         for number in range(count):
             whole = pb.WatchRequest(create_request=pb.WatchCreateRequest())
             _fill(whole.create_request, _filled_in(create, {"i": number}, {}, {}), step.call)

@@ -36,6 +36,8 @@ LONG_MS = (1_200, 4_000)
 LONG_SHARE = 0.6
 ELECTION_MS = 1_000
 """etcd's default election timeout: a member that hears nothing for so long is no part of a majority."""
+EFFECTS = ("bytes", "messages", "connections")
+"""What the proxy counts of what it did to somebody; a fault of which it has counted any has fired."""
 RECOVERY_MS = 800
 """To dial again and to catch up, after a link is whole again (measured: 0.05 to 0.5 s)."""
 
@@ -133,6 +135,8 @@ class LinkFault(Injector):
             await self.keep(proxy, key, armed, links, effect)
         finally:
             did = await shielded(proxy.remove(key))
+            if any(name in did for name in EFFECTS):  # it may have begun to when nobody listened for it any more
+                armed.fired({"links": shown(links), **did})
             if armed.has_fired:
                 armed.healed({"links": shown(links), **did})
 
