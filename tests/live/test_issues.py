@@ -1,4 +1,4 @@
-"""Historical issues on releases that need no build: one attempt where it shows, and one where it does not any more. Those that take a few
+"""Historical issues on releases that need no build: a run where it shows, and one where it does not any more. Those that take a few
 seconds; `make issues` runs them all."""
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from stage.releases import NEWEST, provided
 
 pytestmark = pytest.mark.live
 
+ATTEMPTS = 10
+"""Runs of a recipe until one shows the issue, or meets its conditions: one into which the machine brings an election, or a stalled disk,
+may do neither. Measured are ten runs of ten, or nine: what shows in six of ten is missed by ten runs in one of ten thousand cases."""
 
-def attempt(name: str, version: str, directory: Path) -> tuple[Finding, ...]:
-    """The findings that count in one run of the issue's recipe, whose conditions have been met."""
+
+def attempt(name: str, version: str, directory: Path, seed: int) -> tuple[tuple[Finding, ...], str]:
+    """The findings that count in one run of the issue's recipe, and why its conditions have not been met, "" where they have."""
     recipe = ISSUES[name].run(version)
-    plan = make_plan(replace(recipe.plan, etcd=version), (), recipe.faults)
-    judged = hunt_once(plan, provided(version), directory / "run", lambda live: None)
-    assert judged.conducted.failure is None
+    plan = make_plan(replace(recipe.plan, etcd=version, seed=seed), (), recipe.faults)
+    judged = hunt_once(plan, provided(version), directory / f"run-{seed}", lambda live: None)
+    found = tuple(finding for finding in judged.verdict.findings if finding.status == "counts") if judged.verdict is not None else ()
+    if judged.conducted.failure is not None:
+        return found, str(judged.conducted.failure)
     assert judged.history is not None
-    assert judged.verdict is not None
-    found = tuple(finding for finding in judged.verdict.findings if finding.status == "counts")
-    assert found or not unmet(judged.history)
-    return found
+    return found, "; ".join(each.reason for each in unmet(judged.history))
 
 
 @pytest.mark.parametrize(
@@ -50,8 +53,13 @@ def attempt(name: str, version: str, directory: Path) -> tuple[Finding, ...]:
 )
 def test_shows_where_it_is(name: str, version: str, tmp_path: Path) -> None:
     """A release that is affected shows the issue by a finding that counts."""
-    found = attempt(name, version, tmp_path)
-    assert any(ISSUES[name].expects(finding) for finding in found), found
+    attempts = []
+    for seed in range(1, ATTEMPTS + 1):
+        found, why_not = attempt(name, version, tmp_path, seed)
+        if any(map(ISSUES[name].expects, found)):
+            return
+        attempts.append((found, why_not))
+    raise AssertionError(attempts)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +76,11 @@ def test_shows_where_it_is(name: str, version: str, tmp_path: Path) -> None:
 )
 def test_holds_where_it_is_mended(name: str, version: str, tmp_path: Path) -> None:
     """A release with the fix meets the same conditions and keeps the promise."""
-    assert attempt(name, version, tmp_path) == ()
+    attempts = []
+    for seed in range(1, ATTEMPTS + 1):
+        found, why_not = attempt(name, version, tmp_path, seed)
+        assert found == ()
+        if not why_not:
+            return
+        attempts.append(why_not)
+    raise AssertionError(attempts)

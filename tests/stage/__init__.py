@@ -105,12 +105,13 @@ async def stage(
     directory: Path,
     *faults: str,
     members: int = 3,
-    seconds: float = 60.0,
+    seconds: float = 240.0,
     tls: bool = False,
     seed: int = 1,
     options: dict[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
-    """A running cluster of `version` with what `faults` (as `--fault` takes them) need; their phase ends after `seconds`."""
+    """A running cluster of `version` with what `faults` (as `--fault` takes them) need; their phase ends after `seconds`, which is long
+    after the end of any test that does not want to see it."""
     end = int(seconds * 1000)
     schedule = Schedule(0, end, end, tuple(parse(text) for text in faults))
     plan = Plan(etcd=version, seed=seed, members=members, time_ms=end, tls=tls, schedule=schedule)

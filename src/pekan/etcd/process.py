@@ -37,8 +37,8 @@ END_SECONDS_MAX = 30.0
 # A launcher whose lifeline is closed has nothing left to do but kill, reap and end; then its own death has to do.
 DESTROY_SECONDS_MAX = 5.0
 
-# How long the kernel may take to stop or continue every thread of a process.
-PAUSE_SECONDS_MAX = 10.0
+# How long the kernel may take to stop or continue every thread of a process: one in an fsync first comes to its end, as for a death.
+PAUSE_SECONDS_MAX = 30.0
 
 # Reports are lines of under 2 kB (`launcher.FAILURE_BYTES_MAX`).
 REPORT_LINE_BYTES_MAX = 64 * 1024
