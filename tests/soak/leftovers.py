@@ -19,7 +19,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CGROUP_DEPTH_MAX = 6
+CGROUPS = "/sys/fs/cgroup"
+CGROUP_DEPTH_MAX = 5
 LOOK_PAUSE_S = 0.5
 MARK = "PEKAN_SOAK"
 
@@ -51,12 +52,10 @@ class Aside:
                 str(path) for path in Path("/sys/block").glob("loop*") if str(self.directory) in _read(f"{path}/loop/backing_file")
             },
             "named namespaces": {str(path) for path in Path("/run/netns").glob("*")},
-            "control groups": {
-                str(path) for depth in range(1, CGROUP_DEPTH_MAX) for path in Path("/sys/fs/cgroup").glob("/".join("*" * depth) + "pekan*")
-            },
+            "control groups": {path for path in _below(CGROUPS, CGROUP_DEPTH_MAX) if "pekan" in os.path.basename(path)},
             "network devices": {line.split(":")[0].strip() for line in _read("/proc/net/dev").splitlines() if ":" in line},
-            "temporary files": {str(path) for path in (self.directory / "tmp").rglob("*")},
-            "journals": {str(path) for path in (self.directory / "data").rglob("journals/*")},
+            "temporary files": _below(str(self.directory / "tmp")),
+            "journals": {path for path in _below(str(self.directory / "data")) if os.path.basename(os.path.dirname(path)) == "journals"},
         }
 
     def settle(self, before: dict[str, set[str]], seconds: float) -> dict[str, set[str]]:
@@ -72,6 +71,17 @@ class Aside:
     def _is_ours(self, pid: str) -> bool:
         """Whether that process has inherited the mark, or its command line names the directory."""
         return f"{MARK}={self.mark}" in _read(f"/proc/{pid}/environ") or str(self.directory) in _read(f"/proc/{pid}/cmdline")
+
+
+def _below(directory: str, depth_max: int = 64) -> set[str]:
+    """Paths of everything below a directory, down to that many levels. What vanishes while it is looked at is left out."""
+    found: set[str] = set()
+    for place, directories, files in os.walk(directory):
+        found.update(os.path.join(place, name) for name in (*directories, *files))
+        depth = 0 if place == directory else os.path.relpath(place, directory).count(os.sep) + 1
+        if depth + 1 >= depth_max:
+            directories.clear()
+    return found
 
 
 def _read(path: str) -> str:

@@ -29,6 +29,7 @@ from pekan.history.records import RecordWriter
 from pekan.history.types import FaultSpan
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan, Schedule
+from pekan.wire.errors import is_decided
 from pekan.wire.messages import PutRequest, RangeRequest, Request
 
 from .releases import provided
@@ -78,6 +79,15 @@ class Stage:
 
     async def put(self, member: str, key: bytes, value: bytes, timeout_s: float = ANSWER_S) -> Reply:
         return await self.call(member, PutRequest(key, value), timeout_s)
+
+    async def answer(self, member: str, request: Request) -> Reply:
+        """As `call`, again until etcd has decided the answer: a dial may take too long, an election be in between. For requests that may be
+        done twice."""
+        while True:
+            reply = await self.call(member, request)
+            if reply.outcome == "ok" or is_decided(reply.output):
+                return reply
+            await asyncio.sleep(PAUSE_S)
 
     async def get(self, member: str, key: bytes, timeout_s: float = ANSWER_S, *, serializable: bool = False) -> Reply:
         return await self.call(member, RangeRequest(key, serializable=serializable), timeout_s)

@@ -37,7 +37,7 @@ from pekan.etcd.flags import arguments
 from pekan.etcd.gateway import GatewayProbe
 from pekan.etcd.log import crash, explained, log_tail
 from pekan.etcd.ports import PortLease
-from pekan.etcd.process import END_SECONDS_MAX, Process, now_ns
+from pekan.etcd.process import END_SECONDS_MAX, PAUSE_SECONDS_MAX, Process, now_ns
 from pekan.etcd.spec import (
     MEMBER_COUNTS,
     Address,
@@ -539,7 +539,7 @@ class Cluster:
                 # Before anybody else stops or continues them, the reports of this are in. (There are none of a stop that was not complete.)
                 for process, times in stopped:
                     with contextlib.suppress(TimeoutError):
-                        await process.until_continued(times, timeout_s)
+                        await process.until_continued(times, PAUSE_SECONDS_MAX)
             return standstill
 
     async def arranged(self, spec: MemberSpec) -> MemberSpec:

@@ -188,8 +188,13 @@ class Process:
     async def pause(self) -> bool:
         """SIGSTOP; True once the kernel has reported that it stands still, False when it has ended instead."""
         self.signal(signal.SIGSTOP)
-        await self._until(lambda: self.paused, PAUSE_SECONDS_MAX, "stand still after SIGSTOP")
-        return not self.ended
+        deadline_ns = now_ns() + int(PAUSE_SECONDS_MAX * 1e9)
+        while True:
+            await self._until(lambda: self.paused, PAUSE_SECONDS_MAX, "stand still after SIGSTOP")
+            if self.ended or self.stands_still() or now_ns() > deadline_ns:
+                return not self.ended
+            # A late report, of a stop that was taken back before all members stood still: that of this one follows.
+            await asyncio.sleep(POLL_SECONDS)
 
     async def resume(self) -> bool:
         """SIGCONT; True once the kernel has reported that it runs, False when it has ended instead."""

@@ -28,7 +28,7 @@ from pekan.etcd.client import Client, Reply
 from pekan.etcd.spec import MemberExit, MemberSpec
 from pekan.faults import Image
 from pekan.faults.stored.copies import copy_tree
-from pekan.wire.errors import PERMISSION_DENIED, WireError
+from pekan.wire.errors import PERMISSION_DENIED, WireError, is_decided
 from pekan.wire.messages import DELETE, PutRequest, RangeRequest, Request, WatchCreateRequest, WatchResponse, pb
 from pekan.workloads.traffic import Credentials, token_refused
 
@@ -45,6 +45,9 @@ WATCHED_MAX = 1_000
 """Revisions that a watch from the past is listened to; what goes wrong does so near the compaction, or near the end."""
 NEAR = 50
 """So many revisions before the last told one the nearest watch begins."""
+ANSWER_S = 15.0
+"""For one answer: elections are quick here, and so are called too often where members do not get the processor in time."""
+AGAIN_S = 0.1
 LISTEN_S = 4.0
 """For one watch. Watchers of the past are served every 100 ms."""
 
@@ -119,11 +122,23 @@ def _of_copy(spec: MemberSpec, directory: Path) -> MemberSpec:
 async def _ask(side: Aside, image: Image, administrator: Credentials | None) -> None:
     names = [member.name for member in side.cluster.members]
     everything = RangeRequest(*ALL, revision=image.revision)
-    await asyncio.gather(*(_call(side.client(name), everything, administrator) for name in names))
-    written = await _call(side.client(names[0]), PutRequest(SENTINEL), administrator)
+    await asyncio.gather(*(_insist(side, name, everything, administrator) for name in names))
+    written = await _insist(side, names[0], PutRequest(SENTINEL), administrator)
     if written.outcome == "ok":
         revision = written.output.header.revision
         await asyncio.gather(*(_watch(side.client(name), image.revision, revision) for name in names))
+
+
+async def _insist(side: Aside, member: str, request: Request, administrator: Credentials | None) -> Reply:
+    """Ask until etcd has decided the answer, a member has ended, or `ANSWER_S` are over."""
+    end = time.monotonic() + ANSWER_S
+    while True:
+        reply = await _call(side.client(member), request, administrator)
+        if reply.outcome == "ok" or is_decided(reply.output) or time.monotonic() >= end:
+            return reply
+        if not all(each.alive for each in side.cluster.members):
+            return reply
+        await asyncio.sleep(AGAIN_S)
 
 
 async def _call(client: Client, request: Request, administrator: Credentials | None) -> Reply:

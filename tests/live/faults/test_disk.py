@@ -23,7 +23,9 @@ from stage import Stage, stage
 pytestmark = pytest.mark.live
 
 NEW = "3.7.3"
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
+LOSS_TRIES = 5
+"""How often something unsynced is written until it is lost: the kernel writes it when it likes, and a member may stand still meanwhile."""
 FATAL, KILLED = 1 << 8, 9
 QUICK = {"heartbeat-interval": "10", "election-timeout": "100"}
 """A lone member waits for an election timeout at each start; the default is a second."""
@@ -38,14 +40,14 @@ def _possible() -> None:
 
 async def under_load(it: Stage, *faults: str, clients: int = 6) -> list[bytes]:
     """Carry out `faults` while `clients` write; returns the keys whose writes were acknowledged, in order."""
-    task = it.carry_out(*faults)
+    task, round_ = it.carry_out(*faults), it.context.armed
     acknowledged: list[bytes] = []
 
     async def writes(number: int) -> None:
         count = 0
         client = it.context.open(f"load-{it.context.fired}-{number}", it.cluster.members[number % len(it.cluster.members)].name)
         while not task.done():
-            key = b"%s-%d-%d" % (str(faults).encode(), number, count)
+            key = b"%d-%d-%d" % (round_, number, count)
             count += 1
             if (await client.call(PutRequest(key, b"x" * 300), 1.0)).outcome == "ok":
                 acknowledged.append(key)
@@ -60,7 +62,7 @@ async def under_load(it: Stage, *faults: str, clients: int = 6) -> list[bytes]:
 
 async def missing(it: Stage, keys: list[bytes]) -> int:
     """How many of `keys` are not there, by one linearizable read of everything."""
-    reply = await it.call(it.cluster.members[0].name, RangeRequest(b"\0", b"\0", keys_only=True), 10.0)
+    reply = await it.answer(it.cluster.members[0].name, RangeRequest(b"\0", b"\0", keys_only=True))
     assert reply.outcome == "ok"
     return len(set(keys) - {each.key for each in reply.output.kvs})
 
@@ -92,10 +94,12 @@ def test_errors_end_a_member_and_nothing_is_lost(tmp_path: Path) -> None:
                 end = member.exits[-1]
                 assert (len(member.exits), end.wait_status, end.asked) == (number, FATAL, True)
                 assert log in (end.crash or "")
-                assert evidence(it, fault.split()[0])["wait_status"] == FATAL
+                assert evidence(it, fault.split()[0])["healed"]["wait_status"] == FATAL
                 assert await missing(it, acknowledged) == 0
-            it.context.heal_ms = it.context.elapsed_ms() + 500
-            await under_load(it, "disk-error m1 file=wal nth=1000000 at 0s")
+            armed = it.context.armed
+            while it.context.armed == armed:  # where this process stands still the phase is over before anything is armed
+                it.context.heal_ms = it.context.elapsed_ms() + 500
+                await under_load(it, "disk-error m1 file=wal nth=1000000 at 0s")
             assert it.spans("disk-error")[-1].fired is None
             assert (len(member.exits), member.state) == (len(faults), MemberState.RUNNING)
 
@@ -103,33 +107,43 @@ def test_errors_end_a_member_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_slow_disk_delays_what_needs_it(tmp_path: Path) -> None:
-    """While syncs of the WAL take longer a write takes at least that long and a serializable read does not; healed, writes are quick."""
+    """While syncs of the WAL take longer a write takes at least that long and a serializable read does not wait for it; healed, writes are
+    quick."""
     delay_ms = 1_200
 
     async def go() -> None:
         async with stage(NEW, tmp_path, f"disk-slow m1 30s delay_ms={delay_ms} file=wal at 0s", members=1, options=QUICK) as it:
 
             async def put_ms() -> float:
-                began = time.monotonic()
-                assert (await it.put("m1", b"k", b"v", 10.0)).outcome == "ok"
-                return (time.monotonic() - began) * 1000
+                while True:
+                    began = time.monotonic()
+                    if (await it.put("m1", b"k", b"v")).outcome == "ok":
+                        return (time.monotonic() - began) * 1000
 
-            assert min([await put_ms() for _ in range(3)]) < delay_ms
+            async def until_quick() -> None:
+                while await put_ms() >= delay_ms:
+                    pass
+
+            await until_quick()
             task = it.carry_out()
-            while not it.context.active:
-                await asyncio.sleep(0.01)
-            slow = asyncio.create_task(put_ms())
-            while not it.context.fired_by_kind:
-                await asyncio.sleep(0.01)
+            while not it.context.fired_by_kind:  # what was synced before the disk became slow is not delayed
+                await put_ms()
             reading = it.context.open("reader", "m1")
-            assert (await reading.call(RangeRequest(b"k", serializable=True), 1.0)).outcome == "ok"
-            assert not slow.done()
-            assert await slow >= delay_ms
+            read_ms = 0.0
+            while read_ms < delay_ms / 2:  # so late a read was sent, and answered while the put still waited
+                began = time.monotonic()
+                slow = asyncio.create_task(put_ms())
+                while not slow.done():
+                    sent_ms = (time.monotonic() - began) * 1000
+                    if (await reading.call(RangeRequest(b"k", serializable=True))).outcome == "ok" and not slow.done():
+                        read_ms = sent_ms
+                    await asyncio.sleep(0.02)
+                assert await slow >= delay_ms
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert evidence(it, "disk-slow")["healed"]["did"]["fdatasync wal"] >= 1
-            assert min([await put_ms() for _ in range(3)]) < delay_ms
+            await until_quick()
             assert it.cluster.exits == ()
 
     asyncio.run(go())
@@ -171,15 +185,18 @@ def test_power_losses_take_only_what_was_not_synced(tmp_path: Path) -> None:
 
 
 def test_syncs_that_lie_cost_acknowledged_writes(tmp_path: Path) -> None:
-    """After a second in which no sync was done the power fails, and writes that clients were told are durable are not there."""
+    """After some time in which no sync was done the power fails, and writes that clients were told are durable are not there."""
 
     async def go() -> None:
         async with stage(NEW, tmp_path, "sync-lies m1 500ms kept=0 down_ms=0 at 0s", members=1, options=QUICK) as it:
-            acknowledged = await under_load(it)
-            assert await missing(it, acknowledged) > 0
+            lost = tries = 0
+            while not lost and tries < LOSS_TRIES:  # a member that stood still for that time has acknowledged nothing
+                tries += 1
+                lost = await missing(it, await under_load(it))
+            assert lost > 0
             assert it.spans("sync-lies")[0].promise == "outside"
             assert evidence(it, "sync-lies")["lost_bytes"] > 0
-            assert (await it.put("m1", b"k", b"v")).outcome == "ok"
+            assert (await it.answer("m1", PutRequest(b"k", b"v"))).outcome == "ok"
 
     asyncio.run(go())
 
@@ -219,19 +236,26 @@ def test_a_file_system_loses_power(tmp_path: Path) -> None:
             (data / "killed").write_bytes(b"x" * 5_000)
             acknowledged = await under_load(it, "kill m1 0ms at 0s")
             assert (data / "killed").read_bytes() == b"x" * 5_000
-            # A new file: ext4 writes one that was made empty and filled again when it is closed (auto_da_alloc).
-            (data / "shut-down").write_bytes(b"y" * 5_000)
-            acknowledged += await under_load(it)
-            assert evidence(it, "filesystem-shutdown")["answer"] == "EIO"
-            assert not (data / "shut-down").exists() or b"y" not in (data / "shut-down").read_bytes()
-            assert (data / "synced").read_bytes() == b"x" * 5_000
-            assert await missing(it, acknowledged) == 0
+            for number in range(LOSS_TRIES):
+                # A new file each time: ext4 writes one that was made empty and filled again when it is closed (auto_da_alloc).
+                unsynced = data / f"shut-down-{number}"
+                unsynced.write_bytes(b"y" * 5_000)
+                acknowledged += await under_load(it)
+                assert evidence(it, "filesystem-shutdown")["answer"] == "EIO"
+                assert (data / "synced").read_bytes() == b"x" * 5_000
+                assert await missing(it, acknowledged) == 0
+                if gone := not unsynced.exists() or b"y" not in unsynced.read_bytes():
+                    break  # else the kernel had written it of its own accord, as it may at any time
+            assert gone
             return data
 
     data = asyncio.run(go())
     assert not os.path.ismount(data)
     assert (data / "member" / "wal").is_dir()
-    assert str(tmp_path) not in run("losetup", "-a")
+    deadline = time.monotonic() + DEADLINE_S
+    while str(tmp_path) in run("losetup", "-a"):  # a device that somebody else looks at just then lets go when that ends
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 ALONE = """

@@ -15,7 +15,7 @@ from pekan.history.reading import load
 from pekan.hunt.images import copy_tree, examine
 from pekan.plan import Plan
 from pekan.wire.errors import COMPACTED, NO_SPACE
-from pekan.wire.messages import RangeRequest, pb
+from pekan.wire.messages import PutRequest, RangeRequest, Request, pb
 from stage import Stage, stage
 
 pytestmark = pytest.mark.live
@@ -28,8 +28,18 @@ def message(output: object) -> str:
 
 
 async def alarms(it: Stage) -> list[int]:
-    reply = await it.call("m1", pb.AlarmRequest())
+    reply = await it.answer("m1", pb.AlarmRequest())
     return [alarm.alarm for alarm in reply.output.alarms]
+
+
+async def refused_for(it: Stage, member: str, request: Request, reason: str) -> None:
+    """The member refuses the request for that reason, and does it in no case; asked again while an election or a dial is in between."""
+    while True:
+        reply = await it.call(member, request)
+        assert reply.outcome != "ok"
+        if reason in message(reply.output):
+            return
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(("version", "delivered"), [("3.5.1", False), (NEWEST, True)])
@@ -42,9 +52,10 @@ def test_a_compaction_at_a_tombstone(version: str, delivered: bool, tmp_path: Pa
             (span,) = it.spans()
             revision = span.evidence["revision"]
             assert span.evidence["healed"]["delete_seen"] is delivered
-            below = await it.call("m1", RangeRequest(b"k", revision=revision - 1))
+            below = await it.answer("m1", RangeRequest(b"k", revision=revision - 1))
             assert message(below.output) == COMPACTED
-            assert (await it.call("m1", RangeRequest(b"k", revision=revision))).outcome == "ok"
+            assert (await it.answer("m1", RangeRequest(b"k", revision=revision))).outcome == "ok"
+            assert (await it.answer("m1", PutRequest(b"k", b"one revision more"))).outcome == "ok"
             await it.carry_out("compact m1 place=back revisions=1 at 0s")
             assert it.spans()[1].evidence["revision"] > revision
 
@@ -57,20 +68,19 @@ def test_space_runs_out_and_comes_back(tmp_path: Path) -> None:
 
     async def go() -> None:
         async with stage(NEWEST, tmp_path) as it:
-            assert (await it.put("m1", b"k", b"before")).outcome == "ok"
+            assert (await it.answer("m1", PutRequest(b"k", b"before"))).outcome == "ok"
             assert await alarms(it) == []
             task = it.carry_out("alarm m2 60s at 0s")
-            while not it.spans("alarm") or it.spans("alarm")[0].fired is None:
-                await asyncio.sleep(0.05)
+            await it.context.until_fired("alarm", 1)
             assert await alarms(it) == [pb.NOSPACE]
             for member in ("m1", "m2", "m3"):
-                assert message((await it.put(member, b"k", b"during")).output) == NO_SPACE
-                assert (await it.get(member, b"k")).output.kvs[0].value == b"before"
+                await refused_for(it, member, PutRequest(b"k", b"during"), NO_SPACE)
+                assert (await it.answer(member, RangeRequest(b"k"))).output.kvs[0].value == b"before"
             heal_ms, it.context.heal_ms = it.context.heal_ms, 0
             task.cancel()
             await asyncio.wait({task})
             assert await alarms(it) == []
-            assert (await it.put("m1", b"k", b"after")).outcome == "ok"
+            assert (await it.answer("m1", PutRequest(b"k", b"after"))).outcome == "ok"
             it.context.heal_ms = heal_ms
 
             await it.carry_out("quota m2 at 0s")
@@ -82,7 +92,7 @@ def test_space_runs_out_and_comes_back(tmp_path: Path) -> None:
             assert await alarms(it) == []
             await it.cluster.wait_ready()
             assert "quota-backend-bytes" not in it.cluster.member("m2").spec.options
-            assert (await it.put("m2", b"k", bytes(1_000_000), 10.0)).outcome == "ok"
+            assert (await it.answer("m2", PutRequest(b"k", bytes(1_000_000)))).outcome == "ok"
             assert [end.asked for end in it.cluster.exits] == [True, True]
 
     asyncio.run(go())
@@ -95,7 +105,7 @@ def test_a_database_is_streamed_and_made_smaller(tmp_path: Path) -> None:
     async def go() -> None:
         async with stage("3.5.16", tmp_path, members=1) as it:
             for number in range(20):
-                await it.put("m1", b"big", b"%d" % number + bytes(100_000))
+                assert (await it.answer("m1", PutRequest(b"big", b"%d" % number + bytes(100_000)))).outcome == "ok"
             await it.carry_out("snapshot-save m1 at 0s")
             await it.carry_out("compact m1 physical=yes at 0s")
             await it.carry_out("defragment m1 at 0s")
@@ -121,17 +131,17 @@ def test_auth_is_turned_on_and_off(tmp_path: Path) -> None:
         told: list[tuple[str, str] | None] = []
         async with stage(NEWEST, tmp_path, "auth-toggle any at 0s") as it:
             it.context.administrator = told.append
-            assert (await it.get("m1", b"k")).outcome == "ok"
+            assert (await it.answer("m1", RangeRequest(b"k"))).outcome == "ok"
             task = it.carry_out("auth-toggle m1 60s at 0s")
-            while not it.spans() or it.spans()[0].fired is None:
-                await asyncio.sleep(0.05)
+            await it.context.until_fired("auth-toggle", 1)
             for member in ("m1", "m2", "m3"):
-                assert "user name is empty" in message((await it.get(member, b"k")).output)
+                await refused_for(it, member, RangeRequest(b"k"), "user name is empty")
             task.cancel()
             await asyncio.wait({task})
             for member in ("m1", "m2", "m3"):
-                assert (await it.get(member, b"k")).outcome == "ok"
-            assert told == [("root", "root-of-a-fault"), None]
+                assert (await it.answer(member, RangeRequest(b"k"))).outcome == "ok"
+            # Once, or again where members did not answer in time.
+            assert told == [("root", "root-of-a-fault"), None] * (len(told) // 2) != []
             assert it.spans()[0].evidence["healed"]["auth"] == "off"
 
     asyncio.run(go())
@@ -146,13 +156,15 @@ def test_a_snapshot_is_restored(version: str, tmp_path: Path) -> None:
     async def go() -> tuple[Image, ...]:
         async with stage(version, tmp_path) as it:
             for number in range(30):
-                await it.put("m1", b"k%d" % (number % 7), b"%d" % number, 20.0)
-            for _ in range(2):
-                await it.put("m1", b"later", b"value", 20.0)
+                assert (await it.answer("m1", PutRequest(b"k%d" % (number % 7), b"%d" % number))).outcome == "ok"
+            kept = it.context.collection(Album).images
+            for number in range(2):
+                assert (await it.answer("m1", PutRequest(b"later", b"value"))).outcome == "ok"
                 # Linearizable: what the member tells next is not older.
-                assert (await it.get("m2", b"later", 20.0)).outcome == "ok"
-                await it.carry_out("snapshot-restore m2 at 0s")
-            images = tuple(it.context.collection(Album).images)
+                assert (await it.answer("m2", RangeRequest(b"later"))).outcome == "ok"
+                while len(kept) == number:  # a stream may be too slow for it once
+                    await it.carry_out("snapshot-restore m2 at 0s")
+            images = tuple(kept)
         assert 30 < images[0].revision < images[1].revision
         examined = await examine(list(images), seed=1)
         assert (examined.kept, examined.started, examined.up) == (2, 2, 2)

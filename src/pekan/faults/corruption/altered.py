@@ -45,6 +45,9 @@ HOLD_MS = 2_000
 LOG_BYTES_MAX = 1 << 20
 """Of the log of one start that are looked through."""
 _COMPLAINT = re.compile(r"corrupt|mismatch|repair|broken|torn|damaged|inconsisten|checksum|unexpected EOF|invalid", re.IGNORECASE)
+_OF_OTHERS = ("rafthttp/", "auth/", "txn/", "etcdmain/", "etcdserver/util.go", "etcdserver/cluster_util.go", "etcdserver/v3_server.go")
+"""Where etcd warns of peers, clients and stray files in the same words: a peer that is killed is an unexpected EOF or a broken pipe, and
+somebody's token invalid."""
 _LOUD = ("warn", "error", "dpanic", "panic", "fatal")
 SHOWN_CHARACTERS = 300
 
@@ -216,19 +219,18 @@ def _reaction(victim: Member, ended: int, logged: int, served: bool) -> dict[str
     ends = [end for end in victim.exits[ended:] if end.crash]
     if ends:
         return {"noticed": True, "how": f"{'ended' if served else 'did not start'}: {ends[0].crash}"[:SHOWN_CHARACTERS]}
-    complaint = _complaint(victim.spec.log, logged)
-    if complaint:
-        return {"noticed": True, "how": f"logged: {complaint}"[:SHOWN_CHARACTERS]}
+    if text := complaint(victim.spec.log, logged):
+        return {"noticed": True, "how": f"logged: {text}"[:SHOWN_CHARACTERS]}
     return {"noticed": False, "how": "" if served else "it neither served nor ended within the time given"}
 
 
-def _complaint(log: Path, offset: int) -> str:
-    """The first warning from `offset` (bytes) on that speaks of damage."""
+def complaint(log: Path, offset: int) -> str:
+    """The first warning from `offset` (bytes) on that speaks of damage to the member's own files; "" where there is none."""
     with log.open("rb") as file:
         file.seek(offset)
         lines = file.read(LOG_BYTES_MAX).decode(errors="replace").splitlines()
     for entry in map(log_entry, lines):
-        if entry is not None and entry.get("level") in _LOUD:
+        if entry is not None and entry.get("level") in _LOUD and not str(entry.get("caller", "")).startswith(_OF_OTHERS):
             text = ": ".join(str(entry[key]) for key in ("msg", "error") if key in entry)
             if _COMPLAINT.search(text):
                 return text

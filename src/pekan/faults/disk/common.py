@@ -22,9 +22,9 @@ FATAL = 1 << 8
 PANIC = 2 << 8
 """After a Go panic: where a snapshot cannot be saved (etcdserver/server.go)."""
 KILLED = int(signal.SIGKILL)
-EXIT_S = 5.0
-"""How long etcd may take from the refused call to its end. It takes milliseconds; a refusal that it survives (a defragmentation that
-fails) costs this long."""
+EXIT_S = 10.0
+"""How long etcd may take from the refused call to its end: milliseconds, and what a busy disk takes to write its last words. A refusal that
+it survives (a defragmentation that fails) costs this long."""
 PATIENCE_MS = 4_000
 """How long a drawn fault waits for its call before it gives its claims back. One asked for by name waits until the faults' phase ends."""
 RECOVERY_MS = 1_200
@@ -72,13 +72,14 @@ async def end_of(victim: Member, timeout_s: float = EXIT_S) -> MemberExit | None
     return None
 
 
-async def heal(victim: Member, rule: Rule) -> dict[str, Any]:
-    """Disarm, let a process that is dying of a refused call die, and start it again. Returns evidence of all that."""
+async def heal(victim: Member, rule: Rule, *, survived: bool = False) -> dict[str, Any]:
+    """Disarm, let a process that is dying of a refused call die (unless it is known to have survived it), and start it again. Returns
+    evidence of all that."""
     done = await rule.disarm()
     # Asked only now: the call may have come while the rule was being disarmed.
-    if rule.has_fired and victim.alive:
+    if rule.has_fired and victim.alive and not survived:
         await end_of(victim)
-    return {**done, **await recover(victim)}
+    return {**done, "wait_status": None if victim.alive else victim.exits[-1].wait_status, **await recover(victim)}
 
 
 async def recover(victim: Member) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pekan.faults.disk.common import (
     CLAIM,
     DOWN,
-    EXIT_S,
     FATAL,
     PANIC,
     RECOVERY_MS,
@@ -83,6 +82,7 @@ class DiskError(Injector):
         file = armed.text("file")
         rule = rule_for(victim, armed)
         evidence: dict[str, Any] = {}
+        survived = False
         try:
             victim.expect_exit(rule.predicts(FATAL, PANIC))
             await rule.arm(
@@ -96,11 +96,12 @@ class DiskError(Injector):
             if await acted(rule, patience_ms(armed), victim):
                 end = await end_of(victim)
                 # A refusal may be survived: then there is no wait status, and nothing to start.
+                survived = end is None
                 armed.fired({**rule.evidence, "error": armed.text("error"), "wait_status": end.wait_status if end else None})
                 if end is not None:
                     await armed.hold(armed.number("down_ms"))
         finally:
-            evidence = await shielded(heal(victim, rule))
+            evidence = await shielded(heal(victim, rule, survived=survived))
             if rule.has_fired:
                 armed.fired(rule.evidence)
                 armed.healed(evidence)
@@ -128,17 +129,15 @@ class DiskFull(Injector):
         return int(parameters["hold_ms"]) + RECOVERY_MS
 
     async def inject(self, victim: Member, armed: Armed) -> None:
-        """Arm, hold, disarm, start what has ended. Evidence is the first call that was refused."""
+        """Arm, hold, disarm, start what has ended. Evidence is the first call refused; how the process ended is told at the end."""
         rule = rule_for(victim, armed)
         evidence: dict[str, Any] = {}
         try:
             victim.expect_exit(rule.predicts(FATAL, PANIC))
             await rule.arm("full", SYNCS | {"pwrite64", "fallocate"}, "any")
             if await self._refused(victim, armed, rule):
-                until = armed.context.elapsed_ms() + armed.number("hold_ms")
-                end = await end_of(victim, min(EXIT_S, armed.number("hold_ms") / 1000))
-                armed.fired({**rule.evidence, "wait_status": end.wait_status if end else None})
-                await armed.hold(until - armed.context.elapsed_ms())
+                armed.fired(rule.evidence)
+                await armed.hold(armed.number("hold_ms"))
         finally:
             evidence = await shielded(self._space_again(victim, rule))
             if rule.has_fired:

@@ -48,7 +48,7 @@ them up to 40 ms, so the pauses grow, and after the last one this image is left 
 KEPT_BYTES_MAX = 512 << 20
 """Of all images of a run. Kept are stretches that were written, so it is 30 to 100 images of a run of a minute; in a longer one earlier
 images are given up for later ones."""
-DOWN, MEMBERSHIP, UNTOLD = "down", "membership", "untold"
+DOWN, MEMBERSHIP, UNTOLD, BUSY = "down", "membership", "untold", "busy"
 KEY = b"pekan/probe"
 """Read and never written."""
 
@@ -85,7 +85,7 @@ class CrashImage(Injector):
                 missed = taking.missed
                 if not armed.context.left_ms() or not await taking.one():
                     break
-                # Until the first one is there, a moment at which somebody is down costs nothing and counts for nothing.
+                # Until the first one is there, a moment at which there is nothing to be taken counts for nothing.
                 left -= armed.has_fired or taking.missed == missed
         finally:
             await taking.close()
@@ -108,8 +108,8 @@ class _Taking:
 
     @property
     def missed(self) -> int:
-        """How often there was nothing to be taken, because somebody was down, joining or leaving, or nobody told anything."""
-        return sum(self.skipped.get(why, 0) for why in (DOWN, MEMBERSHIP, UNTOLD))
+        """How often there was nothing to be taken: somebody down, joining or leaving, nobody who told anything, not all still in time."""
+        return sum(self.skipped.get(why, 0) for why in (DOWN, MEMBERSHIP, UNTOLD, BUSY))
 
     def summary(self) -> dict[str, object]:
         longest = max(self.freeze_ms, default=0.0)
@@ -139,7 +139,7 @@ class _Taking:
             if not self.context.left_ms():
                 return False
             await self.armed.hold(pause_ms)
-        return self._skip("busy")
+        return self._skip(BUSY)
 
     def _prepare(self, members: list[tuple[str, MemberSpec, int]]) -> None:
         for name, spec, incarnation in members:

@@ -12,6 +12,7 @@ applied and refused, so its outcome is indefinite. `within`: nothing is lost.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pekan.errors import ClusterFailure
 from pekan.etcd.spec import MemberSpec, MemberState
 from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
-from pekan.faults.maintenance.asking import ALARM, ASK_S, alarms, disarm, insist, message_of, repeat
+from pekan.faults.maintenance.asking import ALARM, ASK_S, REPEAT_S, TRIES, alarms, disarm, insist, message_of, repeat
 from pekan.faults.maintenance.defragmenting import DEFRAGMENT_S
 from pekan.wire.errors import NO_SPACE
 from pekan.wire.messages import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, pb
@@ -107,6 +108,16 @@ async def _exhaust(victim: Member, armed: Armed, member_id: int, quota: int) -> 
                 return
 
 
+async def _takes_writes(victim: Member, armed: Armed) -> bool:
+    """Whether it does, through itself; asked again while it answers something else than that it has no space."""
+    for _ in range(TRIES):
+        written = await armed.context.ask(victim.name, PutRequest(KEY + b"%d" % armed.id, b"recovered"), ASK_S)
+        if written.outcome == "ok" or message_of(written) == NO_SPACE:
+            return written.outcome == "ok"
+        await asyncio.sleep(REPEAT_S)
+    return False
+
+
 async def _recover(victim: Member, armed: Armed, member_id: int, spec: MemberSpec) -> dict[str, Any]:
     """The documented way; and whatever became of that, the member with its old quota and no alarm."""
     evidence: dict[str, Any] = {}
@@ -120,8 +131,7 @@ async def _recover(victim: Member, armed: Armed, member_id: int, spec: MemberSpe
         evidence["defragmented"] = defragmented.operation
         evidence["bytes"] = status.output.dbSize if status.outcome == "ok" else 0
         await disarm(armed, member_id)
-        written = await armed.context.ask(victim.name, PutRequest(KEY + b"%d" % armed.id, b"recovered"), ASK_S)
-        evidence["written_under_the_quota"] = written.outcome == "ok"
+        evidence["written_under_the_quota"] = await _takes_writes(victim, armed)
     if victim.spec is not spec:
         await _restart(victim, spec)
     evidence["disarmed"] = await disarm(armed, member_id)

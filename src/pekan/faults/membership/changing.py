@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from pekan.errors import ClusterFailure, UsageError
 from pekan.etcd.spec import MemberPart, MemberState
 from pekan.faults.injector import PROCESS, Armed, shielded
-from pekan.wire.errors import WireError
+from pekan.wire.errors import WireError, is_decided
 from pekan.wire.messages import RangeRequest, Request, pb
 
 if TYPE_CHECKING:
@@ -44,13 +44,14 @@ AGAIN_S = 0.2
 JOIN_S = 20.0
 """How long a newcomer may take until it serves: it fetches the list of members, and the whole store."""
 READY_TRY_S = 2.0
-LEAVE_S = 4.0
-"""How long a removed member may take to end by itself; one that was cut off never learns of its removal."""
+LEAVE_S = 8.0
+"""How long a removed member may take to end by itself: a second, and what a busy machine adds. One that was cut off never learns of its
+removal."""
 GRACE_S = 1.0
 SETTLE_S = 30.0
 """How long the way back may take: etcd wants 5 s of quiet connections before it takes a member, and other faults may only just have been
 healed."""
-SETTLE_CANCELLED_S = 10.0
+SETTLE_CANCELLED_S = 20.0
 """The same where the run is being ended: somebody waits for it."""
 JOIN_MS = 3_000
 """What a newcomer takes to serve, for the failure budget of a schedule."""
@@ -173,15 +174,22 @@ class Changing:
 
     async def _learns(self, member: Member) -> bool:
         """Whether a learner answers a local read: it refuses every other one, before 3.6 as if it were not there (UNAVAILABLE)."""
-        return member.alive and await self.read(member) > 0
+        return member.alive and await self.read_once(member) > 0
 
     async def promote_early(self, spec: MemberSpec) -> str:
-        """Ask to promote a learner whose process has not even been started: what etcd says."""
-        found = await self._id(spec)
-        reply = await self.ask(pb.MemberPromoteRequest(ID=found)) if found else None
-        if reply is None:
+        """Ask to promote a learner whose process has not even been started, again while that is not decided: what etcd says."""
+        number = await self._known_id(spec)
+        if not number:
             return "not asked"
-        return "promoted" if reply.outcome == "ok" else str(reply.output.message)
+        while True:
+            reply = await self.ask(pb.MemberPromoteRequest(ID=number))
+            if reply is not None and reply.outcome == "ok":
+                return "promoted"
+            if reply is not None and is_decided(reply.output):
+                return str(reply.output.message)
+            if self.over():
+                return "not answered"
+            await asyncio.sleep(AGAIN_S)
 
     async def promote(self, member: Member) -> bool:
         """Promote a learner, again while it is behind."""
@@ -192,6 +200,12 @@ class Changing:
         return True
 
     async def read(self, member: Member) -> int:
+        """As `read_once`, again while it is not answered; 0 where time was over first."""
+        while not (revision := await self.read_once(member)) and not self.over():
+            await asyncio.sleep(AGAIN_S)
+        return revision
+
+    async def read_once(self, member: Member) -> int:
         """A local read of a learner, which is all that it answers: what it holds has to have been true. The revision it stands at, or 0."""
         reply = await self.context.ask(member.name, RangeRequest(b"\0", b"\0", limit=READ_LIMIT, serializable=True), ASK_S)
         return int(reply.output.header.revision) if reply.outcome == "ok" else 0

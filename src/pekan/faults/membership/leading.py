@@ -63,8 +63,15 @@ class MoveLeader(Injector):
         reply = await armed.context.ask(leader.name, pb.MoveLeaderRequest(targetID=before[heir.name].member_id), ASK_S)
         if reply.outcome != "ok":
             return False
-        after: MemberStatus | None = (await cluster.statuses(LOOK_S)).get(heir.name)
-        if after is None or not after.believes_it_leads or after.raft_term <= before[leader.name].raft_term:
+        # etcd answers when the old leader knows of the new one; that one tells the new term once it has applied an entry of it.
+        after: MemberStatus | None = None
+        for number in range(TRIES):
+            if number:
+                await asyncio.sleep(AGAIN_S)
+            after = (await cluster.statuses(LOOK_S)).get(heir.name)
+            if after is not None and after.believes_it_leads and after.raft_term > before[leader.name].raft_term:
+                break
+        else:
             return False
         armed.fired({"operation": reply.operation, "from": leader.name, "to": heir.name, "term": after.raft_term})
         armed.healed({"leader": heir.name})

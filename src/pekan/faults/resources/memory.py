@@ -8,8 +8,9 @@
     limit   RLIMIT_DATA of the running process (setrlimit(2)):      Go's runtime: "cannot allocate memory", exit status 2
             its own pages, so much more than it has
 
-A member that has just collected its garbage may live on what it has for a minute. So clients come, ask for nothing and stay: for each it
-makes buffers (`crowd`). `within`: to the data it is a crash of the process, like a kill.
+A member that has just collected its garbage may live on what it has for a minute: a limit refuses more, and takes nothing away. So a client
+begins a request that does not end, of which the member keeps what has come (`crowd.endless`). `within`: to the data it is a crash of the
+process, like a kill.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pekan.faults.ability import Ability, able
 from pekan.faults.drawing import weighted
 from pekan.faults.injector import PROCESS, Armed, Drawn, Frequency, Injector, Parameter, shielded
-from pekan.faults.resources.crowd import Crowd
+from pekan.faults.resources.crowd import endless
 from pekan.faults.resources.groups import Group, Hierarchy, hierarchy, killed_for_memory, limit_memory
 from pekan.faults.resources.predicted import Exhaustion
 
@@ -37,12 +38,9 @@ MORE_KIB = {"group": 2_048, "limit": 0}
 """What ends a member under a few hundred small puts a second within seconds (measured: 0.4 to 5 s from 3.4.23 to 3.7.3). A group needs some
 room: what it charges begins at nothing, and the kernel takes page cache back first."""
 HOLD_MS = (4_000, 10_000)
-CROWD_MAX = 900
-"""A member of a hunt has some ten to thirty MB to spare, and one of these costs it about 100 KiB. With 300 more members lived on."""
-CROWD_SHARE = 4
-"""One of so many descriptors that Pekan itself may have is for a crowd at most."""
-CROWD_AT_ONCE = 10
-CROWD_S = 0.02
+REQUEST_BYTES_MAX = 128 << 20
+"""Of the request that does not end. It costs a member three to four times as much (from 3.4.3 to 3.7.3), and the second that it takes; some
+ten to thirty MB are what a member has to spare. A limit that leaves more than that ends nobody."""
 DOWN_MS = (100, 1_500)
 RECOVERY_MS = 1_200
 LAST_WORDS = r"^(fatal error: |runtime: |runtime/cgo: ).*(cannot allocate memory|out of memory|create new OS thread|pthread_create failed)"
@@ -98,13 +96,13 @@ class MemoryLimit(Injector):
             victim.expect_exit(end.predicts)
             limit_memory(group, _more_kib(armed, "group") << 10)
             if group.keep(pid):
-                await _crowded(victim, armed, end)
+                await _used_up(victim, armed, end)
         finally:
-            killed = killed_for_memory(group)
 
             async def lift() -> None:
+                killed = killed_for_memory(group)
                 await group.remove()
-                await end.settle()
+                await end.settle(begun=killed > 0)
                 await end.heal(armed, {"how": "group", "oom_kill": killed, "pid": pid}, armed.number("down_ms"))
 
             await shielded(lift())
@@ -116,7 +114,7 @@ class MemoryLimit(Injector):
         try:
             victim.expect_exit(end.predicts)
             resource.prlimit(pid, resource.RLIMIT_DATA, (has + (_more_kib(armed, "limit") << 10), hard))
-            await _crowded(victim, armed, end)
+            await _used_up(victim, armed, end)
         finally:
 
             async def lift() -> None:
@@ -130,24 +128,14 @@ class MemoryLimit(Injector):
             await shielded(lift())
 
 
-async def _crowded(victim: Member, armed: Armed, end: Exhaustion) -> None:
-    """Hold, while clients use up what is left."""
-
-    own, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = CROWD_MAX if own == resource.RLIM_INFINITY else min(CROWD_MAX, own // CROWD_SHARE)
-
-    async def come(crowd: Crowd) -> None:
-        for _ in range(most // CROWD_AT_ONCE):
-            await crowd.grow(CROWD_AT_ONCE)
-            await asyncio.sleep(CROWD_S)
-
-    async with Crowd(victim.spec, greets=True) as crowd:
-        coming = asyncio.ensure_future(come(crowd))
-        try:
-            await end.hold(armed, armed.number("hold_ms"))
-        finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+async def _used_up(victim: Member, armed: Armed, end: Exhaustion) -> None:
+    """Hold, while a client uses up what is left."""
+    using = asyncio.ensure_future(endless(victim.spec, REQUEST_BYTES_MAX))
+    try:
+        await end.hold(armed, armed.number("hold_ms"))
+    finally:
+        using.cancel()
+        await asyncio.gather(using, return_exceptions=True)
 
 
 def _more_kib(armed: Armed, how: str) -> int:

@@ -76,15 +76,19 @@ class Exhaustion:
                 look()
             await asyncio.sleep(LOOK_S)
 
-    async def settle(self) -> None:
-        """After the limit was lifted: if its end has begun, wait for it; else take the prediction back."""
+    async def settle(self, *, begun: bool = False) -> None:
+        """After the limit was lifted: if its end has begun, as the kernel says or its log, wait for it.
+
+        A prediction that asks for last words stays in force: who ran out in the last moment may take long to write them. One that does not
+        is taken back.
+        """
         deadline = asyncio.get_running_loop().time() + LAST_WORDS_S
         while not self.ended and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(LOOK_S)
-        if not self.ended and self.said():
+        if not self.ended and (begun or self.said()):
             with contextlib.suppress(TimeoutError):
                 await self.victim.wait_exit(END_S)
-        if not self.ended:
+        if not self.ended and self._signals:
             self.victim.expect_exit(None)
 
     async def heal(self, armed: Armed, evidence: dict[str, object], down_ms: int = 0) -> None:
