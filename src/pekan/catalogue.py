@@ -297,8 +297,8 @@ CODES: dict[str, Entry] = {
     "AUTH-ALLOWED": Entry(
         "What a user has no permission for is refused.",
         AUTH_DESIGN,
-        "A request was answered though no auth state of its time permits it.",
-        "Compare auth revisions of the members.",
+        "A request was answered though no auth state of its time permits it, or a part of it (as in CVE-2026-33343).",
+        "Is it like a vulnerability that affects this release? Else compare auth revisions of the members.",
     ),
     "AUTH-DENIED": Entry(
         "What a user has permission for is served.",

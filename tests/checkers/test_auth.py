@@ -13,14 +13,21 @@ from hypothesis import strategies as st
 from pekan.checkers.auth import check_auth
 from pekan.checkers.case import Fork, Options
 from pekan.history.types import INDEFINITE, OK, Operation
-from pekan.models.auth import READ, READWRITE, WRITE, AuthState, Refused, needs_of, permits, step
+from pekan.models.auth import READ, READWRITE, WRITE, AuthState, Needs, Refused, permits, step
 from pekan.plan import Plan
 from pekan.wire import pb
 from pekan.wire.errors import INVALID_ARGUMENT, UNAUTHENTICATED, WireError
 from pekan.wire.messages import (
+    EQUAL,
+    VALUE,
+    Compare,
     DeleteRangeRequest,
     DeleteRangeResponse,
     Header,
+    LeaseGrantRequest,
+    LeaseGrantResponse,
+    LeaseRevokeRequest,
+    LeaseRevokeResponse,
     PutRequest,
     PutResponse,
     RangeRequest,
@@ -176,6 +183,144 @@ def test_each_kind_of_request_is_judged(request_: Any, answer: Any, kind: int, e
     change(clock, grant(b"a", b"c", kind))
     clock.op("m2", request_, answer, user="u")
     assert found(clock) == expected
+
+
+READS = TxnRequest((), (RangeRequest(b"d"),), ())
+READ_DONE = TxnResponse(header(2), True, (TxnResponse(Header(0, 0, 0, 0), True, (RangeResponse(header(2), (), False, 0),)),))
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "user", "part"),
+    [
+        (TxnRequest((), (NESTED,), ()), TxnResponse(header(2), True, (DONE,)), "u", "nested"),
+        (TxnRequest((), (READS,), ()), READ_DONE, "u", "nested"),
+        (TxnRequest((), (READS,), ()), READ_DONE, "", "nested"),
+        (
+            TxnRequest((), (TxnRequest((Compare(EQUAL, VALUE, b"d", b""),), (), ()),), ()),
+            TxnResponse(header(2), True, (TxnResponse(Header(0, 0, 0, 0), False, ()),)),
+            "u",
+            "nested",
+        ),
+        (
+            TxnRequest((), (PutRequest(b"w", prev_kv=True),), ()),
+            TxnResponse(header(2), True, (PutResponse(header(2), None),)),
+            "u",
+            "prev_kv",
+        ),
+        (
+            TxnRequest((), (TxnRequest((), (PutRequest(b"w", prev_kv=True),), ()),), ()),
+            TxnResponse(header(2), True, (TxnResponse(Header(0, 0, 0, 0), True, (PutResponse(header(2), None),)),)),
+            "u",
+            "prev_kv",
+        ),
+        (TxnRequest((), (RangeRequest(b"d"), READS), ()), READ_DONE, "u", ""),
+    ],
+)
+def test_a_finding_says_which_part_was_passed_over(request_: Any, answer: Any, user: str, part: str) -> None:
+    """What nobody permitted is the request as such, what a transaction inside it did, or a previous value that a put in it returned; with
+    the permission none of them is anything."""
+    clock = enabled()
+    change(clock, grant(b"w", kind=WRITE))
+    clock.op("m2", request_, answer, user=user)
+    (finding,) = check_auth(case(clock)).findings
+    assert (finding.code, finding.shape) == ("AUTH-ALLOWED", ("allowed", "Txn", "user" if user else "no token", *filter(None, (part,))))
+    clock = enabled()
+    change(clock, grant(b"\0", b"\0"))
+    clock.op("m2", request_, answer, user="u")
+    assert found(clock) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (TxnRequest((), (), (PutRequest(b"w", prev_kv=True),)), TxnResponse(header(2), True, ())),
+        (TxnRequest((), (), (TxnRequest((Compare(EQUAL, VALUE, b"d", b""),), (NESTED,), ()),)), TxnResponse(header(2), True, ())),
+        (TxnRequest((), (PutRequest(b"w"),), ()), TxnResponse(header(2), True, (PutResponse(header(2), None),))),
+        (TxnRequest((), (TxnRequest(),), ()), TxnResponse(header(2), True, (TxnResponse(Header(0, 0, 0, 0), True, ()),))),
+    ],
+)
+def test_what_was_not_done_is_not_judged(request_: Any, answer: Any) -> None:
+    """A previous value or a nested transaction of the branch not taken has told and done nothing; nor has an empty transaction."""
+    clock = enabled()
+    change(clock, grant(b"w", kind=WRITE))
+    clock.op("m2", request_, answer, user="u")
+    assert found(clock) == []
+
+
+def test_nobody_is_asked_for_a_name_where_nothing_is_needed() -> None:
+    """A transaction that holds but an empty one needs no permission, and etcd answers it without a token."""
+    clock = enabled()
+    request = TxnRequest((), (TxnRequest(),), ())
+    clock.op("m2", request, TxnResponse(header(2), True, (TxnResponse(Header(0, 0, 0, 0), True, ()),)))
+    assert found(clock) == []
+
+
+# ---- keys of leases ----
+
+
+def leased(*requests: tuple[Any, Any]) -> Clock:
+    """u may write a, lease 7 is there, root does `requests`, and u puts a with the lease."""
+    clock = enabled()
+    change(clock, grant(b"a", kind=WRITE))
+    clock.op("m1", LeaseGrantRequest(60, 7), LeaseGrantResponse(header(1), 7, 60, ""), user="root")
+    for request, answer in requests:
+        clock.op("m1", request, answer, user="root")
+    clock.op("m2", PutRequest(b"a", b"v", 7), PutResponse(header(9), None), user="u")
+    return clock
+
+
+DID = PutResponse(header(2), None)
+TAKEN = (PutRequest(b"x", b"v", 7), DID)
+"""Root gives x to the lease."""
+
+
+def test_a_lease_with_somebody_elses_key_is_not_to_be_given_another() -> None:
+    """u may not write x, so may not give a to the lease that has x: alone, in a transaction, and wherever x was put in one."""
+    report = check_auth(case(leased(TAKEN)))
+    assert codes(report) == ALLOWED
+    assert report.findings[0].shape == ("allowed", "Put", "user", "lease")
+    assert found(leased((TxnRequest((), (TAKEN[0],), ()), TxnResponse(header(2), True, (DID,))))) == ALLOWED
+    for inside, answer in ((PutRequest(b"a", b"v", 7), DID), (TxnRequest((), (PutRequest(b"a", b"v", 7),), ()), DONE)):
+        clock = leased(TAKEN)
+        clock.operations.pop()
+        clock.op("m2", TxnRequest((), (inside,), ()), TxnResponse(header(3), True, (answer,)), user="u")
+        (finding,) = check_auth(case(clock)).findings
+        assert finding.shape == ("allowed", "Txn", "user", "lease")
+
+
+GONE = DeleteRangeResponse(header(3), 1, ())
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        (),
+        ((PutRequest(b"x"), DID),),
+        ((PutRequest(b"x", b"v", 8), DID),),
+        (TAKEN, (PutRequest(b"x"), DID)),
+        (TAKEN, (PutRequest(b"x"), LOST)),
+        (TAKEN, (DeleteRangeRequest(b"x"), GONE)),
+        (TAKEN, (DeleteRangeRequest(b"a", b"\0"), LOST)),
+        (TAKEN, (TxnRequest((), (), (DeleteRangeRequest(b"x"),)), TxnResponse(header(3), True, ()))),
+        (TAKEN, (TxnRequest((), (PutRequest(b"x"),), ()), WireError(INVALID_ARGUMENT, "refused"))),
+        ((PutRequest(b"x"), LOST), TAKEN),
+        ((PutRequest(b"x", b"v", 7), LOST),),
+        (TAKEN, (LeaseGrantRequest(60, 7), LeaseGrantResponse(header(1), 7, 60, ""))),
+        ((PutRequest(b"a", b"v", 7), DID),),
+        (TAKEN, (grant(b"x", kind=WRITE), pb.AuthChangeResponse(header=pb_header(2)))),
+        (TAKEN, (pb.LockRequest(name=b"x", lease=7), LOST)),
+    ],
+)
+def test_a_lease_that_may_have_no_other_key_is_free(requests: tuple[Any, ...]) -> None:
+    """x may never have had the lease, or have lost it, or be u's to write; another lease may have the number."""
+    assert found(leased(*requests)) == []
+
+
+def test_once_members_have_parted_nobody_knows_the_keys_of_a_lease() -> None:
+    """After a fork one member may have deleted what another has."""
+    parted = case(leased(TAKEN))
+    parted.fork = Fork(9, "REFUSED-BUT-APPLIED", "members differ from revision 9 on, or before", ())
+    assert codes(check_auth(parted)) == []
 
 
 # ---- what is possible ----
@@ -336,6 +481,15 @@ CHANGES = (
     pb.AuthUserAddRequest(name="u"),
     pb.AuthDisableRequest(),
 )
+A = (b"a", b"a\0")
+ASKED = (
+    (RangeRequest(b"a"), RangeResponse(header(2), (), False, 0), Needs(reads=(A,))),
+    (PutRequest(b"a", b"v"), PutResponse(header(2), None), Needs(writes=(A,))),
+    (PutRequest(b"a", b"v", prev_kv=True), PutResponse(header(2), None), Needs(reads=(A,), writes=(A,))),
+    (TxnRequest((), (PutRequest(b"a"),), ()), TxnResponse(header(2), True, (PutResponse(header(2), None),)), Needs(writes=(A,))),
+    (TxnRequest((Compare(EQUAL, VALUE, b"a", b""),), (), ()), TxnResponse(header(2), False, ()), Needs(reads=(A,))),
+)
+"""An operation of a transaction, what it is answered where it is carried out, and what it needs, written down one by one."""
 
 
 @settings(max_examples=200)
@@ -343,9 +497,13 @@ CHANGES = (
     st.lists(
         st.tuples(st.sampled_from(CHANGES), st.sampled_from(["ok", "lost"]), st.integers(1, 60), st.integers(0, 40)), min_size=1, max_size=4
     ),
-    st.lists(st.tuples(st.sampled_from([2, "denied"]), st.integers(0, 150), st.integers(1, 40)), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(st.sampled_from(["ok", "denied"]), st.sampled_from(ASKED), st.integers(0, 150), st.integers(1, 40)),
+        min_size=1,
+        max_size=3,
+    ),
 )
-def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], puts: list[Any]) -> None:
+def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], requests: list[Any]) -> None:
     """In small histories each finding is one by brute force too; where nothing overlaps and all is answered, each of those is found."""
     clock = enabled()
     made = len(clock.operations)
@@ -354,13 +512,11 @@ def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], put
         change(clock, request, answer="ok" if answer == "ok" else LOST, took=took, stay=True)
         clock.now += gap
     asked = []
-    for answer, offset, took in puts:
+    for answer, (each, told, needs), offset, took in requests:
         clock.now = base + offset
         # A transaction: its revision may be another's, so that real time alone orders it.
-        told = TxnResponse(header(2), True, ()) if answer == 2 else DENIED
-        each = RangeRequest(b"a") if took % 2 else PutRequest(b"a", b"v")
-        clock.op("m2", TxnRequest((), (each,), ()), told, user="u", took=took, stay=True)
-        asked.append(clock.operations[-1])
+        answered = TxnResponse(header(2), True, (told,)) if answer == "ok" else DENIED
+        asked.append((clock.op("m2", TxnRequest((), (each,), ()), answered, user="u", took=took, stay=True), needs))
     report = check_auth(case(clock))
     caught = {finding.subject["operations"][0] for finding in report.findings}
     setup = AuthState()
@@ -369,10 +525,8 @@ def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], put
         assert isinstance(after, AuthState)
         setup = after
     free = clock.operations[made : made + len(changes)]
-    plain = all(op.outcome != INDEFINITE for op in free) and _apart([*free, *asked])
-    for op in asked:
-        needs = needs_of(op.input)
-        assert needs is not None
+    plain = all(op.outcome != INDEFINITE for op in free) and _apart([*free, *(op for op, _ in asked)])
+    for op, needs in asked:
         states = list(_from(setup, free, op))
         decisions = {permits(state, "u", needs) for state in states}
         wrong = bool(states) and (decisions == {False} if op.outcome == OK else decisions == {True})
@@ -380,6 +534,98 @@ def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], put
             assert wrong
         if plain and states and wrong:
             assert op.id in caught
+
+
+LEASED = (
+    PutRequest(b"x", b"v", 7),
+    PutRequest(b"x", b"v", 8),
+    PutRequest(b"x", b"v"),
+    PutRequest(b"x", b"v", ignore_lease=True),
+    DeleteRangeRequest(b"x"),
+    DeleteRangeRequest(b"\0", b"\0"),
+    TxnRequest((), (PutRequest(b"x", b"v", 7),), (DeleteRangeRequest(b"x"),)),
+    LeaseRevokeRequest(7),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(LEASED), st.sampled_from(["ok", "ok", "lost"]), st.integers(1, 60), st.integers(0, 40)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(0, 150),
+    st.integers(1, 40),
+)
+def test_every_finding_about_a_lease_is_confirmed_by_trying_all_orders(requests: list[Any], offset: int, took: int) -> None:
+    """There is no order of the requests, with an expiry at any moment, in which u's put finds the lease there and without x; and where
+    there is none although nothing overlaps and all is answered, it is found."""
+    clock = leased()
+    u = clock.operations.pop()
+    clock.now = base = u.call // 1_000_000
+    for request, outcome, long, gap in requests:
+        answer: Any = LOST
+        if outcome == "ok":
+            answer = TxnResponse(header(2), True, (DID,)) if isinstance(request, TxnRequest) else header_only(request)
+        clock.op("m1", request, answer, user="root", took=long, stay=True)
+        clock.now += gap
+    clock.now = base + offset
+    put = clock.op("m2", u.input, u.output, user="u", took=took, stay=True)
+    caught = bool(check_auth(case(clock)).findings)
+    free = clock.operations[-len(requests) - 1 :]
+    orders = list(_ends(free, put, {7: set(), 8: set()}))
+    if caught:
+        assert not any(permitted for permitted in orders)
+    if all(op.outcome == OK for op in free) and _apart(free) and orders and not any(orders):
+        assert caught
+
+
+def header_only(request: Any) -> Any:
+    match request:
+        case PutRequest():
+            return DID
+        case DeleteRangeRequest():
+            return GONE
+        case _:
+            return LeaseRevokeResponse(header(2))
+
+
+def _ends(left: list[Operation], put: Operation, leases: dict[int, set[bytes]]) -> Iterator[bool]:
+    """For each legal way to go on until `put` has been done: whether nobody's key but a is with its lease then."""
+    if 7 in leases:
+        # The lease runs out.
+        yield from _ends(left, put, {each: keys for each, keys in leases.items() if each != 7})
+    for op in left:
+        if any(other.ret is not None and other.ret < op.call for other in left if other is not op):
+            continue
+        rest = [each for each in left if each is not op]
+        if op.outcome == INDEFINITE:
+            yield from _ends(rest, put, leases)
+        after = _applied(op.input, leases)
+        if after is None:
+            continue
+        if op is put:
+            yield leases[7] <= {b"a"}
+        else:
+            yield from _ends(rest, put, after)
+
+
+def _applied(request: Any, leases: dict[int, set[bytes]]) -> dict[int, set[bytes]] | None:
+    """Which keys leases have after `request`; None where etcd refuses it."""
+    match request:
+        case TxnRequest():
+            return _applied(request.success[0], leases)
+        case DeleteRangeRequest():
+            return {each: set() if request.range_end else keys - {request.key} for each, keys in leases.items()}
+        case PutRequest(lease=0):
+            return leases if request.ignore_lease else {each: keys - {request.key} for each, keys in leases.items()}
+        case PutRequest():
+            if request.lease not in leases:
+                return None
+            return {each: keys | {request.key} if each == request.lease else keys - {request.key} for each, keys in leases.items()}
+        case _:
+            return {each: keys for each, keys in leases.items() if each != request.id}
 
 
 def _from(setup: AuthState, changes: list[Operation], op: Operation) -> Iterator[AuthState]:

@@ -48,6 +48,8 @@ def attempt(name: str, version: str, directory: Path, seed: int) -> tuple[tuple[
         ("18667", "3.5.16"),
         ("20221", "3.5.16"),
         ("20418", "3.5.16"),
+        ("CVE-2026-33343", "3.5.16"),
+        ("CVE-2026-44283", "3.5.16"),
         ("compares-only-stale", NEWEST),
     ],
 )
@@ -72,6 +74,8 @@ def test_shows_where_it_is(name: str, version: str, tmp_path: Path) -> None:
         ("18089", "3.5.16"),
         ("18667", NEWEST),
         ("20221", "3.5.30"),
+        ("CVE-2026-33343", "3.5.30"),
+        ("CVE-2026-44283", "3.5.30"),
     ],
 )
 def test_holds_where_it_is_mended(name: str, version: str, tmp_path: Path) -> None:

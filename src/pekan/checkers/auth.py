@@ -17,22 +17,26 @@ the facts, so two states bound all the possible ones. The bounds treat facts as 
 can only hide a finding and never make one.
 
 Only linearizable requests are judged: a local answer may be as old as it likes. "user name is empty", "invalid auth token" and "revision
-of auth store is old" say something about a token, never about a permission. Cost: one bisection an operation, one pass over the changes
-for each distinct stretch of time between two of them.
+of auth store is old" say something about a token, never about a permission. Of a transaction, what releases have let pass is judged where
+its answer shows that it was done: transactions inside it, previous values of puts, keys given to a lease (`attached.py`). Cost: one
+bisection an operation, one pass over the changes for each distinct stretch of time between two of them.
 
 Sources: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted), server/etcdserver/v3_server.go (doSerialize: a read is decided after
-its barrier, a write at apply). Known violations: #14571, #11651.
+its barrier, a write at apply), server/etcdserver/apply/auth.go (checkPutAuth, checkTxnPermission, read at 3.7.0; apply_auth.go before).
+Known violations: #14571, #11651, CVE-2026-33343, CVE-2026-44283.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from pekan.checkers import telling
+from pekan.checkers.attached import Attached, attaches
 from pekan.checkers.case import SUSPECTED_FORK, Case
 from pekan.history.reading import UNKNOWN_USER
 from pekan.history.types import FAILED, INDEFINITE, OK, Operation
@@ -57,6 +61,8 @@ from pekan.wire.errors import PERMISSION, PERMISSION_DENIED, WireError
 from pekan.wire.messages import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 
 NAME = "auth"
+NESTED, PREV_KV, LEASE = "nested", "prev_kv", "lease"
+"""Which part of a request it was that nobody permitted: the last word of a finding's shape, where it is not the request as such."""
 _ALWAYS = float("-inf")
 _NEVER = float("inf")
 _EVERYTHING = Permission(READWRITE, b"\0", b"\0")
@@ -100,6 +106,7 @@ def check_auth(case: Case) -> CheckerReport:
     # Where members have parted each counts revisions of its own, and a fork is known only by a bound: the clock alone is left.
     together = case.fork is None and SUSPECTED_FORK not in case.shared
     store = _Store(sorted(changes, key=lambda op: op.call), by_revision=together)
+    leases = cache(lambda: Attached(history.operations)) if together else None
     tls = history.plan is not None and history.plan.tls
     findings = []
     told: set[tuple[str, ...]] = set()
@@ -112,10 +119,7 @@ def check_auth(case: Case) -> CheckerReport:
             judged["not_judged"] += 1
             continue
         judged[decision] += 1
-        if decision == "allowed" and isinstance(op.input, TxnRequest):
-            inside = executed_inside(op.input, op.output)
-            needs = needs._replace(reads=needs.reads + inside.reads, writes=needs.writes + inside.writes)
-        finding = _allowed(store, op, needs) if decision == "allowed" else _denied(store, op, needs)
+        finding = _allowed(store, op, needs, leases) if decision == "allowed" else _denied(store, op, needs)
         if finding is not None:
             if finding.shape not in told:  # Of one shape only the first is shown with its reasons, and told in full.
                 told.add(finding.shape)
@@ -329,6 +333,21 @@ def _sets(request: Any, named: Iterable[Fact]) -> Iterator[tuple[Fact, object]]:
 # ---- findings ----
 
 
+class _Part(NamedTuple):
+    """A part of a request in words: in a summary, and as the subject of what an explanation says."""
+
+    whole: str
+    told: str
+
+
+_PARTS = {
+    "": _Part("it", "this request needs"),
+    NESTED: _Part("what a transaction inside it did", "the operations need that a transaction inside it has carried out"),
+    PREV_KV: _Part("reading the previous value that a put inside it asked for", "reading previous values needs, as puts inside it do"),
+    LEASE: _Part("writing all keys of the lease that it names", "naming this lease needs, which another key has been given to"),
+}
+
+
 def _moment(op: Operation) -> _Moment:
     revision = None
     if op.outcome == OK and isinstance(op.input, PutRequest):
@@ -337,24 +356,58 @@ def _moment(op: Operation) -> _Moment:
     return _Moment(op.call, _NEVER if op.ret is None else op.ret, revision)
 
 
-def _allowed(store: _Store, op: Operation, needs: Needs) -> Finding | None:
-    moment = _moment(op)
-    coarse = store.bounds(moment, op.user)
-    if permits(coarse.least, op.user, needs):
-        return None  # By far the most common, and revisions can only narrow what is possible.
-    if permits(coarse.most, op.user, needs) and permits(store.exact_bounds(moment, op.user).most, op.user, needs):
+def _allowed(store: _Store, op: Operation, needs: Needs, leases: Callable[[], Attached] | None) -> Finding | None:
+    parts = [("", needs)]
+    if isinstance(op.input, TxnRequest):
+        inside = executed_inside(op.input, op.output)
+        parts += [(name, part) for name, part in zip((NESTED, PREV_KV), inside, strict=True) if part.reads or part.writes]
+    for name, part in parts:
+        if not _may_be_permitted(store, _moment(op), op.user, part):
+            return _wrongly_allowed(op, name, part)
+    return _attached(store, op, leases()) if leases is not None and any(attaches(op)) else None
+
+
+def _attached(store: _Store, op: Operation, leases: Attached) -> Finding | None:
+    """A put gave a key to a lease, and among the keys that the lease has is one that the user may not write (checkLeasePuts)."""
+    if permits(store.bounds(_moment(op), op.user).least, op.user, Needs(admin=True)):
         return None
+    for _, lease in attaches(op):
+        for key, put in leases.surely(op, lease):
+            needs = Needs(writes=((key, key + b"\0"),))
+            if not _may_be_permitted(store, _moment(op), op.user, needs) and leases.keeps(key, lease, put, op):
+                finding = _wrongly_allowed(op, LEASE, needs)
+                return replace(
+                    finding, certificate=(*finding.certificate, _exhibit(put, "ok")), subject={**finding.subject, "lease": lease}
+                )
+    return None
+
+
+def _may_be_permitted(store: _Store, moment: _Moment, user: str, needs: Needs) -> bool:
+    """Whether some possible state at `moment` permits `user` what `needs` says. Of who needs nothing, etcd does not ask who it is."""
+    if not (needs.reads or needs.writes or needs.admin):
+        return True
+    coarse = store.bounds(moment, user)
+    if permits(coarse.least, user, needs):
+        return True  # By far the most common, and revisions can only narrow what is possible.
+    return permits(coarse.most, user, needs) and permits(store.exact_bounds(moment, user).most, user, needs)
+
+
+def _wrongly_allowed(op: Operation, inside: str, needs: Needs) -> Finding:
+    """`inside`: which part of a transaction it is that needs `needs`; "" for the request as such."""
     who = f"user {op.user!r}" if op.user else "a request without a token"
     return Finding(
         code="AUTH-ALLOWED",
-        summary=f"{_kind(op)} by {who} on {op.member or 'a member'} was answered, and no possible auth state of its time permits it",
+        summary=(
+            f"{_kind(op)} by {who} on {op.member or 'a member'} was answered, and no possible auth state of its time permits "
+            f"{_PARTS[inside].whole}"
+        ),
         explanation=(
-            f"Auth is on, and whatever order the overlapping and unanswered changes took effect in, {who} does not have what this request "
-            f"needs ({_needed(needs)}) at any moment between its call and its answer. It was answered all the same."
+            f"Auth is on, and whatever order the overlapping and unanswered changes took effect in, {who} does not have what "
+            f"{_PARTS[inside].told} ({_needed(needs)}) at any moment between its call and its answer. It was answered all the same."
         ),
         certificate=(_exhibit(op, "allowed"),),
         subject={"user": op.user, "member": op.member, "operations": [op.id]},
-        shape=("allowed", _kind(op), "user" if op.user else "no token"),
+        shape=("allowed", _kind(op), "user" if op.user else "no token", *filter(None, (inside,))),
     )
 
 

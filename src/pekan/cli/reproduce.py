@@ -18,7 +18,7 @@ from pekan.cli.hunt import SEED_MAX, deliver, live_line, needs, tidy, told
 from pekan.cli.output import json_option, program, reports_errors, stderr, stdout
 from pekan.durations import parse_ms
 from pekan.errors import BinaryUnavailable, EnvironmentFailure, PekanError, UsageError
-from pekan.issues import ISSUES, Issue, Recipe, called, claims, like
+from pekan.issues import ISSUES, Issue, Recipe, called, claims, like, named
 from pekan.places import data_directory
 from pekan.plan import Plan
 
@@ -82,7 +82,7 @@ def reproduce(
     keep: str | None,
     as_json: bool,
 ) -> int:
-    """Reproduce a historical etcd inconsistency NUMBER (as at etcd's tracker), or all of them, on an unmodified release.
+    """Reproduce a historical etcd inconsistency NUMBER (as at etcd's tracker, or a CVE), or all of them, on an unmodified release.
 
     Each attempt is a hunt whose requests and faults are spelled out, judged as every hunt is. The exit code is 1 where it is shown, 0 where
     its conditions fired in every attempt and it is not, and 3 where they fired in fewer.
@@ -142,7 +142,7 @@ class _Asked:
 def _chosen(number: str) -> list[Issue]:
     if number == ALL:
         return list(ISSUES.values())
-    issue = ISSUES.get(number.removeprefix("#"))
+    issue = named(number)
     if issue is None:
         raise UsageError(f"{number}: not known; there are {', '.join(ISSUES) or 'none'}, and `{ALL}`")
     return [issue]

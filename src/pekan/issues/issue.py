@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
 class Issue:
     """One inconsistency.
 
-    name        how it is asked for: the number at etcd's tracker, or a word where it has none
+    name        how it is asked for: the number at etcd's tracker, that of a vulnerability (CVE-...), or a word where it has neither
     title       the story in a line
     guarantee   the promise that it breaks, in a phrase
     shows_as    what a user meets, in a phrase

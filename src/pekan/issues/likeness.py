@@ -28,7 +28,7 @@ class Like(NamedTuple):
 
     @property
     def called(self) -> str:
-        """#15220, or the word by which an issue without a number is asked for."""
+        """#15220, CVE-2026-33343, or the word by which an issue without a number is asked for."""
         return called(self.name)
 
     def __str__(self) -> str:

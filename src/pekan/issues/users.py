@@ -10,9 +10,9 @@ FLAGS = (("bcrypt-cost", "4"),)
 """Each login has every member compute a password's hash: at the default cost that takes longer than all the rest of such a script."""
 
 
-def granted(role: str, key: str, range_end: str = "", *, name: str = "", times: int = 1) -> Step:
-    """The role may read and write [key, range_end), or that one key."""
-    permission = {"permType": "READWRITE", "key": key, "range_end": range_end}
+def granted(role: str, key: str, range_end: str = "", *, kind: str = "READWRITE", name: str = "", times: int = 1) -> Step:
+    """The role may read and write [key, range_end), or that one key; with `kind` READ or WRITE only that."""
+    permission = {"permType": kind, "key": key, "range_end": range_end}
     return Step("RoleGrantPermission", {"name": role, "perm": permission}, name=name, times=times, answer="ok")
 
 

@@ -189,29 +189,46 @@ def needs_of(request: Any) -> Needs | None:
     return None
 
 
-def executed_inside(request: TxnRequest, response: TxnResponse) -> Needs:
-    """What the operations needed that `response` shows as executed in transactions nested in `request`.
+class Inside(NamedTuple):
+    """What the executed operations of a transaction needed, as far as releases have let it pass unchecked.
 
-    `needs_of` leaves nested transactions to the releases that look into them. An operation that was executed is past that question: whoever
-    may not do it must not have had it done (3.5.1 does it, 3.5.35 and later refuse).
+    nested   whatever stands in transactions nested in it: CVE-2026-33343, checked from 3.4.42, 3.5.28 and 3.6.9 on
+    prev_kv  reading the keys whose previous values its puts asked for: CVE-2026-44283, checked from 3.4.44, 3.5.30 and 3.6.11 on
     """
-    collector = _Collector()
-    _execute(collector, request, response, nested=False)
-    return Needs(tuple(collector.reads), tuple(collector.writes))
+
+    nested: Needs = Needs()
+    prev_kv: Needs = Needs()
 
 
-def _execute(collector: _Collector, request: TxnRequest, response: TxnResponse, *, nested: bool) -> None:
+def executed_inside(request: TxnRequest, response: TxnResponse) -> Inside:
+    """What the operations that `response` shows as executed in `request` needed and `needs_of` leaves to the releases that check it.
+
+    An operation that was executed is past the question who checks it: whoever may not do it must not have had it done. A nested transaction
+    that was executed has also answered its guards.
+    """
+    nested, prev_kv = _Collector(), _Collector()
+    _execute(request, response, nested, prev_kv, depth=0)
+    return Inside(Needs(tuple(nested.reads), tuple(nested.writes)), Needs(tuple(prev_kv.reads)))
+
+
+def _execute(request: TxnRequest, response: TxnResponse, nested: _Collector, prev_kv: _Collector, *, depth: int) -> None:
     branch = request.success if response.succeeded else request.failure
     if len(branch) != len(response.responses):
         return
+    if depth:
+        for guard in request.compare:
+            nested.add(READ, guard.key, guard.range_end, True)
     for op, answer in zip(branch, response.responses, strict=True):
         if isinstance(op, TxnRequest):
             if isinstance(answer, TxnResponse):
-                _execute(collector, op, answer, nested=True)
-        elif nested:
-            collector.add(
-                READ if isinstance(op, RangeRequest) else WRITE, op.key, b"" if isinstance(op, PutRequest) else op.range_end, True
-            )
+                _execute(op, answer, nested, prev_kv, depth=depth + 1)
+        elif isinstance(op, PutRequest):
+            if depth:
+                nested.add(WRITE, op.key, NO_END, True)
+            if op.prev_kv:
+                prev_kv.add(READ, op.key, NO_END, True)
+        elif depth:
+            nested.operation(op)
 
 
 def is_local(request: Any) -> bool:
