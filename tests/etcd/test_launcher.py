@@ -22,6 +22,8 @@ from pekan.etcd.spec import Attachment
 SLEEP = "/bin/sleep"
 SHELL = "/bin/sh"
 DEADLINE_SECONDS = 60.0
+FREEZER = Path("/sys/fs/cgroup/freezer")
+"""What is frozen by the first version of control groups does not even end when it is killed, as one that waits for a disk."""
 
 # Owns one launched `sleep` and tells of it until it is ended itself.
 OWNER = """
@@ -360,3 +362,39 @@ def test_a_real_panic_is_read(log: Path) -> None:
 
     assert asyncio.run(run("echo 'fatal error: concurrent map writes' >&2; exit 2")) == "fatal error: concurrent map writes"
     assert asyncio.run(run("exit 0")) is None
+
+
+def test_a_killed_process_that_has_not_ended_dies(tmp_path: Path, log: Path) -> None:
+    """A process that was killed and cannot come to its end is told from one that lives and from one that is stopped."""
+    if not os.access(FREEZER / "cgroup.procs", os.W_OK):
+        pytest.skip("a process is kept from its end by the freezer of control groups' first version, and by root")
+    group = FREEZER / f"pekan-test-{os.getpid()}-{tmp_path.name}"
+
+    def frozen(state: str) -> None:
+        (group / "freezer.state").write_text(state)
+        assert until(lambda: (group / "freezer.state").read_text().strip() == state)
+
+    async def go() -> None:
+        async with launched(log, SLEEP, "600") as process:
+            await process.started()
+            assert not process.dies()
+            await process.pause()
+            assert not process.dies()
+            await process.resume()
+            (group / "cgroup.procs").write_text(str(process.pid))
+            frozen("FROZEN")
+            try:
+                assert not process.dies()
+                process.signal(signal.SIGKILL)
+                assert process.dies()
+                assert not process.ended
+            finally:
+                frozen("THAWED")
+            await process.wait_ended(DEADLINE_SECONDS)
+            assert process.wait_status == signal.SIGKILL
+
+    group.mkdir()
+    try:
+        asyncio.run(go())
+    finally:
+        group.rmdir()

@@ -31,6 +31,8 @@ SAVE = "wal.(*WAL).Save"
 PUTS = 50
 HOLD_S = 60
 """As long as nobody ends it sooner, and as a put waits for it."""
+STALL_S = 4
+"""A disk or a neighbour may keep a process for as long."""
 
 
 def hooks_of(it: Stage) -> Hooks:
@@ -134,6 +136,37 @@ def test_a_cancelled_hold_is_released(tmp_path: Path) -> None:
             async with asyncio.timeout(HOLD_S / 2):
                 while hooks.held("m1", SAVE):
                     await asyncio.sleep(0.005)
+
+    asyncio.run(go())
+
+
+def test_a_process_that_ends_late(tmp_path: Path) -> None:
+    """Who gets no processor between its hold and its end for some seconds is waited for: the kill has fired, and the end was asked for."""
+    fault = f"failpoint m1 point={APPLY} action=hold-kill 500ms down_ms=0 at 0s"
+
+    async def go() -> None:
+        async with stage("3.7.3", tmp_path, fault, members=1) as it:
+            hooks, member = hooks_of(it), it.cluster.member("m1")
+            process = member.process
+            assert process is not None
+            await it.settled("m1")
+            task = it.carry_out()
+            put_task = asyncio.create_task(it.put("m1", b"k", b"v"))
+            while not hooks.held("m1", APPLY):
+                assert not task.done()
+                if put_task.done():
+                    put_task = asyncio.create_task(it.put("m1", b"k", b"v"))
+                await asyncio.sleep(0.005)
+            process.signal(signal.SIGSTOP)
+            await asyncio.sleep(STALL_S)
+            process.signal(signal.SIGCONT)
+            await task
+            assert (await put_task).outcome != "ok"
+            (end,) = member.exits
+            assert (end.wait_status, end.asked) == (signal.SIGKILL, True)
+            (span,) = it.spans()
+            assert span.fired is not None
+            assert span.evidence["wait_status"] == signal.SIGKILL
 
     asyncio.run(go())
 
