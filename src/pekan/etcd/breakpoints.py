@@ -52,7 +52,7 @@ HIT_BITS = 0xF  # of DR6: which register it was
 STOP_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 TRAP_PENDING = 1 << (signal.SIGTRAP - 1)
 
-PROBE_SECONDS_MAX = 5.0
+PROBE_SECONDS_MAX = 20.0
 PROBE_PAUSE_SECONDS = 0.001
 
 _libc = ctypes.CDLL(None, use_errno=True)

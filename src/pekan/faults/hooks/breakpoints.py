@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 FIRST_HIT: Final = 2
 ANSWER_S: Final = 10.0
 """From asking the launcher to every thread having been stopped once: 0.1 s on a busy machine, more where a thread waits for the disk."""
-PROBE_SECONDS_MAX: Final = 10.0
+PROBE_SECONDS_MAX: Final = 30.0
+"""For a Python that starts, and its own patience of twenty seconds with a child."""
 
 
 @dataclass(slots=True)

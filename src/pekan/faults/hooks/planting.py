@@ -29,8 +29,8 @@ from pekan.etcd.spec import Attachment
 from pekan.faults.ability import once
 
 PAGE_BYTES = mmap.PAGESIZE
-PROBE_SECONDS_MAX = 10.0
-"""A launcher and a program of four instructions take a tenth of a second; a machine that needs this long is not one to hunt on."""
+PROBE_SECONDS_MAX = 30.0
+"""A launcher and a program of four instructions take a tenth of a second; the rest is for a machine that is busy just now."""
 
 
 class Code(NamedTuple):
