@@ -241,6 +241,34 @@ def test_a_killed_member_is_unavailable_and_then_reached_again(tmp_path: Path) -
     run(test)
 
 
+def test_a_patient_call_waits_for_a_connection(tmp_path: Path) -> None:
+    """What would fail at once while nobody listens is sent, once, when the member is there again; a stream is opened then."""
+
+    async def test() -> None:
+        async with room(tmp_path) as here:
+            client = here.client()
+            await here.member.kill()
+            assert (await client.call(RangeRequest(b"k"))).output.code == errors.UNAVAILABLE
+            call = asyncio.create_task(client.call(PutRequest(b"k", b"1"), patient=True))
+            await until(lambda: here.recorder.operations == 2)
+            assert (await here.client("kv-1").call(RangeRequest(b"k"))).output.code == errors.UNAVAILABLE
+            assert not call.done()
+            await here.member.start()
+            assert (await call).outcome == OK
+            assert await started(here.member, "Put") == 1
+            await here.member.kill()
+            assert (await client.call(RangeRequest(b"k"))).output.code == errors.UNAVAILABLE
+            stream = client.watch(patient=True)
+            opening = asyncio.create_task(stream.send(EVERYTHING))
+            await until(lambda: here.recorder.messages == 1)
+            await here.member.start()
+            assert await opening
+            assert (await stream.receive(CALL_SECONDS)) is not None
+            await stream.close()
+
+    run(test)
+
+
 def test_each_call_is_one_attempt(tmp_path: Path) -> None:
     """The member has seen exactly as many requests begin as were recorded."""
 

@@ -130,8 +130,10 @@ class Client:
         """Send `token` (from Authenticate) with every call and stream opened from now on; "" stops that."""
         self._token = token
 
-    async def call(self, request: Request, timeout_s: float | None = None) -> Reply:
+    async def call(self, request: Request, timeout_s: float | None = None, *, patient: bool = False) -> Reply:
         """Send `request` once, wait for its answer for at most `timeout_s`, and record both.
+
+        While there is no connection to the member it fails at once, unless it is `patient`: then it is sent when there is one.
 
         Never raises for an error of etcd or of the connection: it is the reply's outcome. Raises RecorderFailure where the record cannot
         be written (then nothing is sent), UsageError where this client's previous call is still open. When the task is cancelled the call
@@ -145,7 +147,8 @@ class Client:
         operation = self.recorder.invoked(self.process, self.name, self.member, method, data, metadata)
         self._calling = True
         try:
-            response, error = await self._attempt(operation, method, data, self.timeout_s if timeout_s is None else timeout_s, metadata)
+            limit = self.timeout_s if timeout_s is None else timeout_s
+            response, error = await self._attempt(operation, method, data, limit, metadata, patient)
         finally:
             self._calling = False
         if error is None:
@@ -162,11 +165,11 @@ class Client:
         return Reply(outcome, error, operation)
 
     async def _attempt(
-        self, operation: int, method: str, data: bytes, timeout_s: float, metadata: tuple[tuple[str, str], ...]
+        self, operation: int, method: str, data: bytes, timeout_s: float, metadata: tuple[tuple[str, str], ...], patient: bool
     ) -> tuple[bytes, WireError | None]:
         """One attempt. Whatever happens, exactly one Completed is recorded."""
         try:
-            response = await self._method(method)(data, timeout=timeout_s, metadata=metadata)
+            response = await self._method(method)(data, timeout=timeout_s, metadata=metadata, wait_for_ready=patient)
         except asyncio.CancelledError:
             error = WireError(CANCELLED, "cancelled by the client")
             task = asyncio.current_task()
@@ -193,9 +196,9 @@ class Client:
         except RecorderFailure:
             assert self.recorder.failed.is_set(), "the hunt learns of it from the recorder"
 
-    def watch(self) -> WatchStream:
-        """A Watch stream. Nothing is opened before the first message is sent."""
-        return WatchStream(self, WATCH)
+    def watch(self, *, patient: bool = False) -> WatchStream:
+        """A Watch stream. Nothing is opened before the first message is sent; `patient` as in `call`."""
+        return WatchStream(self, WATCH, patient=patient)
 
     def stream(self, method: str) -> Stream:
         """A stream of any streaming `method`. Nothing is opened before the first message is sent."""
@@ -253,9 +256,10 @@ class Stream:
     member up. A `receive` that times out leaves its read pending, and the next one goes on with it: nothing is lost.
     """
 
-    def __init__(self, client: Client, method: str) -> None:
+    def __init__(self, client: Client, method: str, *, patient: bool = False) -> None:
         self.id = client.recorder.new_stream()
         self.method = method
+        self.patient = patient
         self.ended = False
         self.code = 0
         """gRPC status code of the end, once `ended`."""
@@ -291,7 +295,7 @@ class Stream:
             client = self._client
             metadata = client.metadata
             self._recorder.stream_sent(self.id, data, self.method, client.name, client.member, metadata)
-            self._call = client._connect().stream_stream(self.method)(metadata=metadata)
+            self._call = client._connect().stream_stream(self.method)(metadata=metadata, wait_for_ready=self.patient)
             client._streams.add(self)
         else:
             self._recorder.stream_sent(self.id, data)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from pekan.wire.errors import is_decided
 from pekan.wire.messages import pb
 from pekan.workloads.traffic import Caller
 
@@ -47,11 +48,16 @@ async def compare(callers: Mapping[str, Caller], *, rounds: int = ROUNDS_MAX, ti
 
 
 async def _caught_up(caller: Caller, timeout_s: float | None) -> bool:
-    """Whether a member answered Alarm(GET). A first attempt may only find out that the token died with the member's last process."""
-    for _ in range(ALARM_ATTEMPTS):
+    """Whether a member answered Alarm(GET). A first attempt may only find out that the token died with the member's last process, and
+    several that it is being dialled: within `timeout_s`, where it is given, there are as many as it takes."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + (timeout_s or 0.0)
+    attempts, refused = 0, False
+    while attempts < ALARM_ATTEMPTS or (loop.time() < end and not refused):
         reply = await caller.call(pb.AlarmRequest(), timeout_s)
         if reply.outcome == "ok":
             return True
+        attempts, refused = attempts + 1, is_decided(reply.output)
     return False
 
 

@@ -24,6 +24,7 @@ import asyncio
 from typing import Any
 
 from pekan.errors import ClusterFailure
+from pekan.wire.errors import is_decided
 from pekan.wire.messages import (
     EQUAL,
     MOD,
@@ -106,7 +107,8 @@ TYPES = (pb.Permission.READ, pb.Permission.WRITE, pb.Permission.READWRITE)
 GUESTS = 3
 NOBODY_REST_S = 0.1
 """A client without a token is told so at once: unhurried, it would make a good part of the traffic."""
-PREPARE_TRIES = 5
+PREPARE_S = 30.0
+"""How long a member may take for one request of the preparation: an election, a stalled disk, a connection that has to be dialled again."""
 DISABLE_TRIES_PAUSE_S = 0.2
 
 
@@ -291,14 +293,15 @@ def preparation() -> list[Any]:
 
 async def _insist(caller: Caller, request: Any) -> None:
     """Send a request of the preparation until etcd has done it. Before the faults an answer fails to come only by accident."""
-    reply = None
-    for _ in range(PREPARE_TRIES):
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PREPARE_S
+    while True:
         reply = await caller.call(request)
         # "already exists" after a try without an answer: that try did it.
         if reply.outcome == "ok" or "already" in getattr(reply.output, "message", ""):
             return
-    output = reply.output if reply is not None else None
-    raise ClusterFailure(f"workload auth: member {caller.member} did not do {type(request).__name__}: {output}")
+        if is_decided(reply.output) or loop.time() > end:
+            raise ClusterFailure(f"workload auth: member {caller.member} did not do {type(request).__name__}: {reply.output}")
 
 
 async def _user(traffic: Traffic, name: str, member: str, user: Credentials | None) -> None:

@@ -52,8 +52,8 @@ OWN_FIELDS = {
 }
 """What is no request of etcd's API, or more than one; and what `Step.request` may say then, beside a watch's own fields."""
 ANSWER_S = 20.0
-"""How long a step waits for the answer that it has to have, where it does not say: a stalled disk and several elections. What an answer
-that did not come would show, another run has to show."""
+"""How long a step waits for the answer that it has to have, where it does not say: a connection to be dialled again, a stalled disk,
+several elections. What an answer that did not come would show, another run has to show."""
 READ_S = 0.1
 """One look at a stream that has nothing to say."""
 HEAD_S = 10.0
@@ -264,7 +264,7 @@ class Script:
             return None
         if step.call == "keepalive":
             return await _keep_alive(caller, int(asked["ID"]), timeout_s or traffic.plan.timeout_ms / 1000)
-        reply = await caller.call(self.request(step, asked), timeout_s)
+        reply = await caller.call(self.request(step, asked), timeout_s, patient=step.answer != "any")
         return reply.output
 
     def caller(self, lane: Lane, client: int, member: str, traffic: Traffic) -> Caller:
@@ -294,7 +294,7 @@ class Script:
         client = caller.client
         if own["slow"]:
             client = traffic.connect(f"{caller.name}-{step.name}-slow", caller.member, slow=True)
-        stream = client.watch()
+        stream = client.watch(patient=step.answer != "any")
         reader = _Reader(stream, caller.member, int(own["bytes_a_second"] or 0))
         self.readers[step.name] = reader
         self.opened.append(reader)

@@ -331,13 +331,13 @@ class Caller:
         """The label of the member it is pinned to."""
         return self.client.member
 
-    async def call(self, request: Request, timeout_s: float | None = None) -> Reply:
-        """Send one request. The reply's outcome is counted; after a connection error the client rests a little."""
+    async def call(self, request: Request, timeout_s: float | None = None, *, patient: bool = False) -> Reply:
+        """Send one request, as the client's `call`. The reply's outcome is counted; after a connection error the client rests a little."""
         traffic = self.traffic
         if not await self.authorize():
             # The request goes out all the same, without a token: what a client sends never depends on how its member is.
             await self._rest()
-        reply = await self.client.call(request, timeout_s)
+        reply = await self.client.call(request, timeout_s, patient=patient)
         if reply.outcome == "ok":
             traffic.counts["ok"] += 1
             header = getattr(reply.output, "header", None)
