@@ -1,8 +1,9 @@
 """What all tests share: children that can be interrupted, also where the runner began in the background; a second try for live ones;
-examples that are the same in every run."""
+examples that are the same in every run; output without colours."""
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, settings
 # A shell starts background jobs with SIGINT ignored, nohup with SIGHUP; children would inherit that, and tests send both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Rich obeys these wherever it writes: a runner that wants colours in its log would have them in every text that a test reads.
+for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
 
 # How long an example takes says how busy the machine is: a stall of a fifth of a second would fail a test (`deadline`), one of a second the
 # making of its examples (`too_slow`). What a commit's tests say is a function of the commit; to look further, with examples never tried:
