@@ -48,8 +48,8 @@ def test_a_lost_rename_is_taken_back_only_where_there_is_no_other(tmp_path: Path
 
 
 def test_a_member_that_lost_a_peer_has_noticed_nothing(tmp_path: Path) -> None:
-    """A warning about the own log is a complaint; the same words about a connection, a token or a stray file are not, nor is what was said
-    before."""
+    """A warning about the own log is a complaint, and so is its repair; the same words about a connection, a token or a stray file are not,
+    nor is what was said before."""
     log = tmp_path / "etcd.log"
     repair = (
         '{"level":"warn","caller":"etcdserver/storage.go:110","msg":"failed to read WAL, cannot be repaired","error":"wal: crc mismatch"}\n'
@@ -58,9 +58,11 @@ def test_a_member_that_lost_a_peer_has_noticed_nothing(tmp_path: Path) -> None:
         '{"level":"warn","caller":"rafthttp/stream.go:421","msg":"lost TCP streaming connection","error":"unexpected EOF"}\n'
         '{"level":"warn","caller":"auth/store.go:1011","msg":"invalid auth token","token-fingerprint":"1"}\n'
         '{"level":"warn","caller":"etcdmain/etcd.go:446","msg":"found invalid file under data directory","filename":"lost+found"}\n'
-        '{"level":"info","caller":"wal/repair.go:37","msg":"repairing"}\n'
+        '{"level":"info","caller":"etcdserver/server.go:1","msg":"repair"}\n'
         "panic: of Go's own, no entry: checksum\n"
     )
     log.write_text(repair + elsewhere)
     assert complaint(log, len(repair)) == ""
     assert complaint(log, 0) == "failed to read WAL, cannot be repaired: wal: crc mismatch"
+    log.write_text(elsewhere + '{"level":"info","caller":"wal/repair.go:95","msg":"repaired","path":"0.wal","error":"unexpected EOF"}\n')
+    assert complaint(log, 0) == "repaired: unexpected EOF"

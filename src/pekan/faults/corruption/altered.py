@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 GRACE_S = 2.0
 """For the stop: one without streams takes 1 s, and it is no matter here whether it closes its files."""
-READY_S = 6.0
-"""Until a member that starts on altered files serves: replay, and an election where it is alone (1 to 2 s). Some never do and never end."""
+READY_S = 15.0
+"""Until a member that starts on altered files serves, on a busy machine. Some never do and never end."""
+READY_MS = 6_000
+"""The same for the failure budget of a schedule: replay, and an election where it is alone (1 to 2 s)."""
 HOLD_MS = 2_000
 LOG_BYTES_MAX = 1 << 20
 """Of the log of one start that are looked through."""
@@ -48,6 +50,8 @@ _COMPLAINT = re.compile(r"corrupt|mismatch|repair|broken|torn|damaged|inconsiste
 _OF_OTHERS = ("rafthttp/", "auth/", "txn/", "etcdmain/", "etcdserver/util.go", "etcdserver/cluster_util.go", "etcdserver/v3_server.go")
 """Where etcd warns of peers, clients and stray files in the same words: a peer that is killed is an unexpected EOF or a broken pipe, and
 somebody's token invalid."""
+_REPAIR = "wal/repair.go"
+"""Where etcd leaves the rest of a damaged log out, and tells so as a piece of information."""
 _LOUD = ("warn", "error", "dpanic", "panic", "fatal")
 SHOWN_CHARACTERS = 300
 
@@ -126,7 +130,7 @@ class Altered(Injector):
     claims: ClassVar[frozenset[str]] = frozenset({MEMBERSHIP, PROCESS})
 
     def down_ms(self, parameters: Mapping[str, int | str]) -> int:
-        return int(GRACE_S * 1000) + int(READY_S * 1000) + int(parameters["hold_ms"]) + JOIN_MS
+        return int(GRACE_S * 1000) + READY_MS + int(parameters["hold_ms"]) + JOIN_MS
 
     @abstractmethod
     def alteration(self, spec: MemberSpec, armed: Armed) -> tuple[Alteration, dict[str, Any]] | None:
@@ -225,12 +229,15 @@ def _reaction(victim: Member, ended: int, logged: int, served: bool) -> dict[str
 
 
 def complaint(log: Path, offset: int) -> str:
-    """The first warning from `offset` (bytes) on that speaks of damage to the member's own files; "" where there is none."""
+    """The first words from `offset` (bytes) on about damage to the member's own files; "" where there are none."""
     with log.open("rb") as file:
         file.seek(offset)
         lines = file.read(LOG_BYTES_MAX).decode(errors="replace").splitlines()
     for entry in map(log_entry, lines):
-        if entry is not None and entry.get("level") in _LOUD and not str(entry.get("caller", "")).startswith(_OF_OTHERS):
+        if entry is None:
+            continue
+        caller = str(entry.get("caller", ""))
+        if caller.startswith(_REPAIR) or (entry.get("level") in _LOUD and not caller.startswith(_OF_OTHERS)):
             text = ": ".join(str(entry[key]) for key in ("msg", "error") if key in entry)
             if _COMPLAINT.search(text):
                 return text

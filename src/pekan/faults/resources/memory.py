@@ -110,7 +110,10 @@ class MemoryLimit(Injector):
     async def _by_limit(self, victim: Member, pid: int, armed: Armed) -> None:
         end = Exhaustion(victim, LAST_WORDS, (GO_FATAL,), ())
         soft, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
-        has = _data_bytes(pid)
+        try:
+            has = _data_bytes(pid)
+        except ProcessLookupError:
+            return  # by itself, and Pekan has not been told yet
         try:
             victim.expect_exit(end.predicts)
             resource.prlimit(pid, resource.RLIMIT_DATA, (has + (_more_kib(armed, "limit") << 10), hard))
