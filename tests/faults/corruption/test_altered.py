@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pekan.faults.corruption.altered import Edit, Rename, complaint
+from pekan.faults.corruption.altered import Edit, Rename, complaint, put_back
 
 
 def test_an_edit_is_taken_back_only_where_nothing_has_changed_since(tmp_path: Path) -> None:
@@ -66,3 +66,19 @@ def test_a_member_that_lost_a_peer_has_noticed_nothing(tmp_path: Path) -> None:
     assert complaint(log, 0) == "failed to read WAL, cannot be repaired: wal: crc mismatch"
     log.write_text(elsewhere + '{"level":"info","caller":"wal/repair.go:95","msg":"repaired","path":"0.wal","error":"unexpected EOF"}\n')
     assert complaint(log, 0) == "repaired: unexpected EOF"
+
+
+def test_what_is_put_back_is_all_that_there_was(tmp_path: Path) -> None:
+    """Files that were changed, made or removed since the copy was made are as they were then; the directory itself stays the same one."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    for directory in (data, copy):
+        (directory / "member" / "snap").mkdir(parents=True)
+        (directory / "member" / "snap" / "db").write_bytes(b"before")
+    kept = data.stat().st_ino
+    (data / "member" / "snap" / "db").write_bytes(b"written from what was misread")
+    (data / "member" / "wal").mkdir()
+    (data / "stray").touch()
+    put_back(copy, data)
+    assert [path.relative_to(data).as_posix() for path in sorted(data.rglob("*"))] == ["member", "member/snap", "member/snap/db"]
+    assert (data / "member" / "snap" / "db").read_bytes() == b"before"
+    assert data.stat().st_ino == kept

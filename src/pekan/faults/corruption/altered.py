@@ -184,9 +184,9 @@ class Altered(Injector):
             if victim.alive:
                 await victim.kill()
             undone = alteration.undo()
-            if not undone and copy.exists():
-                shutil.rmtree(victim.spec.data_dir)
-                copy.rename(victim.spec.data_dir)
+            if copy.exists():
+                # All of it: a member that did not get as far as to serve may have written all the same, from what it misread.
+                await asyncio.to_thread(put_back, copy, victim.spec.data_dir)
                 undone = True
             if undone:
                 await _start(victim)
@@ -201,6 +201,17 @@ class Altered(Injector):
             await changing.remove(victim)
         settled = await changing.settle()
         return "replaced" if settled["settled"] else "not replaced"
+
+
+def put_back(copy: Path, directory: Path) -> None:
+    """The content of `directory`, on which something may be mounted, is that of `copy` again."""
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+    for each in copy.iterdir():
+        shutil.move(each, directory / each.name)
 
 
 async def _start(victim: Member) -> None:
