@@ -88,11 +88,13 @@ def test_bytes_arrive_as_sent(tmp_path: Path) -> None:
                         assert server.stdout is not None
                         assert server.stdout.readline() == b"ready\n"
                         both = [(CLIENTS, "m1"), ("m1", CLIENTS)]
-                        rule = await packets.add(both, {"lose": 4, "double": 20, "hold": 10, "by_ms": 2}, "seed")
+                        rule = packets.number()
+                        await packets.add(rule, both, {"lose": 4, "double": 20, "hold": 10, "by_ms": 2}, "seed")
                         assert await echoed(member.listen_client) == SENT
                         counts = await packets.remove(rule)
                         assert min(counts[name] for name in ("lost", "doubled", "overtaken")) > 0
-                        rule = await packets.add(both, {"lose": 0}, "seed")
+                        rule = packets.number()
+                        await packets.add(rule, both, {"lose": 0}, "seed")
                         assert await echoed(member.listen_client) == SENT
                         counts = await packets.remove(rule)
                         assert counts.pop("seen") > 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pekan.errors import EnvironmentFailure
 from pekan.etcd.cluster import Member
 from pekan.faults.network.equipment import Proxy
 from pekan.faults.packets import Packets
@@ -144,6 +145,25 @@ def test_what_does_not_arrive_is_not_answered(tmp_path: Path) -> None:
             # A member that is started again comes back into its namespace.
             await it.cluster.member("m1").kill()
             await it.cluster.member("m1").start()
+            await served(it, "m1")
+
+    asyncio.run(go())
+
+
+def test_what_is_cancelled_while_it_begins_is_undone(tmp_path: Path) -> None:
+    """A fault that is cancelled before the switch has answered leaves no rule behind: members answer as before."""
+
+    async def go() -> None:
+        async with stage(VERSION, tmp_path, "packet-loss m1 1s at 0s") as it:
+            packets = it.equipment["packets"]
+            assert isinstance(packets, Packets)
+            task = it.carry_out("packet-loss m1 60s percent=100 traffic=all at 0s")
+            while not it.context.active:
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            with pytest.raises(EnvironmentFailure, match="KeyError"):
+                await packets.counts(packets.number() - 1)
             await served(it, "m1")
 
     asyncio.run(go())

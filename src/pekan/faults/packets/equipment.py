@@ -40,7 +40,7 @@ from pekan.faults.ability import Ability, able, unable
 from pekan.faults.equipment import Equipment, Site
 from pekan.faults.packets import relay, switch
 
-ANSWER_SECONDS_MAX = 10.0
+ANSWER_SECONDS_MAX = 30.0
 """For a command to one of the programs: they answer between two packets, on a machine that may be busy."""
 END_SECONDS_MAX = 5.0
 """For a program to end once its lifeline has."""
@@ -190,11 +190,13 @@ class Packets(Equipment):
             attachments=(*member.attachments, Attachment("namespaces", {"namespaces": list(namespaces)}, namespaces)),
         )
 
-    async def add(self, pairs: Sequence[tuple[str, str]], effects: dict[str, float], seed: str) -> int:
-        """A rule for the packets of directed pairs of members' names and `CLIENTS` (`switch` has the effects); its number."""
-        rule = next(self._rules)
+    def number(self) -> int:
+        """A number for a rule, known before it is added: what is cancelled half-way can be removed by it."""
+        return next(self._rules)
+
+    async def add(self, rule: int, pairs: Sequence[tuple[str, str]], effects: dict[str, float], seed: str) -> None:
+        """The rule of that number for the packets of directed pairs of members' names and `CLIENTS` (`switch` has the effects)."""
         await self._tell("add", rule=rule, pairs=list(pairs), effects=effects, seed=seed)
-        return rule
 
     async def counts(self, rule: int) -> dict[str, int]:
         """What the rule has done so far."""
@@ -202,7 +204,7 @@ class Packets(Equipment):
         return dict(answer["counts"])
 
     async def remove(self, rule: int) -> dict[str, int]:
-        """End the rule; what it has done."""
+        """End the rule; what it has done. Nothing happens where it was not added."""
         answer, _ = await self._tell("remove", rule=rule)
         return dict(answer["counts"])
 

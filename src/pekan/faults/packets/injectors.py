@@ -68,7 +68,7 @@ class PacketFault(Injector):
         others = [member.name for member in armed.context.cluster.members if member.name != victim.name]
         pairs = _pairs(victim.name, others, armed.text("traffic"), armed.text("direction"))
         effects: dict[str, float] = {effect: armed.number(parameter) for effect, parameter in self.effects.items()}
-        rule = await shielded(packets.add(pairs, effects, f"{armed.context.seed}/{armed.id}"))
+        rule = packets.number()
 
         async def heal() -> None:
             counts = await packets.remove(rule)
@@ -78,6 +78,7 @@ class PacketFault(Injector):
                 armed.healed(counts)
 
         try:
+            await shielded(packets.add(rule, pairs, effects, f"{armed.context.seed}/{armed.id}"))
             holding = asyncio.ensure_future(armed.stay())
             try:
                 while not holding.done():

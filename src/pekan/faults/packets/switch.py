@@ -69,6 +69,8 @@ TUN_DEVICE = "/dev/net/tun"
 HUB = "198.18.0.1"
 NETMASK = "255.255.252.0"
 CLIENTS = "clients"
+COUNTS = ("seen", "lost", "doubled", "overtaken", "delayed")
+"""What is counted of a rule: packets of its pairs, and what it did to them."""
 
 # A jumbo frame: raft messages of this traffic fit one packet, a snapshot needs thousands.
 MTU = 9000
@@ -101,7 +103,7 @@ class Rule:
         self.by_s = effects.get("by_ms", 0) / 1000
         self.delay_s = effects.get("delay_ms", 0) / 1000
         self.jitter_s = effects.get("jitter_ms", 0) / 1000
-        self.counts = dict.fromkeys(("seen", "lost", "doubled", "overtaken", "delayed"), 0)
+        self.counts = dict.fromkeys(COUNTS, 0)
 
 
 class Line:
@@ -268,10 +270,10 @@ class Switch:
             case "count":
                 return {"counts": self.rules[command["rule"]].counts}, []
             case "remove":
-                rule = self.rules.pop(command["rule"])
+                rule = self.rules.pop(command["rule"], None)
                 if not self.rules:
                     self.lines.clear()
-                return {"counts": rule.counts}, []
+                return {"counts": dict.fromkeys(COUNTS, 0) if rule is None else rule.counts}, []
         raise ValueError(f"no such command: {command['do']}")
 
     def run(self) -> None:
