@@ -87,11 +87,11 @@ class Clock:
         )
         self.streams.append(Stream(len(self.streams), wire.LEASE_KEEP_ALIVE, "lease-0", member, "", messages, None, 0, "", False))
 
-    def watch(self, member: str, messages: Iterable[tuple[int, bool, Any]], *, ended: int | None = None) -> None:
+    def watch(self, member: str, messages: Iterable[tuple[int, bool, Any]], *, ended: int | None = None, user: str = "") -> None:
         """A Watch stream of (ms, sent, message)."""
         told = tuple(StreamMessage(ms * MS, sent, message) for ms, sent, message in messages)
         end = None if ended is None else ended * MS
-        self.streams.append(Stream(len(self.streams), wire.WATCH, f"watch-{member}-all", member, "", told, end, 0, "", False))
+        self.streams.append(Stream(len(self.streams), wire.WATCH, f"watch-{member}-all", member, user, told, end, 0, "", False))
 
     def mark(self, kind: str, member: str = "", **detail: Any) -> None:
         self.marks.append(Mark(self.now * MS, kind, member, detail))

@@ -19,11 +19,14 @@ from pekan.wire import pb
 from pekan.wire.errors import INVALID_ARGUMENT, UNAUTHENTICATED, WireError
 from pekan.wire.messages import (
     EQUAL,
+    PUT,
     VALUE,
     Compare,
     DeleteRangeRequest,
     DeleteRangeResponse,
+    Event,
     Header,
+    KeyValue,
     LeaseGrantRequest,
     LeaseGrantResponse,
     LeaseRevokeRequest,
@@ -34,6 +37,8 @@ from pekan.wire.messages import (
     RangeResponse,
     TxnRequest,
     TxnResponse,
+    WatchCreateRequest,
+    WatchResponse,
 )
 
 from .judging import DENIED, LOST, Clock, case, codes, header, pb_header
@@ -323,6 +328,107 @@ def test_once_members_have_parted_nobody_knows_the_keys_of_a_lease() -> None:
     assert codes(check_auth(parted)) == []
 
 
+# ---- watches ----
+
+
+def reader(*, started: bool = True) -> Clock:
+    """u may read a, and the process of m2 is known."""
+    clock = Clock()
+    if started:
+        clock.mark("member", "m2", state="started", incarnation=1)
+    clock.operations = enabled().operations
+    clock.now = clock.operations[-1].call // 1_000_000 + 20
+    change(clock, grant(b"a", kind=READ))
+    return clock
+
+
+def login(clock: Clock, user: str = "u") -> Clock:
+    """The member answers a request that went through raft: it knows all changes so far."""
+    clock.op("m2", pb.AuthenticateRequest(name=user), pb.AuthenticateResponse(header=pb_header(1)))
+    return clock
+
+
+def watching(
+    clock: Clock, key: bytes = b"z", *, range_end: bytes = b"\0", wait: int = 20, user: str = "u", during: Any = None, refused: bool = False
+) -> Clock:
+    """A watch from a on is created within 5 ms at m2, and `wait` ms later an event of `key` comes; `during`: a change in between."""
+    now = clock.now
+    created = WatchResponse(header(1), 0, True, refused, 0, "", False, ())
+    messages: list[tuple[int, bool, Any]] = [(now, True, WatchCreateRequest(b"a", range_end)), (now + 5, False, created)]
+    if not refused:
+        event = Event(PUT, KeyValue(key, 2, 2, 1, b"v", 0), None)
+        messages.append((now + 5 + wait, False, WatchResponse(header(2), 0, False, False, 0, "", False, (event,))))
+    clock.watch("m2", messages, user=user)
+    if during is not None:
+        clock.now = now + 6
+        change(clock, during)
+    clock.now = now + 5 + wait + 10
+    return clock
+
+
+@pytest.mark.parametrize(("range_end", "key", "kind"), [(b"\0", b"z", "from key"), (b"c", b"b", "range"), (b"", b"a", "key")])
+def test_a_watch_that_delivers_what_its_user_may_never_read_is_caught(range_end: bytes, key: bytes, kind: str) -> None:
+    """u may read a: a watch of more that delivers more is wrong, so is one of a after u has lost that; the finding says which it was."""
+    clock = reader()
+    if key == b"a":
+        change(clock, revoke())
+    (finding,) = check_auth(case(watching(login(clock), key, range_end=range_end))).findings
+    assert (finding.code, finding.shape) == ("AUTH-ALLOWED", ("allowed", "Watch", "user", kind))
+    assert [exhibit.stream for exhibit in finding.certificate[:2]] == [0, 0]
+
+
+def test_a_watch_may_deliver_what_was_permitted_at_some_moment() -> None:
+    """etcd looks at a watch once, when it is created: a permission before its end counts, one taken away after its beginning does too."""
+    z = grant(b"z", kind=READ)
+    assert found(watching(login(reader()), b"a")) == []
+    clock = reader()
+    change(clock, z)
+    assert found(watching(login(clock))) == []
+    assert found(watching(login(reader()), during=z, wait=40)) == []
+    clock = reader()
+    change(clock, z)
+    assert found(watching(login(clock), during=revoke(b"z"), wait=40)) == []
+    clock = reader()
+    change(clock, z, answer=LOST)
+    assert found(watching(login(clock))) == []
+    assert found(watching(login(reader()), during=pb.AuthDisableRequest(), wait=40)) == []
+
+
+def test_a_watch_is_judged_by_what_its_member_surely_knew() -> None:
+    """A member that may not have heard of a revoke yet may let the watch in; one that has answered since may not."""
+    clock = reader()
+    change(clock, grant(b"z", kind=READ))
+    login(clock)
+    change(clock, revoke(b"z"))
+    assert found(watching(clock)) == []
+    clock = reader()
+    change(clock, grant(b"z", kind=READ))
+    change(clock, revoke(b"z"))
+    assert found(watching(login(clock))) == ALLOWED
+
+
+def test_a_member_that_nothing_is_known_of_is_not_judged() -> None:
+    """Without an answer before, across the end of a process, and where processes were not recorded, it may know as little as it likes."""
+    assert found(watching(reader())) == []
+    assert found(watching(login(reader(started=False)))) == []
+    clock = login(reader())
+    clock.mark("member", "m2", state="exited", incarnation=1, asked=True)
+    clock.mark("member", "m2", state="started", incarnation=2, asked=True)
+    clock.now += 10
+    assert found(watching(clock)) == []
+    assert found(watching(login(clock))) == ALLOWED
+    clock = reader()
+    clock.op("m2", RangeRequest(b"a", serializable=True), RangeResponse(header(2), (), False, 0), user="u")
+    assert found(watching(clock)) == []
+
+
+def test_which_watches_are_not_judged() -> None:
+    """Those of root, of nobody and of a token nobody knows, and those that were refused."""
+    for user in ("root", "", "?"):
+        assert found(watching(login(reader()), user=user)) == []
+    assert found(watching(login(reader()), refused=True)) == []
+
+
 # ---- what is possible ----
 
 
@@ -534,6 +640,46 @@ def test_every_finding_is_confirmed_by_trying_all_orders(changes: list[Any], req
             assert wrong
         if plain and states and wrong:
             assert op.id in caught
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(CHANGES), st.sampled_from(["ok", "lost"]), st.integers(1, 60), st.integers(0, 40)), min_size=1, max_size=4
+    ),
+    st.integers(0, 120),
+    st.integers(1, 30),
+    st.integers(0, 60),
+)
+def test_every_finding_about_a_watch_is_confirmed_by_trying_all_orders(changes: list[Any], known: int, gap: int, wait: int) -> None:
+    """None of the states possible from the last answer of the member to the delivery lets the user read; and where there is none although
+    nothing overlaps and all is answered, it is found."""
+    clock = reader()
+    change(clock, revoke())
+    made = list(clock.operations)
+    base = clock.now
+    for request, answer, took, pause in changes:
+        change(clock, request, answer="ok" if answer == "ok" else LOST, took=took, stay=True)
+        clock.now += pause
+    free = clock.operations[len(made) :]
+    clock.now = base + known
+    login(clock)
+    asked = clock.operations[-1]
+    clock.now += gap
+    watching(clock, b"a", wait=wait)
+    window = asked._replace(ret=clock.streams[-1].messages[-1].time)
+    caught = bool(check_auth(case(clock)).findings)
+    setup = AuthState()
+    for op in made:
+        after = step(setup, op.input)
+        assert isinstance(after, AuthState)
+        setup = after
+    states = list(_from(setup, free, window))
+    permitted = [permits(state, "u", Needs(reads=(A,))) for state in states]
+    if caught:
+        assert not any(permitted)
+    if all(op.outcome == OK for op in free) and _apart([*free, window]) and states and not any(permitted):
+        assert caught
 
 
 LEASED = (

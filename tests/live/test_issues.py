@@ -50,6 +50,7 @@ def attempt(name: str, version: str, directory: Path, seed: int) -> tuple[tuple[
         ("20418", "3.5.16"),
         ("CVE-2026-33343", "3.5.16"),
         ("CVE-2026-44283", "3.5.16"),
+        ("CVE-2026-73499", "3.5.30"),
         ("compares-only-stale", NEWEST),
     ],
 )
@@ -76,6 +77,7 @@ def test_shows_where_it_is(name: str, version: str, tmp_path: Path) -> None:
         ("20221", "3.5.30"),
         ("CVE-2026-33343", "3.5.30"),
         ("CVE-2026-44283", "3.5.30"),
+        ("CVE-2026-73499", NEWEST),
     ],
 )
 def test_holds_where_it_is_mended(name: str, version: str, tmp_path: Path) -> None:

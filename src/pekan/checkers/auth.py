@@ -23,7 +23,8 @@ bisection an operation, one pass over the changes for each distinct stretch of t
 
 Sources: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted), server/etcdserver/v3_server.go (doSerialize: a read is decided after
 its barrier, a write at apply), server/etcdserver/apply/auth.go (checkPutAuth, checkTxnPermission, read at 3.7.0; apply_auth.go before).
-Known violations: #14571, #11651, CVE-2026-33343, CVE-2026-44283.
+Watches (server/etcdserver/api/v3rpc/watch.go, isWatchPermitted) are decided once. Known violations: #14571, #11651, CVE-2026-33343,
+CVE-2026-44283, CVE-2026-73499.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from pekan.checkers import telling
 from pekan.checkers.attached import Attached, attaches
 from pekan.checkers.case import SUSPECTED_FORK, Case
+from pekan.checkers.evidence import Watch, bounds, split
+from pekan.checkers.members import borders
 from pekan.history.reading import UNKNOWN_USER
-from pekan.history.types import FAILED, INDEFINITE, OK, Operation
+from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation
 from pekan.models.auth import (
     READ,
     READWRITE,
@@ -58,11 +62,13 @@ from pekan.models.auth import changes as kinds_of_change
 from pekan.verdict import CheckerReport, Exhibit, Finding
 from pekan.wire import pb
 from pekan.wire.errors import PERMISSION, PERMISSION_DENIED, WireError
-from pekan.wire.messages import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
+from pekan.wire.messages import WATCH, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, TxnRequest
 
 NAME = "auth"
 NESTED, PREV_KV, LEASE = "nested", "prev_kv", "lease"
 """Which part of a request it was that nobody permitted: the last word of a finding's shape, where it is not the request as such."""
+FROM_KEY = "from key"
+"""A watch of everything from a key on; the last word of its finding's shape."""
 _ALWAYS = float("-inf")
 _NEVER = float("inf")
 _EVERYTHING = Permission(READWRITE, b"\0", b"\0")
@@ -105,7 +111,8 @@ def check_auth(case: Case) -> CheckerReport:
         return CheckerReport(NAME, applicable=True, judged=judged)
     # Where members have parted each counts revisions of its own, and a fork is known only by a bound: the clock alone is left.
     together = case.fork is None and SUSPECTED_FORK not in case.shared
-    store = _Store(sorted(changes, key=lambda op: op.call), by_revision=together)
+    changes.sort(key=lambda op: op.call)
+    store = _Store(changes, by_revision=together)
     leases = cache(lambda: Attached(history.operations)) if together else None
     tls = history.plan is not None and history.plan.tls
     findings = []
@@ -123,8 +130,10 @@ def check_auth(case: Case) -> CheckerReport:
         if finding is not None:
             if finding.shape not in told:  # Of one shape only the first is shown with its reasons, and told in full.
                 told.add(finding.shape)
-                finding = replace(finding, certificate=finding.certificate + _reasons(store, op, granted=decision == "denied"))
+                reasons = _reasons(store, op.user, _moment(op), granted=decision == "denied")
+                finding = replace(finding, certificate=finding.certificate + reasons)
             findings.append(finding)
+    findings += _watching(history, changes, judged)
     return CheckerReport(NAME, applicable=True, judged=judged, findings=tuple(findings))
 
 
@@ -330,6 +339,138 @@ def _sets(request: Any, named: Iterable[Fact]) -> Iterator[tuple[Fact, object]]:
             yield ("may", request.role, request.key, request.range_end), None
 
 
+# ---- watches ----
+
+
+class _Seen(NamedTuple):
+    """The first event of a key that a watch delivered at `time`, and when its member had surely known all that was answered before."""
+
+    known: int
+    watch: Watch
+    key: bytes
+    time: int
+
+
+def _watching(history: History, changes: Sequence[Operation], judged: dict[str, int]) -> Iterator[Finding]:
+    """Watches that delivered events of keys which their user could not read at any moment that matters.
+
+    A member decides about a watch when it is created, by what it knows itself, and never again. So a permission counts that was there at
+    any moment between the one that the member had surely come to by then and the delivery: it had answered a request through raft in that
+    same process. Watches of root, and without a token, are left out.
+    """
+    store = _Store(changes, by_revision=False)
+    known = _Known(history)
+    seen: list[_Seen] = []
+    for stream in history.streams:
+        if stream.method == WATCH and stream.user not in ("", UNKNOWN_USER) and ("has", stream.user, ROOT) not in store.facts:
+            for watch in split(stream):
+                seen += _firsts(watch, known)
+    judged["watched_keys"] = len(seen)
+    told: set[tuple[int, int]] = set()
+    shapes: set[tuple[str, ...]] = set()
+    for each in sorted(seen, key=lambda every: (every.known, every.time)):
+        watch = each.watch
+        moment = _Moment(each.known, each.time)
+        if (watch.stream, watch.asked) in told or _may_be_permitted(
+            store, moment, watch.user, Needs(reads=((each.key, each.key + b"\0"),))
+        ):
+            continue
+        told.add((watch.stream, watch.asked))  # Of one watch the first key is enough.
+        finding = _wrongly_watched(each)
+        if finding.shape not in shapes:
+            shapes.add(finding.shape)
+            finding = replace(finding, certificate=finding.certificate + _reasons(store, watch.user, moment, granted=False))
+        yield finding
+
+
+def _firsts(watch: Watch, known: _Known) -> Iterator[_Seen]:
+    """The first event of each key that `watch` delivered; none where it is not known what its member knew."""
+    since = None if watch.created is None or watch.refused else known.since(watch.member, watch.asked, watch.created.time)
+    if since is None:
+        return
+    keys: set[bytes] = set()
+    for message in sorted((*watch.messages, *watch.unfinished, *watch.late), key=lambda each: each.time):
+        for event in message.message.events:
+            if event.kv.key not in keys:
+                keys.add(event.kv.key)
+                yield _Seen(since, watch, event.kv.key, message.time)
+
+
+class _Known:
+    """What members surely knew: whoever answers a request that goes through raft knows all that was answered before that request."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._borders = borders(history.marks)
+        self._answers: dict[str, tuple[list[int], list[int]]] | None = None
+
+    def since(self, member: str, before: int, until: int) -> int | None:
+        """The latest time of which `member` surely knew all that had been answered by then, when it took a request at `before`; None where
+        none is known, or where that was another process than the one that answered at `until`."""
+        if member not in self._borders:
+            return None
+        returns, calls = self._of(member)
+        count = bisect_left(returns, before)
+        if not count:
+            return None
+        known = calls[count - 1]
+        ends = self._borders[member]
+        return known if bisect_left(ends, known) == bisect_right(ends, until) else None
+
+    def _of(self, member: str) -> tuple[list[int], list[int]]:
+        """When `member` answered requests through raft, ascending, and the latest call of those answered by then."""
+        if self._answers is None:
+            found: dict[str, list[tuple[int, int]]] = {}
+            for op in self._history.of(*_THROUGH_RAFT):
+                if op.outcome == OK and op.ret is not None and not is_local(op.input):
+                    found.setdefault(op.member, []).append((op.ret, op.call))
+            self._answers = {}
+            for name, answers in found.items():
+                answers.sort()
+                self._answers[name] = ([ret for ret, _ in answers], list(accumulate((call for _, call in answers), max)))
+        return self._answers.get(member, ([], []))
+
+
+_THROUGH_RAFT = (
+    PutRequest,
+    RangeRequest,
+    DeleteRangeRequest,
+    TxnRequest,
+    LeaseGrantRequest,
+    LeaseRevokeRequest,
+    pb.AuthenticateRequest,
+    *kinds_of_change(),
+)
+"""Who answers one of these has applied everything that was answered anywhere before it was asked."""
+
+
+def _wrongly_watched(seen: _Seen) -> Finding:
+    watch, key = seen.watch, telling.text(seen.key)
+    low, high = bounds(watch.request)
+    asked = _range((low, high))
+    return Finding(
+        code="AUTH-ALLOWED",
+        summary=f"a watch of {asked} by user {watch.user!r} on {watch.member} delivered {key}, which no possible auth state permits",
+        explanation=(
+            f"Auth is on, and whatever order the overlapping and unanswered changes took effect in, user {watch.user!r} may not read {key} "
+            f"in any state that {watch.member} may have known when it created the watch, nor in any later one until it delivered the "
+            "event. It created the watch all the same."
+        ),
+        certificate=(
+            Exhibit(
+                f"{watch.client} as {watch.user}: watch {asked} -> created",
+                stream=watch.stream,
+                member=watch.member,
+                start=watch.asked,
+                end=watch.created.time if watch.created is not None else None,
+            ),
+            Exhibit(f"event of {key}", stream=watch.stream, member=watch.member, start=seen.time, end=seen.time),
+        ),
+        subject={"user": watch.user, "member": watch.member, "stream": watch.stream, "key": key},
+        shape=("allowed", "Watch", "user", "key" if high == low + b"\0" else "range" if high is not None else FROM_KEY),
+    )
+
+
 # ---- findings ----
 
 
@@ -428,11 +569,10 @@ def _denied(store: _Store, op: Operation, needs: Needs) -> Finding | None:
     )
 
 
-def _reasons(store: _Store, op: Operation, *, granted: bool) -> tuple[Exhibit, ...]:
+def _reasons(store: _Store, user: str, moment: _Moment, *, granted: bool) -> tuple[Exhibit, ...]:
     """The last two changes before the decision that the user's rights rest on: what granted them, or what took them away."""
-    moment = _moment(op)
     found: dict[int, Operation] = {}
-    for fact in store.concerning(op.user):
+    for fact in store.concerning(user):
         before = [write for write in store.facts[fact].live if _surely_before(write, moment)]
         last = max(before, key=lambda write: write.call, default=None)
         if last is not None and last.operation is not None and (fact[0] == "enabled" or (last.value is not None) is granted):

@@ -119,7 +119,7 @@ def check_members(case: Case) -> CheckerReport:
         return CheckerReport(NAME, applicable=False)
     judged = {"exits": len(exits), "alarms": len(asked.alarms)}
     findings: list[Finding] = []
-    log = _Log(asked, _borders(history.marks)) if history.order == "real-time" else None
+    log = _Log(asked, borders(history.marks)) if history.order == "real-time" else None
     differences = list(_hashes(_comparable_hashes(case, asked), judged))
     if log is not None:
         differences += _revisions((each._replace(raft_index=log.reduce(each.raft_index)) for each in _standings(asked, log)), judged)
@@ -225,7 +225,7 @@ class _Log:
         return idle
 
 
-def _borders(marks: Iterable[Mark]) -> dict[str, list[int]]:
+def borders(marks: Iterable[Mark]) -> dict[str, list[int]]:
     """Member -> times at which one process of it had surely ended and the next one not begun: an end is noted before the next start.
 
     A member of which a process began without the end of the one before being noted is left out: its processes cannot be told apart.

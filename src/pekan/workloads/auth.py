@@ -156,7 +156,11 @@ def choose(seed: int, client: str, n: int, user: str) -> Choice:
                 second = PutRequest(two, unique_value(seed, client, n, 1))
                 # A transaction inside may do no more than its user may (3.5.1 never looks into it).
                 writes += (TxnRequest(guards, (second,), (RangeRequest(key()),)),) if kind == "txn-nested" else (second,)
-            template = TxnRequest(guards, writes, (_reading(key()),) if rng.random() < 0.7 else ())
+            failure = (_reading(key()),) if rng.random() < 0.7 else ()
+            if rng.random() < 0.25:
+                # What was there before takes a permission to read, also in a transaction (CVE-2026-44283).
+                writes = (PutRequest(one, value, prev_kv=True), *writes[1:])
+            template = TxnRequest(guards, writes, failure)
         case "txn-read":
             template = TxnRequest(
                 (Compare(EQUAL, VALUE, two, b""),) if rng.random() < 0.4 else (),
