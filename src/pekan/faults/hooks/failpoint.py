@@ -167,6 +167,12 @@ class _Shot:
         """Whether the point has fired since this was armed."""
         return self.means.firings(self.victim.name, self.point) != self.firings
 
+    @property
+    def _dies(self) -> bool:
+        """Whether the process that was armed has been killed, and has not ended yet."""
+        process = self.victim.process
+        return self.lives and process is not None and process.dies()
+
     async def go(self) -> None:
         victim, means = self.victim, self.means
         self.firings = means.firings(victim.name, self.point)
@@ -250,11 +256,9 @@ class _Shot:
                 # done so once its threads are through with the disk.
                 with contextlib.suppress(TimeoutError):
                     await victim.wait_exit(END_MS / 1000)
-                process = victim.process if self.lives else None
-                if process is not None and process.dies():
-                    with contextlib.suppress(TimeoutError):
-                        await victim.wait_exit(END_SECONDS_MAX)
-            if self.lives:
+                with contextlib.suppress(TimeoutError):
+                    await victim.wait_exit(END_SECONDS_MAX if self._dies else 0)
+            if self.lives and not self._dies:
                 victim.expect_exit(None)
         if not self.lives:
             means.settle(victim.name, self.point)
