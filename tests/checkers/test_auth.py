@@ -21,6 +21,8 @@ from pekan.wire.messages import (
     EQUAL,
     PUT,
     VALUE,
+    CompactionRequest,
+    CompactionResponse,
     Compare,
     DeleteRangeRequest,
     DeleteRangeResponse,
@@ -427,6 +429,45 @@ def test_which_watches_are_not_judged() -> None:
     for user in ("root", "", "?"):
         assert found(watching(login(reader()), user=user)) == []
     assert found(watching(login(reader()), refused=True)) == []
+
+
+# ---- nobody ----
+
+ASKED_BY_NOBODY = (
+    (LeaseGrantRequest(60, 7), LeaseGrantResponse(header(1), 7, 60, "")),
+    (LeaseRevokeRequest(7), LeaseRevokeResponse(header(2))),
+    (CompactionRequest(2), CompactionResponse(header(2))),
+    (pb.AlarmRequest(), pb.AlarmResponse(header=pb_header(2))),
+    (pb.LeaseLeasesRequest(), pb.LeaseLeasesResponse(header=pb_header(2))),
+    (pb.MemberListRequest(), pb.MemberListResponse(header=pb_header(2))),
+)
+
+
+@pytest.mark.parametrize(("request_", "answer"), ASKED_BY_NOBODY)
+def test_what_takes_a_user_is_not_for_nobody(request_: Any, answer: Any) -> None:
+    """Answered without a token by a member that surely knows that auth is on, it is caught; for a user, with a certificate, or where auth
+    may be off, it is not."""
+    clock = login(reader())
+    clock.op("m2", request_, answer)
+    report = check_auth(case(clock))
+    assert codes(report) == ALLOWED
+    assert report.findings[0].shape[-1] == "no token"
+    assert found(clock, plan=Plan("3.6", 1, tls=True)) == []
+    clock = login(reader())
+    clock.op("m2", request_, answer, user="u")
+    assert found(clock) == []
+    clock = login(reader())
+    change(clock, pb.AuthDisableRequest(), answer=LOST)
+    clock.op("m2", request_, answer)
+    assert found(clock) == []
+
+
+def test_a_member_that_may_not_know_of_auth_answers_anybody() -> None:
+    """One that was cut off while auth was turned on decides by what it knows, also of what the others then apply."""
+    request, answer = ASKED_BY_NOBODY[0]
+    clock = reader()
+    clock.op("m2", request, answer)
+    assert found(clock) == []
 
 
 # ---- what is possible ----

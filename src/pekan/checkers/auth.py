@@ -24,7 +24,7 @@ bisection an operation, one pass over the changes for each distinct stretch of t
 Sources: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted), server/etcdserver/v3_server.go (doSerialize: a read is decided after
 its barrier, a write at apply), server/etcdserver/apply/auth.go (checkPutAuth, checkTxnPermission, read at 3.7.0; apply_auth.go before).
 Watches (server/etcdserver/api/v3rpc/watch.go, isWatchPermitted) are decided once. Known violations: #14571, #11651, CVE-2026-33343,
-CVE-2026-44283, CVE-2026-73499.
+CVE-2026-44283, CVE-2026-73499, CVE-2026-33413.
 """
 
 from __future__ import annotations
@@ -62,7 +62,17 @@ from pekan.models.auth import changes as kinds_of_change
 from pekan.verdict import CheckerReport, Exhibit, Finding
 from pekan.wire import pb
 from pekan.wire.errors import PERMISSION, PERMISSION_DENIED, WireError
-from pekan.wire.messages import WATCH, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, TxnRequest
+from pekan.wire.messages import (
+    WATCH,
+    CompactionRequest,
+    DeleteRangeRequest,
+    LeaseGrantRequest,
+    LeaseRevokeRequest,
+    LeaseTimeToLiveRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
 
 NAME = "auth"
 NESTED, PREV_KV, LEASE = "nested", "prev_kv", "lease"
@@ -133,7 +143,10 @@ def check_auth(case: Case) -> CheckerReport:
                 reasons = _reasons(store, op.user, _moment(op), granted=decision == "denied")
                 finding = replace(finding, certificate=finding.certificate + reasons)
             findings.append(finding)
-    findings += _watching(history, changes, judged)
+    known = _Known(history)
+    findings += _watching(history, changes, known, judged)
+    if not tls:
+        findings += _nameless(history, changes, known, judged)
     return CheckerReport(NAME, applicable=True, judged=judged, findings=tuple(findings))
 
 
@@ -351,7 +364,7 @@ class _Seen(NamedTuple):
     time: int
 
 
-def _watching(history: History, changes: Sequence[Operation], judged: dict[str, int]) -> Iterator[Finding]:
+def _watching(history: History, changes: Sequence[Operation], known: _Known, judged: dict[str, int]) -> Iterator[Finding]:
     """Watches that delivered events of keys which their user could not read at any moment that matters.
 
     A member decides about a watch when it is created, by what it knows itself, and never again. So a permission counts that was there at
@@ -359,7 +372,6 @@ def _watching(history: History, changes: Sequence[Operation], judged: dict[str, 
     same process. Watches of root, and without a token, are left out.
     """
     store = _Store(changes, by_revision=False)
-    known = _Known(history)
     seen: list[_Seen] = []
     for stream in history.streams:
         if stream.method == WATCH and stream.user not in ("", UNKNOWN_USER) and ("has", stream.user, ROOT) not in store.facts:
@@ -394,6 +406,40 @@ def _firsts(watch: Watch, known: _Known) -> Iterator[_Seen]:
             if event.kv.key not in keys:
                 keys.add(event.kv.key)
                 yield _Seen(since, watch, event.kv.key, message.time)
+
+
+def _nameless(history: History, changes: Sequence[Operation], known: _Known, judged: dict[str, int]) -> Iterator[Finding]:
+    """Requests without a token that only a user may ask, and that were answered with auth on for as long as matters: from what the member
+    surely knew, since it decides by that alone, to the answer."""
+    store = _Store(changes, by_revision=False)
+    asked: list[tuple[_Moment, Operation]] = []
+    for op in history.of(*_NAMED):
+        if not op.user and op.outcome == OK and op.ret is not None:
+            since = known.since(op.member, op.call, op.ret)
+            if since is not None:
+                asked.append((_Moment(since, op.ret), op))
+    judged["nameless"] = len(asked)
+    shapes: set[tuple[str, ...]] = set()
+    for moment, op in sorted(asked, key=lambda each: each[0].call):
+        if store.bounds(moment, "").most.enabled:
+            finding = _wrongly_allowed(op, "", Needs())
+            if finding.shape not in shapes:
+                shapes.add(finding.shape)
+                finding = replace(finding, certificate=finding.certificate + _reasons(store, "", moment, granted=False))
+            yield finding
+
+
+_NAMED = (
+    CompactionRequest,
+    LeaseGrantRequest,
+    LeaseRevokeRequest,
+    LeaseTimeToLiveRequest,
+    pb.AlarmRequest,
+    pb.LeaseLeasesRequest,
+    pb.MemberListRequest,
+)
+"""What takes a user of some kind, from 3.4.42, 3.5.28 and 3.6.9 on: before, anybody was answered (CVE-2026-33413). Whether it takes more,
+a role or the permission for certain keys, differs."""
 
 
 class _Known:
@@ -591,7 +637,7 @@ def _kind(op: Operation) -> str:
 
 
 def _told(request: Any) -> str:
-    if isinstance(request, RangeRequest | DeleteRangeRequest | PutRequest | TxnRequest):
+    if isinstance(request, tuple):
         return telling.request(request)
     fields = []
     for descriptor, value in request.ListFields():
