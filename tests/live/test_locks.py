@@ -94,6 +94,7 @@ def test_a_lock_is_granted_without_its_key_where_members_do_not_look_again(tmp_p
     issue = ISSUES["11456"]
 
     def shown(judged: Judged) -> bool:
+        """Whether the run shows the issue."""
         return judged.verdict is not None and any(map(issue.expects, judged.verdict.findings))
 
     judged = play(tmp_path, release, *[issue.run(release).plan] * ATTEMPTS, until=shown if codes else met)

@@ -65,6 +65,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Debian:
 
 
 def looked(directory: Path) -> Debian:
+    """The same with a cache at `directory`."""
     before = system_state()
     cache = Cache(directory)
     said: list[str] = []

@@ -167,6 +167,7 @@ def written(run: Run) -> list[bytes]:
 
 
 def traffic_of_kv(run: Run) -> dict[str, bool]:
+    """Of the main traffic of `kv`."""
     return {
         "every kind of choice": all(run.counts[f"kv:{name}"] for name in kv.WEIGHTS),
         "answers": answered(run) > ANSWERED_MIN and run.counts["ok"] > 4 * run.counts["refused"],
@@ -188,6 +189,7 @@ def test_a_workload_ends_when_it_is_told(kv_run: Run) -> None:
 
 
 def whole_watches(run: Run) -> dict[str, bool]:
+    """Of the watches on everything, by member."""
     told = {member: revisions(run, member) for member in ("m1", "m2", "m3")}
     return {member: len(each) > 0.9 * max(map(len, told.values())) > 300 for member, each in told.items()}
 
@@ -208,6 +210,7 @@ def test_whole_keyspace_watchers_hear_of_everything(kv_run: Run) -> None:
 
 
 def short_watches(run: Run) -> dict[str, bool]:
+    """Of all other watches."""
     clients = {stream.client for stream in run.history.streams if stream.client.startswith(("watch-", "bulk"))}
     told = [message for client in clients for message in messages(run, client)]
     return {
@@ -225,6 +228,7 @@ def test_short_watchers_do_what_their_kinds_say(kv_run: Run) -> None:
 
 
 def tombstones(run: Run) -> dict[str, bool]:
+    """Of compactions at a deletion."""
     admin = [operation for operation in run.of("admin-") if operation.outcome == "ok"]
     deleted = {operation.output.header.revision for operation in admin if operation.method.endswith("DeleteRange")}
     compacted = {operation.input.revision for operation in admin if operation.method.endswith("Compact")}
@@ -239,6 +243,7 @@ def test_maintenance_compacts_and_watches_from_a_tombstone(kv_run: Run) -> None:
 
 
 def leases(run: Run) -> dict[str, bool]:
+    """Of the leases of `kv`."""
     outcomes = Counter((o.method.rsplit("/", 1)[1], o.outcome) for o in run.of("kv-"))
     return {
         "kept alive": run.counts["keepalive"] > 0,
@@ -254,6 +259,7 @@ def test_leases_are_kept_revoked_and_left_to_expire(kv_run: Run) -> None:
 
 
 def deviations(run: Run) -> dict[str, bool]:
+    """Of what is known to be answered wrongly."""
     late = [operation for operation in run.of("late-") if meets_known_deviation(operation.input)]
     return {
         "asked": any(operation.client.startswith("late-ask-") for operation in late),
@@ -270,6 +276,7 @@ def test_known_deviations_come_late_and_from_their_own_clients(kv_run: Run) -> N
 
 
 def traffic_of_kubernetes(run: Run) -> dict[str, bool]:
+    """Of `kubernetes`."""
     pages = [operation for operation in run.of("kubernetes-") if operation.client.endswith("-pages")]
     streams = [stream for stream in run.history.streams if stream.client.startswith("kubernetes-")]
     claims = [operation for operation in run.of("compactor-") if operation.method.endswith("Txn") and operation.outcome == "ok"]
@@ -294,6 +301,7 @@ def test_kubernetes_on_one_member(tmp_path: Path) -> None:
 
 
 def traffic_of_auth(run: Run) -> dict[str, bool]:
+    """Of `auth`."""
     users = [operation for operation in run.of("auth-") if not operation.client.startswith(("auth-root", "auth-prepare", "auth-finish"))]
     outcomes = {(operation.method.rsplit("/", 1)[1], operation.outcome) for operation in users}
     methods = ("Put", "Range", "DeleteRange", "Txn")
@@ -331,6 +339,7 @@ def test_two_runs_of_a_plan_send_the_same(tmp_path: Path, name: str) -> None:
     plan = Plan(etcd=VERSION, seed=8, members=1, time_ms=4_000, concurrency=4, workloads=(name,), flags=CHEAP_PASSWORDS)
 
     def enough(run: Run) -> dict[str, bool]:
+        """Of the clients, who have sent something to compare."""
         return {f"{name}-{index}": len(requests(run, f"{name}-{index}")) > 70 for index in range(4)}
 
     runs = []

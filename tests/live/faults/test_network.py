@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import time
@@ -42,14 +43,13 @@ class Reign(NamedTuple):
 async def _reign(it: Stage) -> Reign:
     """The one of this moment; a majority knows of it. The stage's deadline bounds the wait."""
     while True:
-        try:
+        with contextlib.suppress(PekanError, OSError):
             leader = await it.cluster.leader(1.0)
             status = await leader.status()
-        except (PekanError, OSError):
-            continue
-        if status.believes_it_leads:
-            names = tuple(member.name for member in it.cluster.members if member is not leader)
-            return Reign(leader.name, names, status.raft_term)
+            if status.believes_it_leads:
+                names = tuple(member.name for member in it.cluster.members if member is not leader)
+                return Reign(leader.name, names, status.raft_term)
+        await asyncio.sleep(PAUSE_S)
 
 
 async def _another_leader(it: Stage, old: str) -> Member:
