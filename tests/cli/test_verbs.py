@@ -111,8 +111,8 @@ def test_unreadable_history_names_file_and_byte(tmp_path: Path) -> None:
 
 def test_doctor_names_the_engine_and_what_would_help(tmp_path: Path) -> None:
     """Each thing that cannot be done here comes with the reason and a remedy, and the engine that judges is named either way."""
-    # A cache of its own: tests beside this one fetch releases, so that two looks at the user's may differ.
-    environment = {**os.environ, "PEKAN_CACHE": str(tmp_path)}
+    # A cache of its own: tests beside this one fetch releases, so that two looks at the user's may differ. Nor is his data tidied up.
+    environment = {**os.environ, "PEKAN_CACHE": str(tmp_path / "cache"), "PEKAN_DATA": str(tmp_path / "data")}
     ended = pekan("doctor", "--json", env=environment)
     assert ended.returncode == 0, ended.stderr
     abilities = json.loads(ended.stdout)["abilities"]
