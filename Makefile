@@ -1,7 +1,8 @@
 # Two commands for a newcomer, each works first, alone, and again:
 #   make hunt    an isolated environment, Pekan, etcd 3.5.1 from PyPI, a hunt of about a minute, and the line to type next
 #   make test    everything set up and all tests passed
-# Longer work has targets of its own: hunt-seeds, no-false-alarms, issues, soak-faults, soak-hooks, soak-power, divergence, fuzz, fuzz-objects, fuzz-readers, bench, bench-peers.
+# Longer work has targets of its own: hunt-seeds, no-false-alarms, issues, soak-faults, soak-hooks, soak-power, divergence, fuzz, fuzz-objects,
+# fuzz-engines, fuzz-locks, fuzz-readers, bench, bench-peers.
 #
 # Where a Rust toolchain is (cargo on PATH or in its usual place) the native core is built at install, linted and tested; without one
 # everything works by the reference in Python.
@@ -9,7 +10,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks soak-power divergence issues test survey lint native-test fuzz fuzz-objects fuzz-readers bench bench-hooks bench-peers clean
+.PHONY: help hunt hunt-seeds no-false-alarms soak-faults soak-hooks soak-power divergence issues test survey lint native-test fuzz fuzz-objects fuzz-engines fuzz-locks fuzz-readers bench bench-hooks bench-peers clean
 
 VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -122,6 +123,16 @@ test: lint native-test
 
 fuzz: $(VENV)/.test
 	cd tests && ../$(VENV)/bin/python -m oracle.fuzz $(ARGS)
+
+fuzz-objects: $(VENV)/.test
+	cd tests && ../$(VENV)/bin/python -m oracle.objects_fuzz $(ARGS)
+
+fuzz-engines: $(VENV)/.test
+	cd tests && ../$(VENV)/bin/python -m oracle.engines $(ARGS)
+	cd tests && ../$(VENV)/bin/python -m oracle.engines --locks $(ARGS)
+
+fuzz-locks: $(VENV)/.test
+	cd tests && ../$(VENV)/bin/python -m oracle.locking $(ARGS)
 
 fuzz-readers: $(VENV)/.test
 	cd tests && ../$(VENV)/bin/python -m oracle.readers --cases 1000000 $(ARGS)
