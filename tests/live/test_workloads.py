@@ -312,6 +312,7 @@ def traffic_of_auth(run: Run) -> dict[str, bool]:
         "users": {operation.user for operation in users} >= {"alice", "bob", "carol", "dave"},
         "root": {operation.member for operation in run.of("auth-root") if operation.outcome == "ok"} == {"m1", "m2", "m3"},
         "events": any(message.events for message in messages(run, "watch-m2-all")),
+        "users' events": any(message.events for user in auth.USERS for message in messages(run, f"auth-watch-{user.name}")),
         "values": len(written(run)) > 100,
     }
 

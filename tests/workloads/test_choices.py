@@ -41,6 +41,7 @@ WORKLOAD_CHOICES: dict[str, Choose] = {
 ALL_CHOICES: dict[str, Choose] = {
     **WORKLOAD_CHOICES,
     "auth-root": auth.choose_change,
+    "auth-watch": lambda seed, client, n: auth.choose_watch(seed, client, n, "carol"),
     "admin": maintenance.choose,
     "watch": lambda seed, client, n: watching.choose(seed, client, n, ("kv", "auth")),
     "late-ask": lambda seed, client, n: deviations.choose_ask(seed, client, n, ("m1", "m2")),

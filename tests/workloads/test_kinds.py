@@ -25,6 +25,7 @@ DRAWS: dict[str, tuple[Callable[[int], Choice], ...]] = {
         lambda n: auth.choose(1, "auth-0", n, "alice"),
         lambda n: auth.choose_change(1, "auth-root", n),
         lambda n: auth.choose_denied(1, "late-denied-m1", n),
+        lambda n: auth.choose_watch(1, "auth-watch-alice", n, "alice"),
     ),
     "watching": (lambda n: watching.choose(1, "watch-m1-0", n, ("kv",)),),
     "maintenance": (lambda n: maintenance.choose(1, "admin-m1", n),),

@@ -10,6 +10,7 @@
     dave      writer, shared*          write auth/0/k0 to auth/0/k5          auth-3, ...
     nobody    -                        -                                     a client without a token
     alice     (in the last tenth: writes beside reads that nobody may do)    late-denied-<member>
+    each      (watches a key, a range, everything from a key on)             auth-watch-<user>
     guest-n   (added, changed and deleted again by auth-root)
 
     shared*   readwrite on auth/s/ and, some of the time, on auth/x/: granted, revoked, widened and narrowed by auth-root all the time
@@ -36,10 +37,12 @@ from pekan.wire.messages import (
     RangeRequest,
     RequestOp,
     TxnRequest,
+    WatchCreateRequest,
     pb,
 )
 from pekan.workloads.keys import SEEN, Horizon, Memory, prefix_end, recent, resolve
 from pekan.workloads.traffic import Caller, Choice, Credentials, Traffic, draws, unique_value, weighted
+from pekan.workloads.watching import session
 
 NAME = "auth"
 WEIGHTS = {
@@ -71,7 +74,8 @@ CHANGES = {
 }
 """What root does. Adding users, passwords and logins cost a member some 100 ms of processor each (bcrypt, by etcd's default cost)."""
 DENIED = "denied-read"
-KINDS = (*WEIGHTS, *CHANGES, DENIED)
+WATCHED = "user-watch"
+KINDS = (*WEIGHTS, *CHANGES, DENIED, WATCHED)
 CHANGE_REST_S = (0.05, 0.5)
 ROOT = Credentials("root", "root-password")
 USERS = tuple(Credentials(name, f"{name}-password") for name in ("alice", "bob", "carol", "dave"))
@@ -84,6 +88,8 @@ FORBIDDEN = b"auth/m/"
 DENIED_FROM = 0.9
 DENIED_REST_S = (0.3, 1.2)
 """When and how often transactions with a denied read are sent: as those with a refused revision, and for the same reason."""
+WATCH_MS = (300, 2_500)
+"""How long a user's watch is kept: some changes of roles pass meanwhile."""
 SHARED = "shared"
 ROLES: dict[str, tuple[tuple[int, bytes, bytes], ...]] = {
     "own-0": ((pb.Permission.READWRITE, b"auth/0/", b"auth/00"),),
@@ -193,6 +199,16 @@ def choose_denied(seed: int, client: str, n: int) -> Choice:
     return Choice(DENIED, put.key, put.value, TxnRequest((), success, failure))
 
 
+def choose_watch(seed: int, client: str, n: int, user: str) -> Choice:
+    """The n-th watch of a user: as often as not of what they may read, and more than once in three from a key on (CVE-2026-73499)."""
+    rng = draws(seed, client, n)
+    area = AREA_OF.get(user, AREAS[0]) if rng.random() < OWN_SHARE else rng.choice(AREAS)
+    key = area + b"k%d" % rng.randrange(KEYS)
+    request = rng.choice((WatchCreateRequest(key), WatchCreateRequest(area, prefix_end(area)), WatchCreateRequest(key, b"\0")))
+    options = (("at-once", False), ("bookmark", False), ("cancel", False), ("lifetime-ms", rng.randint(*WATCH_MS)), ("progress-ms", 0))
+    return Choice(WATCHED, request.key, template=(request._replace(prev_kv=rng.random() < 0.5),), options=options)
+
+
 def choose_change(seed: int, client: str, n: int) -> Choice:
     """The n-th thing that root does."""
     rng = draws(seed, client, n)
@@ -265,6 +281,9 @@ class Auth:
             group.create_task(_root(traffic), name="auth-root")
             for member in traffic.members:
                 group.create_task(_denied(traffic, member), name=f"late-denied-{member}")
+            for index, user in enumerate(USERS):
+                member = traffic.members[index % len(traffic.members)]
+                group.create_task(_watches(traffic, f"auth-watch-{user.name}", member, user), name=f"auth-watch-{user.name}")
 
     async def finish(self, traffic: Traffic) -> None:
         """Turn auth off again, through whichever member does it: who compares members afterwards needs no token."""
@@ -341,6 +360,19 @@ async def _denied(traffic: Traffic, member: str) -> None:
         await caller.call(choose_denied(traffic.plan.seed, name, n).template)
         traffic.counts["late:denied-read"] += 1
         await traffic.rest(draws(traffic.plan.seed, name + "/rest", n).uniform(*DENIED_REST_S))
+        n += 1
+
+
+async def _watches(traffic: Traffic, name: str, member: str, user: Credentials) -> None:
+    if await traffic.idle(NAME, (WATCHED,)):
+        return
+    caller = traffic.caller(name, member, user)
+    n = 0
+    while await traffic.turn():
+        # Whether it is still known or not: a token renewed says what the member knows of users and roles.
+        caller.forget_token()
+        traffic.counts[f"auth:{WATCHED}"] += 1
+        await session(traffic, caller, choose_watch(traffic.plan.seed, name, n, user.name))
         n += 1
 
 
