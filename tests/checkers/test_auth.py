@@ -696,7 +696,8 @@ def test_every_finding_about_a_watch_is_confirmed_by_trying_all_orders(changes: 
     """None of the states possible from the last answer of the member to the delivery lets the user read; and where there is none although
     nothing overlaps and all is answered, it is found."""
     clock = reader()
-    change(clock, revoke())
+    if known % 2:
+        change(clock, revoke())
     made = list(clock.operations)
     base = clock.now
     for request, answer, took, pause in changes:
