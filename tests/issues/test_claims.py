@@ -8,7 +8,7 @@ import pytest
 
 from pekan.errors import UsageError
 from pekan.faults.grammar import show_trigger
-from pekan.issues import Boundary, Issue, Recipe
+from pekan.issues import ISSUES, Boundary, Issue, Recipe, named
 from pekan.issues.claims import affected, fingerprint, fixed_in, has_recipe, needs, script_lines, span
 from pekan.plan import Lane, Plan, Step, Trigger
 
@@ -54,6 +54,14 @@ def test_the_end_is_searched_in_the_newest_line_or_the_one_asked_for() -> None:
     assert span(replace(ISSUE, boundaries=()), "3.5.35").claimed == ("", "")
     with pytest.raises(UsageError, match="--etcd"):
         span(replace(ISSUE, boundaries=()))
+
+
+def test_an_issue_is_found_however_its_name_is_written() -> None:
+    """In small letters, in capital ones, a number with its #; what is not there is not found."""
+    assert named("cve-2026-33343") is named("CVE-2026-33343") is ISSUES["CVE-2026-33343"]
+    assert named("#18089") is named("18089") is ISSUES["18089"]
+    assert named("Compares-Only-Stale") is ISSUES["compares-only-stale"]
+    assert named("CVE-2026") is None
 
 
 def test_claims_in_words() -> None:
