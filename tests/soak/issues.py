@@ -30,6 +30,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import runpy
 import subprocess
 import sys
@@ -52,6 +53,8 @@ BUILT = "go"
 """The provider that builds."""
 EXPECTED = {LAST: "shown", FIRST: "not shown"}
 INTERRUPTED = 130
+ADDRESS = re.compile(r"https?://\S*/")
+"""Of a package, up to its name: which mirror it came from is this machine's business."""
 
 
 class Cell(NamedTuple):
@@ -167,9 +170,10 @@ def run(cell: Cell) -> dict[str, Any] | None:
     answers = [attempt["answer"] for attempt in said["attempts"]]
     if "interrupted" in answers:
         return None
+    given = f"a binary that was given, SHA-256 {file_sha256(cell.binary)}" if cell.binary is not None else ""
     return {
         **about,
-        "origin": said["origin"] if cell.binary is None else f"a binary that was given, SHA-256 {file_sha256(cell.binary)}",
+        "origin": given or ADDRESS.sub("", said["origin"]),
         "answer": said["answer"],
         "attempts": said["asked"],
         "counted": said["counted"],
