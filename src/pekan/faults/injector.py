@@ -211,6 +211,10 @@ class Armed:
                 await until(self.fault.until, self.fault.target, self.context)
 
 
+async def _without_auth(client: Client) -> None:
+    """Where no user is known there is nobody to log in as."""
+
+
 @dataclass
 class Context:
     """What faults are given by the hunt, and what they have in common: what is claimed, how many fired.
@@ -218,6 +222,7 @@ class Context:
     elapsed_ms  counts from the beginning of the traffic; `heal_ms` is when every fault has to be undone
     ask         one recorded request to the member of that name, with the administrator's token where auth is on
     open        a recorded client of its own, for streams; the hunt closes it at the end of the run
+    login       gives such a client the administrator's token, where auth is on
     directory   the run's
     administrator  tells the traffic whom its clients are to speak as from now on (name, password); None: as nobody
     journal     the run's: notes what the kernel does not undo by itself, before it is made
@@ -231,6 +236,7 @@ class Context:
     open: Callable[[str, str], Client]
     directory: Path
     seed: int = 0
+    login: Callable[[Client], Awaitable[None]] = _without_auth
     administrator: Callable[[tuple[str, str] | None], None] = lambda user: None
     equipment: Mapping[str, Equipment] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)

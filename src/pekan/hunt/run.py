@@ -383,6 +383,10 @@ class _Run:
 
     def surroundings(self, traffic: Traffic) -> Context:
         """What faults and scripts are given."""
+
+        async def login(client: Client) -> None:
+            await Caller(traffic, client, administrator=True).authorize()
+
         return Context(
             self.cluster,
             self.recorder,
@@ -390,6 +394,7 @@ class _Run:
             self.plan.schedule.heal_ms,
             ask=self.ask,
             open=lambda name, member: self.open_client(name, self.cluster.member(member).spec),
+            login=login,
             directory=self.run.path,
             seed=self.plan.seed,
             administrator=self.speak_as,

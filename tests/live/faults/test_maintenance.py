@@ -13,10 +13,13 @@ from pekan.checking import check
 from pekan.faults import Album, Image
 from pekan.history.reading import load
 from pekan.hunt.images import copy_tree, examine
+from pekan.hunt.planning import make_plan
+from pekan.hunt.series import hunt_once
 from pekan.plan import Plan
 from pekan.wire.errors import COMPACTED, NO_SPACE
 from pekan.wire.messages import PutRequest, RangeRequest, Request, pb
 from stage import Stage, stage
+from stage.releases import provided
 
 pytestmark = pytest.mark.live
 
@@ -182,3 +185,19 @@ def test_a_snapshot_is_restored(version: str, tmp_path: Path) -> None:
     copy_tree(older.directory / "data", newer.directory / "data")
     asyncio.run(examine([newer], seed=1))
     assert [finding.code for finding in check(tmp_path).findings] == ["IMAGE-LOST-WRITE"]
+
+
+def test_streams_of_faults_are_the_administrators(tmp_path: Path) -> None:
+    """With auth on a snapshot is saved, another one restored, and a deletion at the compacted revision watched; releases with
+    CVE-2026-33413 mended refuse all three to who has no token."""
+    faults = ("snapshot-save m1 at 2500ms", "snapshot-restore m1 at 3s", "compact m1 place=tombstone at 4s")
+    asked = Plan(etcd=NEWEST, seed=3, members=1, time_ms=9_000, workloads=("auth",))
+    judged = hunt_once(make_plan(asked, (), faults), provided(NEWEST), tmp_path / "run", lambda live: None, budget_s=60)
+    assert judged.history is not None
+    by_kind = {span.kind: span for span in judged.history.faults}
+    assert all(span.fired is not None for span in by_kind.values())
+    assert by_kind["snapshot-save"].evidence["healed"]["whole"]
+    assert by_kind["snapshot-restore"].evidence["healed"]["image"] == 1
+    assert by_kind["compact"].evidence["healed"]["delete_seen"]
+    users = {stream.user for stream in judged.history.streams if stream.client.startswith("fault-")}
+    assert users == {"root"}

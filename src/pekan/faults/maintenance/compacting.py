@@ -101,6 +101,7 @@ async def _bury(ask: Any, key: bytes) -> int:
 async def _watched(victim: Member, armed: Armed, key: bytes, revision: int) -> bool:
     """Whether a watch from `revision` delivers an event of that revision. The checkers judge it from the record."""
     client = armed.context.open(f"fault-watch-{armed.id}", victim.name)
+    await armed.context.login(client)
     loop = asyncio.get_running_loop()
     until = loop.time() + WATCH_S
     async with client.watch() as stream:

@@ -159,6 +159,7 @@ async def save(victim: Member, armed: Armed) -> Saved:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         client = armed.context.open(f"fault-snapshot-{armed.id}", victim.name)
+        await armed.context.login(client)
         with path.open("wb") as file:
             async with client.stream(SNAPSHOT) as stream:
                 await stream.send(pb.SnapshotRequest())
