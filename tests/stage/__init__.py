@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pekan.etcd.client import Client, Reply
+from pekan.etcd.client import Client, Reply, decided
 from pekan.etcd.cluster import Cluster
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder
@@ -29,7 +30,6 @@ from pekan.history.records import RecordWriter
 from pekan.history.types import FaultSpan
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan, Schedule
-from pekan.wire.errors import is_decided
 from pekan.wire.messages import PutRequest, RangeRequest, Request
 
 from .releases import provided
@@ -83,11 +83,7 @@ class Stage:
     async def answer(self, member: str, request: Request) -> Reply:
         """As `call`, again until etcd has decided the answer: a dial may take too long, an election be in between. For requests that may be
         done twice."""
-        while True:
-            reply = await self.call(member, request)
-            if reply.outcome == "ok" or is_decided(reply.output):
-                return reply
-            await asyncio.sleep(PAUSE_S)
+        return await decided(lambda: self.call(member, request), math.inf)
 
     async def get(self, member: str, key: bytes, timeout_s: float = ANSWER_S, *, serializable: bool = False) -> Reply:
         return await self.call(member, RangeRequest(key, serializable=serializable), timeout_s)

@@ -18,16 +18,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pekan.checkers.kv.collect import attached_by
 from pekan.checkers.services import SERVICES
 from pekan.history.types import FAILED, OK, Operation
 from pekan.models.auth import Interval, interval
-from pekan.wire.messages import (
-    DeleteRangeRequest,
-    LeaseGrantRequest,
-    PutRequest,
-    TxnRequest,
-    TxnResponse,
-)
+from pekan.models.etcd import deletes, puts
+from pekan.wire.messages import DeleteRangeRequest, LeaseGrantRequest, PutRequest, TxnRequest
 
 _NEVER = float("inf")
 
@@ -60,13 +56,13 @@ class Attached:
     def _add(self, op: Operation) -> None:
         if op.outcome == FAILED and type(op.input) is not TxnRequest:
             return
-        for key, end in written(op.input):
+        for key, end in _written(op.input):
             if end == key + b"\0":
                 self._writes.setdefault(key, []).append(op)
             else:
                 self._ranges.append(((key, end), op))
         if op.outcome == OK and op.ret is not None:
-            self._puts += [(op.ret, op, key, lease) for key, lease in attaches(op)]
+            self._puts += [(op.ret, op, key, lease) for key, lease in attached_by(op.input, op.output)]
 
     def surely(self, op: Operation, lease: int) -> Iterator[tuple[bytes, Operation]]:
         """(key, the put that attached it) of keys that `lease` may have had all the time until `op` was decided; `keeps` says whether."""
@@ -93,34 +89,10 @@ def _same_lease(request: Any, lease: int) -> bool:
     return isinstance(request, PutRequest) and (request.lease == lease or request.ignore_lease)
 
 
-def written(request: Any) -> Iterator[Interval]:
+def _written(request: Any) -> Iterator[Interval]:
     """The ranges of keys that `request` may write, in whichever branch and however deep."""
-    if isinstance(request, PutRequest):
-        yield request.key, request.key + b"\0"
-    elif isinstance(request, DeleteRangeRequest):
-        asked = interval(request.key, request.range_end)
+    for put in puts(request):
+        yield put.key, put.key + b"\0"
+    for delete in deletes(request):
+        asked = interval(delete.key, delete.range_end)
         yield asked if asked is not None else (b"", None)
-    elif isinstance(request, TxnRequest):
-        for op in (*request.success, *request.failure):
-            yield from written(op)
-
-
-def attaches(op: Operation) -> Iterator[tuple[bytes, int]]:
-    """(key, lease) of the puts with a lease that `op`, which was answered, has carried out."""
-    if isinstance(op.input, PutRequest):
-        if op.input.lease:
-            yield op.input.key, op.input.lease
-    elif isinstance(op.input, TxnRequest):
-        yield from _attached_inside(op.input, op.output)
-
-
-def _attached_inside(request: TxnRequest, response: TxnResponse) -> Iterator[tuple[bytes, int]]:
-    branch = request.success if response.succeeded else request.failure
-    if len(branch) != len(response.responses):
-        return
-    for op, answer in zip(branch, response.responses, strict=True):
-        if isinstance(op, TxnRequest):
-            if isinstance(answer, TxnResponse):
-                yield from _attached_inside(op, answer)
-        elif isinstance(op, PutRequest) and op.lease:
-            yield op.key, op.lease

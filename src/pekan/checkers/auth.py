@@ -38,9 +38,10 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from pekan.checkers import telling
-from pekan.checkers.attached import Attached, attaches
+from pekan.checkers.attached import Attached
 from pekan.checkers.case import SUSPECTED_FORK, Case
 from pekan.checkers.evidence import Watch, bounds, split
+from pekan.checkers.kv.collect import attached_by
 from pekan.checkers.members import borders
 from pekan.history.reading import UNKNOWN_USER
 from pekan.history.types import FAILED, INDEFINITE, OK, History, Operation
@@ -138,11 +139,7 @@ def check_auth(case: Case) -> CheckerReport:
         judged[decision] += 1
         finding = _allowed(store, op, needs, leases) if decision == "allowed" else _denied(store, op, needs)
         if finding is not None:
-            if finding.shape not in told:  # Of one shape only the first is shown with its reasons, and told in full.
-                told.add(finding.shape)
-                reasons = _reasons(store, op.user, _moment(op), granted=decision == "denied")
-                finding = replace(finding, certificate=finding.certificate + reasons)
-            findings.append(finding)
+            findings.append(_reasoned(finding, told, store, op.user, _moment(op), granted=decision == "denied"))
     known = _Known(history)
     findings += _watching(history, changes, known, judged)
     if not tls:
@@ -388,11 +385,7 @@ def _watching(history: History, changes: Sequence[Operation], known: _Known, jud
         ):
             continue
         told.add((watch.stream, watch.asked))  # Of one watch the first key is enough.
-        finding = _wrongly_watched(each)
-        if finding.shape not in shapes:
-            shapes.add(finding.shape)
-            finding = replace(finding, certificate=finding.certificate + _reasons(store, watch.user, moment, granted=False))
-        yield finding
+        yield _reasoned(_wrongly_watched(each), shapes, store, watch.user, moment)
 
 
 def _firsts(watch: Watch, known: _Known) -> Iterator[_Seen]:
@@ -422,11 +415,7 @@ def _nameless(history: History, changes: Sequence[Operation], known: _Known, jud
     shapes: set[tuple[str, ...]] = set()
     for moment, op in sorted(asked, key=lambda each: each[0].call):
         if store.bounds(moment, "").most.enabled:
-            finding = _wrongly_allowed(op, "", Needs())
-            if finding.shape not in shapes:
-                shapes.add(finding.shape)
-                finding = replace(finding, certificate=finding.certificate + _reasons(store, "", moment, granted=False))
-            yield finding
+            yield _reasoned(_wrongly_allowed(op, "", Needs()), shapes, store, "", moment)
 
 
 _NAMED = (
@@ -551,14 +540,14 @@ def _allowed(store: _Store, op: Operation, needs: Needs, leases: Callable[[], At
     for name, part in parts:
         if not _may_be_permitted(store, _moment(op), op.user, part):
             return _wrongly_allowed(op, name, part)
-    return _attached(store, op, leases()) if leases is not None and any(attaches(op)) else None
+    return _attached(store, op, leases()) if leases is not None and attached_by(op.input, op.output) else None
 
 
 def _attached(store: _Store, op: Operation, leases: Attached) -> Finding | None:
     """A put gave a key to a lease, and among the keys that the lease has is one that the user may not write (checkLeasePuts)."""
     if permits(store.bounds(_moment(op), op.user).least, op.user, Needs(admin=True)):
         return None
-    for _, lease in attaches(op):
+    for _, lease in attached_by(op.input, op.output):
         for key, put in leases.surely(op, lease):
             needs = Needs(writes=((key, key + b"\0"),))
             if not _may_be_permitted(store, _moment(op), op.user, needs) and leases.keeps(key, lease, put, op):
@@ -613,6 +602,14 @@ def _denied(store: _Store, op: Operation, needs: Needs) -> Finding | None:
         subject={"user": op.user, "member": op.member, "operations": [op.id]},
         shape=("denied", _kind(op), "user"),
     )
+
+
+def _reasoned(finding: Finding, told: set[tuple[str, ...]], store: _Store, user: str, moment: _Moment, *, granted: bool = False) -> Finding:
+    """`finding` with its reasons where it is the first of its shape, which alone is told in full; `told` are the shapes so far."""
+    if finding.shape in told:
+        return finding
+    told.add(finding.shape)
+    return replace(finding, certificate=finding.certificate + _reasons(store, user, moment, granted=granted))
 
 
 def _reasons(store: _Store, user: str, moment: _Moment, *, granted: bool) -> tuple[Exhibit, ...]:

@@ -15,13 +15,12 @@ from rich.console import Console
 
 from pekan.errors import PekanError
 
-ALLOW = "Finding codes that are notes here; known: those that releases are known for (docs/known-deviations.md)."
-
 if TYPE_CHECKING:
     from pekan.history.types import History
     from pekan.report import Hints
     from pekan.verdict import Finding
 
+ALLOW = "Finding codes that are notes here; known: those that releases are known for (docs/known-deviations.md)."
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
 

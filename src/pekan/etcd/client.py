@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -29,7 +29,7 @@ from pekan.etcd.recorder import Recorder
 from pekan.etcd.spec import Address, TlsFiles
 from pekan.history.reading import TOKEN, outcome_of
 from pekan.history.types import FAILED, INDEFINITE, OK, Outcome
-from pekan.wire.errors import CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, WireError
+from pekan.wire.errors import CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, WireError, is_decided
 from pekan.wire.messages import (
     OBSERVE,
     SNAPSHOT,
@@ -53,6 +53,8 @@ SLOW_WINDOW_BYTES = 64 << 10
 after some dozen messages instead of after megabytes."""
 DECODER_CALLS_MAX = 4_096
 """Calls after which the interning decoder is renewed: what it keeps must not grow with the length of a run."""
+AGAIN_S = 0.1
+"""Between two tries of a request that etcd has not decided: a connection that is down refuses at once."""
 CLOSE_TIMEOUT_S = 2.0
 """How long closing may wait for gRPC to let go of what was cancelled; it is a matter of milliseconds."""
 
@@ -66,6 +68,20 @@ class Reply(NamedTuple):
     outcome: Outcome
     output: Any
     operation: int
+
+
+async def decided(ask: Callable[[], Awaitable[Reply]], within_s: float, go_on: Callable[[], bool] = lambda: True) -> Reply:
+    """What etcd decides about a request that may be sent twice: `ask` again where an election, a dial or a stalled disk kept it from that.
+
+    The last reply, whatever it is, once `within_s` are over or `go_on` says no more.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within_s
+    while True:
+        reply = await ask()
+        if reply.outcome == OK or is_decided(reply.output) or loop.time() >= end or not go_on():
+            return reply
+        await asyncio.sleep(AGAIN_S)
 
 
 class Client:
@@ -465,4 +481,4 @@ def _options(slow: bool) -> list[tuple[str, int | str]]:
     return options
 
 
-__all__ = ["FAILED", "INDEFINITE", "OK", "Client", "Reply", "Stream", "WatchStream"]
+__all__ = ["FAILED", "INDEFINITE", "OK", "Client", "Reply", "Stream", "WatchStream", "decided"]

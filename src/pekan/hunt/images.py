@@ -24,11 +24,11 @@ from typing import NamedTuple
 
 from pekan.errors import ClusterFailure
 from pekan.etcd.aside import Aside, aside
-from pekan.etcd.client import Client, Reply
+from pekan.etcd.client import Client, Reply, decided
 from pekan.etcd.spec import MemberExit, MemberSpec
 from pekan.faults import Image
 from pekan.faults.stored.copies import copy_tree
-from pekan.wire.errors import PERMISSION_DENIED, WireError, is_decided
+from pekan.wire.errors import PERMISSION_DENIED, WireError
 from pekan.wire.messages import DELETE, PutRequest, RangeRequest, Request, WatchCreateRequest, WatchResponse, pb
 from pekan.workloads.traffic import Credentials, token_refused
 
@@ -47,7 +47,6 @@ NEAR = 50
 """So many revisions before the last told one the nearest watch begins."""
 ANSWER_S = 15.0
 """For one answer: elections are quick here, and so are called too often where members do not get the processor in time."""
-AGAIN_S = 0.1
 LISTEN_S = 4.0
 """For one watch. Watchers of the past are served every 100 ms."""
 
@@ -131,14 +130,8 @@ async def _ask(side: Aside, image: Image, administrator: Credentials | None) -> 
 
 async def _insist(side: Aside, member: str, request: Request, administrator: Credentials | None) -> Reply:
     """Ask until etcd has decided the answer, a member has ended, or `ANSWER_S` are over."""
-    end = time.monotonic() + ANSWER_S
-    while True:
-        reply = await _call(side.client(member), request, administrator)
-        if reply.outcome == "ok" or is_decided(reply.output) or time.monotonic() >= end:
-            return reply
-        if not all(each.alive for each in side.cluster.members):
-            return reply
-        await asyncio.sleep(AGAIN_S)
+    client = side.client(member)
+    return await decided(lambda: _call(client, request, administrator), ANSWER_S, lambda: all(each.alive for each in side.cluster.members))
 
 
 async def _call(client: Client, request: Request, administrator: Credentials | None) -> Reply:

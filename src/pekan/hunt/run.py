@@ -31,7 +31,7 @@ from pekan import __version__
 from pekan.errors import ClusterFailure, EnvironmentFailure, PekanError, RecorderFailure, UsageError
 from pekan.etcd.aside import exit_detail
 from pekan.etcd.binaries import Binary
-from pekan.etcd.client import Client, Reply
+from pekan.etcd.client import Client, Reply, decided
 from pekan.etcd.cluster import Cluster, Member
 from pekan.etcd.ports import PortLease
 from pekan.etcd.recorder import Recorder, boot_id
@@ -46,7 +46,6 @@ from pekan.hunt.moments import RunMoments
 from pekan.hunt.planning import left_out_here
 from pekan.hunt.probe import Probe
 from pekan.plan import Plan
-from pekan.wire.errors import is_decided
 from pekan.wire.messages import RangeRequest, Request, pb
 from pekan.workloads import Traffic, Workload, flags_of, works_of
 from pekan.workloads.traffic import Caller, Credentials
@@ -119,16 +118,6 @@ def _first(group: BaseExceptionGroup[PekanError] | None) -> PekanError | None:
         return None
     inner = group.exceptions[0]
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
-
-
-async def _answered(client: Client, request: Request) -> Reply:
-    """What etcd decides about a request that changes nothing, asked again where an election or a stalled disk kept it from that."""
-    end = asyncio.get_running_loop().time() + START_S
-    while True:
-        reply = await client.call(request)
-        if reply.outcome == "ok" or is_decided(reply.output) or asyncio.get_running_loop().time() > end:
-            return reply
-        await asyncio.sleep(HEALTH_POLL_S)
 
 
 class _Enough(Exception):
@@ -303,10 +292,10 @@ class _Run:
         """Write the start mark. "empty" needs revision 1, no lease, auth off and no alarm; else the start is unknown."""
         first = self.cluster.members[0]
         client = self.open_client(f"start-{first.name}", first.spec)
-        everything = await _answered(client, RangeRequest(b"\0", b"\0", limit=1))
-        leases = await _answered(client, pb.LeaseLeasesRequest())
-        auth = await _answered(client, pb.AuthStatusRequest())
-        alarms = await _answered(client, pb.AlarmRequest())
+        everything = await decided(lambda: client.call(RangeRequest(b"\0", b"\0", limit=1)), START_S)
+        leases = await decided(lambda: client.call(pb.LeaseLeasesRequest()), START_S)
+        auth = await decided(lambda: client.call(pb.AuthStatusRequest()), START_S)
+        alarms = await decided(lambda: client.call(pb.AlarmRequest()), START_S)
         # 3.4 has no AuthStatus. There a fresh data directory, which this cluster has, and no permission error are what shows auth is off.
         auth_off = not auth.output.enabled if auth.outcome == "ok" else everything.outcome == "ok"
         empty = (

@@ -96,7 +96,7 @@ class Buckets:
         """
         found = {lease: NEVER for lease in self.revoked_at if len(self.grants.get(lease, ())) == 1}
         for revision, op in self.attaching if self.grants else ():
-            for lease in attached_by(op.input, op.output):
+            for _, lease in attached_by(op.input, op.output):
                 if len(self.grants.get(lease, ())) == 1:
                     found[lease] = max(revision, found.get(lease, 0))
         return found
@@ -254,13 +254,13 @@ def _reads_the_past(request: TxnRequest) -> bool:
     return False
 
 
-def attached_by(request: Any, answer: Any) -> list[int]:
-    """The leases that an acknowledged write attached a key to."""
+def attached_by(request: Any, answer: Any) -> list[tuple[bytes, int]]:
+    """(key, lease) of what an acknowledged write attached."""
     if type(request) is PutRequest:
-        return [request.lease] if request.lease else []
+        return [(request.key, request.lease)] if request.lease else []
     if type(request) is TxnRequest and type(answer) is TxnResponse:
         taken = request.success if answer.succeeded else request.failure
-        return [lease for op, inner in zip(taken, answer.responses, strict=False) for lease in attached_by(op, inner)]
+        return [each for op, inner in zip(taken, answer.responses, strict=False) for each in attached_by(op, inner)]
     return []
 
 

@@ -38,7 +38,7 @@ def judge_leases(b: Buckets) -> Iterator[Problem]:
         if lease in single:
             yield from _ends(single[lease], ends)
     for revision, op in b.attaching:
-        for lease in attached_by(op.input, op.output):
+        for _, lease in attached_by(op.input, op.output):
             grant = single.get(lease)
             if grant is None:
                 if lease not in b.grants:
